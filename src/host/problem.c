@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Problems: see problem.h.
+ */
+#include "host/problem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int problem(struct problem *problem, int err, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(problem->text, sizeof(problem->text), format, args);
+	va_end(args);
+	return -err;
+}
