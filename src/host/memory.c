@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's RAM: see memory.h.
+ *
+ * The whole reservation is inaccessible at first, guards and hole included; RAM
+ * is then made of it by mapping over it. MAP_NORESERVE, because a guest's size is
+ * a promise that it seldom calls in.
+ */
+#include "host/memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* A stray pointer of ours should meet a guard, however large the structure it indexes: be generous. */
+#define GUARD MiB(1)
+
+struct memory_overlay {
+	u64 gpa, len;
+	const struct file *file;
+};
+
+static int map_zeroes(const struct memory *memory, u64 gpa, u64 len)
+{
+	if (!len)
+		return 0;
+	if (mmap(memory->base + gpa, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+		return -errno;
+	return 0;
+}
+
+/* From guest-physical 0 to the last byte of RAM, the hole included. */
+static u64 span(const struct memory *memory)
+{
+	return memory->high ? MEMORY_HIGH_BASE + memory->high : memory->low;
+}
+
+static int map_ram(struct memory *memory)
+{
+	int err = map_zeroes(memory, 0, memory->low);
+
+	return err ? err : map_zeroes(memory, MEMORY_HIGH_BASE, memory->high);
+}
+
+struct memory *memory_new(u64 size, struct problem *why)
+{
+	struct memory *memory = calloc(1, sizeof(*memory));
+	u8 *reserved;
+	int err;
+
+	if (!memory) {
+		problem(why, ENOMEM, "out of memory");
+		return NULL;
+	}
+	memory->low = MIN(size, MEMORY_LOW_LIMIT);
+	memory->high = size - memory->low;
+	reserved = mmap(NULL, span(memory) + 2 * GUARD, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (reserved == MAP_FAILED) {
+		problem(why, errno, "cannot reserve %" PRIu64 " MiB of memory for the guest: %s",
+			size >> 20, strerror(errno));
+		free(memory);
+		return NULL;
+	}
+	memory->base = reserved + GUARD;
+	err = map_ram(memory);
+	if (err) {
+		problem(why, -err, "cannot map %" PRIu64 " MiB of memory for the guest: %s",
+			size >> 20, strerror(-err));
+		memory_free(memory);
+		return NULL;
+	}
+	/* A core dump of the launcher is for our bugs: the guest's memory would drown them. */
+	madvise(memory->base, memory->low, MADV_DONTDUMP);
+	return memory;
+}
+
+void memory_free(struct memory *memory)
+{
+	if (!memory)
+		return;
+	munmap(memory->base - GUARD, span(memory) + 2 * GUARD);
+	free(memory->overlays);
+	free(memory);
+}
+
+int memory_clear(struct memory *memory, struct problem *why)
+{
+	int err = map_ram(memory);
+
+	memory->overlay_count = 0;
+	if (err)
+		return problem(why, -err, "cannot clear the guest's memory: %s", strerror(-err));
+	return 0;
+}
+
+void *memory_at(const struct memory *memory, u64 gpa, u64 len)
+{
+	if (gpa < memory->low)
+		return len <= memory->low - gpa ? memory->base + gpa : NULL;
+	if (gpa < MEMORY_HIGH_BASE || gpa - MEMORY_HIGH_BASE >= memory->high)
+		return NULL;
+	return len <= memory->high - (gpa - MEMORY_HIGH_BASE) ? memory->base + gpa : NULL;
+}
+
+/* Remember a mapping before it exists, so that a bus error always finds its file. */
+static int add_overlay(struct memory *memory, u64 gpa, u64 len, const struct file *file)
+{
+	struct memory_overlay *larger;
+
+	larger = realloc(memory->overlays, (memory->overlay_count + 1) * sizeof(*larger));
+	if (!larger)
+		return -ENOMEM;
+	memory->overlays = larger;
+	larger[memory->overlay_count++] =
+		(struct memory_overlay){.gpa = gpa, .len = len, .file = file};
+	return 0;
+}
+
+static int map_file(struct memory *memory, u64 gpa, const struct file *file, u64 offset, u64 len)
+{
+	int err = add_overlay(memory, gpa, len, file);
+
+	if (err)
+		return err;
+	if (mmap(memory->base + gpa, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, file->fd, offset) == MAP_FAILED)
+		return -errno;
+	return 0;
+}
+
+int memory_place_file(struct memory *memory, u64 gpa, const struct file *file, u64 offset, u64 len,
+		      struct problem *why)
+{
+	u8 *at = memory_at(memory, gpa, len);
+	u64 head, whole = 0;
+	int err;
+
+	if (!at)
+		return problem(why, EFAULT,
+			       "the %s %s does not fit: no memory for %" PRIu64 " bytes at 0x%" PRIx64,
+			       file->what, file->name, len, gpa);
+	/* Bytes past the end of a file can be mapped, and bite (SIGBUS) only when touched: look first. */
+	if (offset > file->size || len > file->size - offset)
+		return problem(why, EIO,
+			       "the %s %s is truncated: it has %" PRIu64
+			       " bytes, but %" PRIu64 " from offset %" PRIu64 " are needed",
+			       file->what, file->name, file->size, len, offset);
+
+	head = MIN(align_up(gpa, PAGE_SIZE) - gpa, len);
+	if (!((gpa ^ offset) & (PAGE_SIZE - 1)))
+		whole = align_down(len - head, PAGE_SIZE);
+	if (!whole)
+		return file_read(file, offset, at, len, why);
+
+	err = file_read(file, offset, at, head, why);
+	if (err)
+		return err;
+	err = map_file(memory, gpa + head, file, offset + head, whole);
+	if (err)
+		return problem(why, -err, "cannot map the %s %s: %s", file->what, file->name,
+			       strerror(-err));
+	return file_read(file, offset + head + whole, at + head + whole, len - head - whole, why);
+}
+
+const struct file *memory_file_at(const struct memory *memory, const void *host)
+{
+	u64 gpa = memory_gpa(memory, host);
+
+	for (unsigned i = memory->overlay_count; i-- > 0;)
+		if (gpa - memory->overlays[i].gpa < memory->overlays[i].len)
+			return memory->overlays[i].file;
+	return NULL;
+}
