@@ -33,17 +33,23 @@ struct terminal {
 	enum input_console owner;
 	int input_fd;		/* eventfd: readable while input waits for INPUT_VIRTIO */
 	int room_fd;		/* eventfd: readable while the output ring has room */
-	bool input_ended, output_broken;
-	unsigned interrupts;	/* ^C in a row */
-	u64 first_interrupt;	/* when: ns, CLOCK_MONOTONIC */
-	bool is_terminal, raw;
+	bool input_ended;	/* no more is to be had */
+	bool background;	/* the shell's other jobs have the terminal just now */
+	bool write_failed;	/* that was reported */
+	unsigned interrupts;	/* ^C in a row, each in a read of its own */
+	u64 interrupt_times[3];	/* of the latest three: ns, CLOCK_MONOTONIC */
+	bool is_terminal;
+	_Atomic bool raw;
 	struct termios saved;
 };
 
 /* -errno. */
 int terminal_init(struct terminal *terminal, struct machine *machine);
 
-/* Raw mode on and off; off is async-signal-safe and may be called twice. */
+/*
+ * Raw mode on (again, when the user brought us back to the foreground) and off;
+ * off is async-signal-safe and may be called twice.
+ */
 void terminal_set_raw(struct terminal *terminal);
 void terminal_restore(struct terminal *terminal);
 void terminal_destroy(struct terminal *terminal);
@@ -75,7 +81,10 @@ short terminal_output_events(struct terminal *terminal);
 void terminal_read_ready(struct terminal *terminal);
 void terminal_write_ready(struct terminal *terminal);
 
-/* Before leaving: write what is left, waiting for the reader unless `now`; a signal ends the wait. */
-void terminal_flush(struct terminal *terminal, bool now);
+/*
+ * Before leaving: write what is left. Waits for the reader until enough_fd is
+ * readable; -1: does not wait.
+ */
+void terminal_flush(struct terminal *terminal, int enough_fd);
 
 #endif
