@@ -4,8 +4,8 @@
  *
  * An engine runs vCPUs until the machine stops. It calls the board on I/O
  * (board/bus.h, board_eoi()); the board calls it to interrupt. That is all that
- * either knows of the other. A reboot closes the engine and opens it again:
- * power-on state is then the state of something new.
+ * either knows of the other. A reboot makes everything in it anew: power-on
+ * state is then the state of something new.
  */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
@@ -46,30 +46,33 @@ struct engine;
 struct engine_ops {
 	const char *name;	/* "kvm", "soft" */
 
-	/* Does it work here and now? If not, or if something is to be said about it, *why says what. */
-	bool (*usable)(struct problem *why);
-
-	/* A new engine without memory or vCPUs, or NULL with *problem filled. */
-	struct engine *(*open)(struct board *board, struct problem *problem);
+	/*
+	 * A new engine for that many vCPUs, without memory, or NULL with *problem filled: what
+	 * is missing, and what to do about it. `board` NULL: only to see whether it can be.
+	 */
+	struct engine *(*open)(struct board *board, unsigned vcpus, struct problem *problem);
 	void (*close)(struct engine *engine);
 
 	/*
-	 * --engine=auto: is this open engine fast and complete enough to boot a stock
-	 * kernel? Asked before memory is mapped and vCPUs are added. NULL: always.
+	 * --engine=auto: would it boot a stock kernel, and at what speed? Asked once, before
+	 * memory is mapped. *why is filled either way.
 	 */
 	bool (*probe)(struct engine *engine, struct problem *why);
 
-	/* The most vCPUs that it can run. */
-	unsigned (*max_vcpus)(struct engine *engine);
+	/*
+	 * The guest reboots: as just opened, with what was opened then. No vCPU runs. -errno
+	 * with *problem filled.
+	 */
+	int (*reset)(struct engine *engine, struct problem *problem);
 
-	/* Map host memory at gpa (both and size page-aligned). -errno. */
+	/* Map host memory at gpa (address, size and host are page-aligned). -errno. */
 	int (*map)(struct engine *engine, u64 gpa, u64 size, void *host);
 
 	/*
-	 * Add vCPU number 0, 1, ... of `count`, with that APIC id. `initial` NULL: it
-	 * waits for INIT and SIPI. -errno with *problem filled.
+	 * Add the next vCPU: 0, 1, ..., which is its APIC id too. `initial` NULL: it waits for INIT
+	 * and SIPI. -errno with *problem filled.
 	 */
-	int (*add_vcpu)(struct engine *engine, unsigned count, const struct cpu_state *initial,
+	int (*add_vcpu)(struct engine *engine, const struct cpu_state *initial,
 			struct problem *problem);
 
 	/* This thread is the vCPU, until the machine stops running. */
@@ -102,20 +105,16 @@ struct engine {
 	struct board *board;
 };
 
-/* In the order of preference; ends with NULL. */
-extern const struct engine_ops *const engines[];
-
-extern const struct engine_ops kvm_engine, soft_engine;
-
-/* The engine of that name, or NULL. */
-const struct engine_ops *engine_find(const char *name);
-
 /*
- * Open the engine that `name` asks for: "kvm", "soft", or "auto" for the first that is usable and
- * passes its probe. On "auto", one line says which was taken and why.
- * NULL with *problem filled: which were tried, and why not.
+ * Open the engine that `name` asks for: "kvm", "soft", or "auto" for the first that opens and
+ * passes its probe; then one line says which was taken and why. NULL with *problem filled:
+ * which were tried, and why not.
  */
-struct engine *engine_open(const char *name, struct board *board, struct problem *problem);
+struct engine *engine_open(const char *name, struct board *board, unsigned vcpus,
+			   struct problem *problem);
+
+/* Is that the name of one? For options. */
+bool engine_known(const char *name);
 
 /* --engine=help: a line each on standard output, with its reason. */
 void engine_help(void);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Choosing an engine: see engine.h.
+ */
+#include "engine/engine.h"
+
+#include "engine/kvm/kvm.h"
+#include "host/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct engine *soft_open(struct board *board, unsigned vcpus, struct problem *why)
+{
+	(void)board, (void)vcpus;
+	problem(why, ENOSYS, "lguest's own engine is not part of this version yet");
+	return NULL;
+}
+
+/* The name is known, so that the answer to --engine=soft is the truth and not "unknown engine". */
+static const struct engine_ops soft_engine = {.name = "soft", .open = soft_open};
+
+/* In the order of preference. */
+static const struct engine_ops *const engines[] = {&kvm_engine, &soft_engine};
+
+static const struct engine_ops *engine_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(engines); i++)
+		if (!strcmp(engines[i]->name, name))
+			return engines[i];
+	return NULL;
+}
+
+bool engine_known(const char *name)
+{
+	return !strcmp(name, "auto") || engine_find(name);
+}
+
+/* Open it and ask whether it is good enough. *why says why, or why not. */
+static struct engine *try_engine(const struct engine_ops *ops, struct board *board, unsigned vcpus,
+				 struct problem *why)
+{
+	struct engine *engine = ops->open(board, vcpus, why);
+
+	if (!engine || ops->probe(engine, why))
+		return engine;
+	ops->close(engine);
+	return NULL;
+}
+
+static struct engine *open_any(struct board *board, unsigned vcpus, struct problem *why)
+{
+	struct problem reasons = {""};
+	size_t used = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
+		struct engine *engine = try_engine(engines[i], board, vcpus, why);
+
+		if (engine) {
+			log_line("engine %s: %s%s", engines[i]->name, why->text, reasons.text);
+			return engine;
+		}
+		used += snprintf(reasons.text + used, sizeof(reasons.text) - used, "; %s: %s",
+				 engines[i]->name, why->text);
+		if (used >= sizeof(reasons.text))
+			used = sizeof(reasons.text) - 1;
+	}
+	problem(why, ENODEV, "no engine can run a guest here%s", reasons.text);
+	return NULL;
+}
+
+struct engine *engine_open(const char *name, struct board *board, unsigned vcpus,
+			   struct problem *why)
+{
+	if (!strcmp(name, "auto"))
+		return open_any(board, vcpus, why);
+	return engine_find(name)->open(board, vcpus, why);
+}
+
+void engine_help(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
+		struct problem why;
+		struct engine *engine = try_engine(engines[i], NULL, 1, &why);
+
+		printf("%-6s %s: %s\n", engines[i]->name, engine ? "usable" : "not usable", why.text);
+		if (engine)
+			engine->ops->close(engine);
+	}
+	printf("auto   the first of these that is usable\n");
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the guest's CPUs say of themselves.
+ *
+ * KVM knows what it can virtualise on this host, and that is what we offer. But
+ * its list describes the host's own topology, and leaves out what depends on how
+ * a launcher uses it: that there is a hypervisor at all, without which a guest
+ * never looks for kvmclock; and the local APIC's TSC deadline timer.
+ */
+#include "engine/kvm/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* Intel SDM volume 2, "CPUID"; AMD APM volume 3, appendix E. */
+#define LEAF_FEATURES	   0x1
+#define LEAF_CACHE	   0x4
+#define LEAF_TOPOLOGY	   0xb
+#define LEAF_TOPOLOGY_2	   0x1f
+#define LEAF_AMD_SIZES	   0x80000008
+#define LEAF_AMD_TOPOLOGY  0x8000001e
+
+#define FEATURES_ECX_DEADLINE	(1u << 24)
+#define FEATURES_ECX_HYPERVISOR (1u << 31)
+#define FEATURES_EDX_HTT	(1u << 28)
+
+#define TOPOLOGY_TYPE_SMT  (1u << 8)
+#define TOPOLOGY_TYPE_CORE (2u << 8)
+
+static struct kvm_cpuid2 *supported(const struct kvm *kvm)
+{
+	/* KVM does not say how many there are, only when there was no room for them. */
+	for (unsigned room = 64; room <= 1024; room *= 2) {
+		struct kvm_cpuid2 *list =
+			calloc(1, sizeof(*list) + room * sizeof(list->entries[0]));
+
+		if (!list)
+			return NULL;
+		list->nent = room;
+		if (!ioctl(kvm->device, KVM_GET_SUPPORTED_CPUID, list))
+			return list;
+		free(list);
+		if (errno != E2BIG)
+			return NULL;
+	}
+	return NULL;
+}
+
+struct kvm_cpuid2 *kvm_cpuid_new(const struct kvm *kvm)
+{
+	struct kvm_cpuid2 *list = supported(kvm);
+	u32 kept = 0;
+
+	if (!list)
+		return NULL;
+	for (u32 i = 0; i < list->nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &list->entries[i];
+
+		if (entry->function == LEAF_FEATURES) {
+			entry->ecx |= FEATURES_ECX_HYPERVISOR;
+			if (ioctl(kvm->device, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+				entry->ecx |= FEATURES_ECX_DEADLINE;
+		}
+		/* The newer way to say what leaf 0xB says: once is enough. */
+		if (entry->function != LEAF_TOPOLOGY_2)
+			list->entries[kept++] = *entry;
+	}
+	list->nent = kept;
+	return list;
+}
+
+/* Bits that it takes to number so many CPUs. */
+static unsigned id_bits(unsigned cpus)
+{
+	return cpus > 1 ? 32 - __builtin_clz(cpus - 1) : 0;
+}
+
+/* One package of `cpus` cores with a thread each, of which this is number `index`. */
+static void place(struct kvm_cpuid_entry2 *entry, unsigned index, unsigned cpus)
+{
+	switch (entry->function) {
+	case LEAF_FEATURES:
+		entry->ebx = (entry->ebx & 0xffff) | cpus << 16 | index << 24;
+		entry->edx &= ~FEATURES_EDX_HTT;
+		if (cpus > 1)
+			entry->edx |= FEATURES_EDX_HTT;
+		break;
+	case LEAF_CACHE:
+		/* Bits 31..26: cores in the package; 25..14: threads that share this cache; less one each. */
+		if (!(entry->eax & 0x1f))
+			break;
+		entry->eax = (entry->eax & 0x3fff) | ((1u << id_bits(MIN(cpus, 64))) - 1) << 26;
+		if ((entry->eax >> 5 & 7) >= 3)
+			entry->eax |= ((1u << id_bits(cpus)) - 1) << 14;
+		break;
+	case LEAF_TOPOLOGY:
+		entry->edx = index;
+		entry->eax = entry->index == 1 ? id_bits(cpus) : 0;
+		entry->ebx = entry->index == 0 ? 1 : entry->index == 1 ? cpus : 0;
+		entry->ecx = entry->index;
+		if (entry->index == 0)
+			entry->ecx |= TOPOLOGY_TYPE_SMT;
+		if (entry->index == 1)
+			entry->ecx |= TOPOLOGY_TYPE_CORE;
+		break;
+	case LEAF_AMD_SIZES:
+		/* Bits 7..0: threads in the package less one; 15..12: bits of an APIC id that number them. */
+		entry->ecx = (cpus - 1) | id_bits(cpus) << 12;
+		break;
+	case LEAF_AMD_TOPOLOGY:
+		entry->eax = index;
+		entry->ebx = index & 0xff;
+		entry->ecx = 0;
+		break;
+	}
+}
+
+int kvm_cpuid_set(const struct kvm *kvm, unsigned index)
+{
+	/* Leaf 0xB wants two entries; where KVM listed fewer, what is missing is added. */
+	u32 room = kvm->cpuid->nent + 2;
+	struct kvm_cpuid2 *list = calloc(1, sizeof(*list) + room * sizeof(list->entries[0]));
+	bool have[2] = {false, false}, topology = false;
+	int err = 0;
+
+	if (!list)
+		return -ENOMEM;
+	for (u32 i = 0; i < kvm->cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &list->entries[list->nent++];
+
+		*entry = kvm->cpuid->entries[i];
+		place(entry, index, kvm->vcpu_count);
+		if (entry->function == LEAF_TOPOLOGY) {
+			topology = true;
+			if (entry->index < ARRAY_SIZE(have))
+				have[entry->index] = true;
+		}
+	}
+	for (u32 sub = 0; topology && sub < ARRAY_SIZE(have); sub++) {
+		struct kvm_cpuid_entry2 *entry;
+
+		if (have[sub])
+			continue;
+		entry = &list->entries[list->nent++];
+		entry->function = LEAF_TOPOLOGY;
+		entry->index = sub;
+		entry->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		place(entry, index, kvm->vcpu_count);
+	}
+	if (ioctl(kvm->vcpus[index].fd, KVM_SET_CPUID2, list))
+		err = -errno;
+	free(list);
+	return err;
+}
