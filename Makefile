@@ -51,10 +51,12 @@ $(BUILD)/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# The DSDT: ASL, compiled into a C array.
-$(BUILD)/board/dsdt.hex: src/board/dsdt.asl
+# The DSDT: ASL, compiled into a C array. The C preprocessor first, for the numbers of layout.h.
+$(BUILD)/board/dsdt.hex: src/board/dsdt.asl src/board/layout.h
 	@mkdir -p $(@D)
-	iasl -p $(@:.hex=) -tc $< >$(@:.hex=.log) || { cat $(@:.hex=.log); exit 1; }
+	$(CC) -E -P -undef -x c -Isrc -o $(@:.hex=.asl) $<
+	iasl -p $(@:.hex=) -tc $(@:.hex=.asl) >$(@:.hex=.log) || { cat $(@:.hex=.log); exit 1; }
+	sed -i 's/^unsigned char/static const &/' $@
 
 $(BUILD)/board/acpi.o: $(BUILD)/board/dsdt.hex
 

@@ -21,10 +21,13 @@
 /* Kernels are loaded from here on. */
 #define LAYOUT_KERNEL	  0x100000
 
-#define LAYOUT_PCI_WINDOW     0xc0000000u
-#define LAYOUT_PCI_WINDOW_END 0xfec00000u
-#define LAYOUT_IOAPIC	      0xfec00000u
-#define LAYOUT_LAPIC	      0xfee00000u
+/* No suffixes: dsdt.asl reads this file too, and its compiler does no sums in a descriptor. acpi.c checks ours. */
+#define LAYOUT_PCI_WINDOW      0xc0000000
+#define LAYOUT_PCI_WINDOW_END  0xfec00000
+#define LAYOUT_PCI_WINDOW_LAST 0xfebfffff
+#define LAYOUT_PCI_WINDOW_SIZE 0x3ec00000
+#define LAYOUT_IOAPIC	       0xfec00000
+#define LAYOUT_LAPIC	       0xfee00000
 
 #define PORT_KEYBOARD_DATA  0x60
 #define PORT_KEYBOARD	    0x64
