@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The Launcher: see launcher.h.
+ *
+ * First everything is opened and built that outlives a reboot: files, memory,
+ * the board with its devices, the engine. Then the machine is powered on, as
+ * often as the guest reboots: RAM is cleared, the kernel loaded, every device put
+ * into its power-on state, the vCPUs started. From then on this thread only looks
+ * after the terminal and the signals, until somebody says machine_stop() or
+ * machine_reset().
+ */
+#include "launcher.h"
+
+#include "board/board.h"
+#include "boot/boot.h"
+#include "engine/engine.h"
+#include "host/log.h"
+#include "host/machine.h"
+#include "host/memory.h"
+#include "host/terminal.h"
+#include "virtio/console.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+struct vcpu_thread {
+	struct engine *engine;
+	unsigned index;
+	pthread_t thread;
+};
+
+struct launcher {
+	const struct options *options;
+	char *command_line;
+	struct file kernel, initrd;	/* fd -1: not open */
+	struct memory *memory;
+	struct machine machine;
+	struct terminal terminal;
+	struct board board;
+	struct console console;
+	struct engine *engine;
+	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
+	unsigned running;		/* how many of them */
+	int signal_fd;
+	struct sigaction old_actions[NSIG];	/* of the fatal signals */
+};
+
+/* The signals that the main thread takes from a descriptor, at a time of its choosing. */
+static const int polled_signals[] = {SIGINT,  SIGTERM, SIGHUP, SIGQUIT,
+				     SIGTSTP, SIGCONT, SIGWINCH};
+
+/* And those after which there is nothing to be done but to leave the terminal as it was. */
+static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
+
+/* A signal handler is told nothing but the signal: it finds the launcher here. */
+static struct launcher *the_launcher;
+
+static void write_text(const char *text)
+{
+	if (write(STDERR_FILENO, text, strlen(text)) < 0)
+		return;
+}
+
+/*
+ * Any thread, at any instruction: nothing here but what is async-signal-safe. The
+ * signal is then raised again with the action that it had before, which ends the
+ * process (and writes a core, or a sanitiser's report).
+ */
+static void on_fatal_signal(int signal, siginfo_t *info, void *context)
+{
+	struct launcher *launcher = the_launcher;
+	const struct file *file = NULL;
+
+	(void)context;
+	terminal_restore(&launcher->terminal);
+	if (signal == SIGBUS && info->si_code > 0)
+		file = memory_file_at(launcher->memory, info->si_addr);
+	if (file) {
+		write_text("lguest: the ");
+		write_text(file->what);
+		write_text(" ");
+		write_text(file->name);
+		write_text(" was truncated while the guest used it\n");
+		_exit(EXIT_LAUNCHER);
+	}
+	sigaction(signal, &launcher->old_actions[signal], NULL);
+	raise(signal);
+}
+
+static int catch_signals(struct launcher *launcher, struct problem *why)
+{
+	struct sigaction fatal = {.sa_sigaction = on_fatal_signal,
+				  .sa_flags = SA_SIGINFO | SA_NODEFER};
+	sigset_t polled;
+
+	sigemptyset(&polled);
+	for (size_t i = 0; i < ARRAY_SIZE(polled_signals); i++)
+		sigaddset(&polled, polled_signals[i]);
+	/* Before any thread is made: they inherit it. */
+	pthread_sigmask(SIG_BLOCK, &polled, NULL);
+	launcher->signal_fd = signalfd(-1, &polled, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (launcher->signal_fd < 0)
+		return problem(why, errno, "cannot watch for signals: %s", strerror(errno));
+
+	/* A broken pipe is an error of write(); a terminal that others have just now is none. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTTIN, SIG_IGN);
+	signal(SIGTTOU, SIG_IGN);
+	the_launcher = launcher;
+	for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++)
+		sigaction(fatal_signals[i], &fatal, &launcher->old_actions[fatal_signals[i]]);
+	return 0;
+}
+
+static void release_signals(struct launcher *launcher)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++)
+		sigaction(fatal_signals[i], &launcher->old_actions[fatal_signals[i]], NULL);
+	close(launcher->signal_fd);
+}
+
+/* The value of the last console= on a kernel command line, and its length; NULL if there is none. */
+static const char *last_console(const char *command_line, size_t *length)
+{
+	const char *found = NULL;
+
+	for (const char *at = command_line; (at = strstr(at, "console=")); at++)
+		if (at == command_line || at[-1] == ' ')
+			found = at + strlen("console=");
+	if (found)
+		*length = strcspn(found, ", ");
+	return found;
+}
+
+static bool virtio_is_last_console(const char *command_line)
+{
+	size_t length;
+	const char *last = last_console(command_line, &length);
+
+	return last && length == strlen("hvc0") && !strncmp(last, "hvc0", length);
+}
+
+/* A distribution's kernel without a console= talks to a screen that we do not have. */
+static int choose_command_line(struct launcher *launcher, enum kernel_format format,
+			       struct problem *why)
+{
+	static const char serial[] = "console=ttyS0";
+	const char *given = launcher->options->command_line;
+	bool add;
+	size_t length;
+
+	add = format == KERNEL_BZIMAGE && !last_console(given, &length);
+	if (asprintf(&launcher->command_line, "%s%s%s", given, add && *given ? " " : "",
+		     add ? serial : "") < 0) {
+		launcher->command_line = NULL;
+		return problem(why, ENOMEM, "out of memory");
+	}
+	if (add)
+		log_line("no console= for the kernel: %s added", serial);
+	return 0;
+}
+
+static int open_files(struct launcher *launcher, struct problem *why)
+{
+	const struct options *options = launcher->options;
+	enum kernel_format format;
+	int err;
+
+	err = file_open(&launcher->kernel, options->kernel, "kernel", why);
+	if (!err)
+		err = boot_recognise(&launcher->kernel, &format, why);
+	if (!err && options->initrd)
+		err = file_open(&launcher->initrd, options->initrd, "initrd", why);
+	return err ? err : choose_command_line(launcher, format, why);
+}
+
+static int plug_devices(struct launcher *launcher, struct problem *why)
+{
+	const struct options *options = launcher->options;
+	bool takes_input = options->console == CONSOLE_ANY &&
+			   virtio_is_last_console(launcher->command_line);
+
+	return console_init(&launcher->console, &launcher->board.pci, SLOT_CONSOLE,
+			    &launcher->machine, launcher->memory, &launcher->terminal, takes_input,
+			    why);
+}
+
+/* Every virtio device at rest, as at power-on. No vCPU runs. */
+static void rest_devices(struct launcher *launcher)
+{
+	virtio_power_on(&launcher->console.virtio);
+}
+
+static void unplug_devices(struct launcher *launcher)
+{
+	virtio_unplug(&launcher->console.virtio);
+}
+
+static int map_memory(struct launcher *launcher, struct problem *why)
+{
+	const struct memory *memory = launcher->memory;
+	struct engine *engine = launcher->engine;
+	int err = engine->ops->map(engine, 0, memory->low, memory->base);
+
+	if (!err && memory->high)
+		err = engine->ops->map(engine, MEMORY_HIGH_BASE, memory->high,
+				       memory->base + MEMORY_HIGH_BASE);
+	if (err)
+		return problem(why, -err, "engine %s does not take %" PRIu64 " MiB of memory: %s",
+			       engine->ops->name, launcher->options->memory >> 20, strerror(-err));
+	return 0;
+}
+
+/* RAM and engine are as new; afterwards the vCPUs could run. */
+static int power_on(struct launcher *launcher, struct problem *why)
+{
+	struct engine *engine = launcher->engine;
+	struct boot boot = {
+		.memory = launcher->memory,
+		.kernel = &launcher->kernel,
+		.initrd = launcher->options->initrd ? &launcher->initrd : NULL,
+		.command_line = launcher->command_line,
+	};
+	struct cpu_state first;
+	int err;
+
+	board_power_on(&launcher->board, engine, launcher->options->cpus);
+	terminal_give_input(&launcher->terminal, launcher->options->console == CONSOLE_VIRTIO
+							 ? INPUT_VIRTIO
+							 : INPUT_SERIAL);
+	err = boot_load(&boot, &first, why);
+	if (!err)
+		err = map_memory(launcher, why);
+	for (unsigned i = 0; !err && i < launcher->options->cpus; i++)
+		err = engine->ops->add_vcpu(engine, i ? NULL : &first, why);
+	return err;
+}
+
+/* The guest rebooted: what it left behind goes, what is on the host's side stays. */
+static int power_cycle(struct launcher *launcher, struct problem *why)
+{
+	int err;
+
+	log_verbose("the guest reboots");
+	err = launcher->engine->ops->reset(launcher->engine, why);
+	if (!err)
+		err = memory_clear(launcher->memory, why);
+	if (!err)
+		err = file_refresh(&launcher->kernel, why);
+	if (!err && launcher->options->initrd)
+		err = file_refresh(&launcher->initrd, why);
+	return err ? err : power_on(launcher, why);
+}
+
+static void *vcpu_main(void *opaque)
+{
+	struct vcpu_thread *vcpu = opaque;
+
+	vcpu->engine->ops->run(vcpu->engine, vcpu->index);
+	return NULL;
+}
+
+static int start_vcpus(struct launcher *launcher, struct problem *why)
+{
+	for (unsigned i = 0; i < launcher->options->cpus; i++) {
+		struct vcpu_thread *vcpu = &launcher->vcpus[i];
+		char name[16];
+		int err;
+
+		*vcpu = (struct vcpu_thread){.engine = launcher->engine, .index = i};
+		err = pthread_create(&vcpu->thread, NULL, vcpu_main, vcpu);
+		if (err)
+			return problem(why, err, "cannot start the thread of vCPU %u: %s", i,
+				       strerror(err));
+		snprintf(name, sizeof(name), "vcpu%u", i);
+		pthread_setname_np(vcpu->thread, name);
+		launcher->running++;
+	}
+	return 0;
+}
+
+/* The machine is no longer running: nor are its vCPUs, when this returns, nor its queues. */
+static void stop_vcpus(struct launcher *launcher)
+{
+	launcher->engine->ops->stop(launcher->engine);
+	while (launcher->running)
+		pthread_join(launcher->vcpus[--launcher->running].thread, NULL);
+	rest_devices(launcher);
+}
+
+static void take_signal(struct launcher *launcher)
+{
+	struct signalfd_siginfo info;
+
+	while (read(launcher->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		switch (info.ssi_signo) {
+		case SIGWINCH:
+			console_resized(&launcher->console);
+			break;
+		case SIGTSTP:
+			terminal_restore(&launcher->terminal);
+			kill(getpid(), SIGSTOP);
+			break;
+		case SIGCONT:
+			terminal_set_raw(&launcher->terminal);
+			break;
+		default:
+			machine_stop(&launcher->machine, EXIT_SIGNAL + info.ssi_signo,
+				     "ended by signal %u (%s)", info.ssi_signo,
+				     strsignal(info.ssi_signo));
+		}
+	}
+}
+
+/* A descriptor to poll, or nothing: one without events would still report that it was hung up. */
+static struct pollfd poll_for(int fd, short events)
+{
+	return (struct pollfd){.fd = events ? fd : -1, .events = events};
+}
+
+/* Terminal and signals, until the machine no longer runs. */
+static void look_after(struct launcher *launcher)
+{
+	struct machine *machine = &launcher->machine;
+	struct terminal *terminal = &launcher->terminal;
+
+	while (machine_running(machine)) {
+		struct pollfd fds[] = {
+			poll_for(machine->stop_fd, POLLIN),
+			poll_for(machine->wake_fd, POLLIN),
+			poll_for(launcher->signal_fd, POLLIN),
+			poll_for(STDIN_FILENO, terminal_input_events(terminal)),
+			poll_for(STDOUT_FILENO, terminal_output_events(terminal)),
+		};
+		eventfd_t count;
+
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+			continue;
+		if (fds[1].revents)
+			eventfd_read(machine->wake_fd, &count);
+		if (fds[2].revents)
+			take_signal(launcher);
+		if (fds[3].revents)
+			terminal_read_ready(terminal);
+		if (fds[4].revents)
+			terminal_write_ready(terminal);
+		serial_pump(&launcher->board.serial);
+	}
+}
+
+/* Run it, through all its reboots. -errno if one of them could not be done. */
+static int run(struct launcher *launcher, struct problem *why)
+{
+	int err = power_on(launcher, why);
+
+	while (!err) {
+		terminal_set_raw(&launcher->terminal);
+		err = start_vcpus(launcher, why);
+		if (!err)
+			look_after(launcher);
+		else
+			machine_stop(&launcher->machine, EXIT_LAUNCHER, NULL);
+		stop_vcpus(launcher);
+		if (err || !machine_restart(&launcher->machine))
+			break;
+		err = power_cycle(launcher, why);
+	}
+	return err;
+}
+
+/* What the guest had to say last is worth waiting for, unless the user wants out. */
+static void leave_terminal(struct launcher *launcher)
+{
+	bool hurry = launcher->machine.status >= EXIT_SIGNAL;
+
+	terminal_flush(&launcher->terminal, hurry ? -1 : launcher->signal_fd);
+	terminal_restore(&launcher->terminal);
+}
+
+/* Build what outlives a reboot, run, and take down what was built, in reverse. */
+static int with_engine(struct launcher *launcher, struct problem *why)
+{
+	int err;
+
+	launcher->engine = engine_open(launcher->options->engine, &launcher->board,
+				       launcher->options->cpus, why);
+	if (!launcher->engine)
+		return -ENODEV;
+	err = run(launcher, why);
+	leave_terminal(launcher);
+	launcher->engine->ops->close(launcher->engine);
+	return err;
+}
+
+static int with_board(struct launcher *launcher, struct problem *why)
+{
+	const struct options *options = launcher->options;
+	int err = board_init(&launcher->board, &launcher->machine, launcher->memory,
+			     &launcher->terminal, options->debug_exit, why);
+
+	if (err)
+		return err;
+	err = plug_devices(launcher, why);
+	if (!err) {
+		err = with_engine(launcher, why);
+		unplug_devices(launcher);
+	}
+	board_destroy(&launcher->board);
+	return err;
+}
+
+static int with_terminal(struct launcher *launcher, struct problem *why)
+{
+	int err = terminal_init(&launcher->terminal, &launcher->machine);
+
+	if (err)
+		return problem(why, -err, "cannot set the terminal up: %s", strerror(-err));
+	err = catch_signals(launcher, why);
+	if (!err) {
+		err = with_board(launcher, why);
+		release_signals(launcher);
+	}
+	terminal_destroy(&launcher->terminal);
+	return err;
+}
+
+static int with_machine(struct launcher *launcher, struct problem *why)
+{
+	int err = machine_init(&launcher->machine);
+
+	if (err)
+		return problem(why, -err, "cannot set the machine up: %s", strerror(-err));
+	launcher->machine.strict = launcher->options->strict;
+	launcher->machine.no_reboot = launcher->options->no_reboot;
+	err = with_terminal(launcher, why);
+	machine_destroy(&launcher->machine);
+	return err;
+}
+
+static int with_memory(struct launcher *launcher, struct problem *why)
+{
+	int err;
+
+	launcher->memory = memory_new(launcher->options->memory, why);
+	if (!launcher->memory)
+		return -ENOMEM;
+	err = with_machine(launcher, why);
+	memory_free(launcher->memory);
+	return err;
+}
+
+int launcher_run(const struct options *options)
+{
+	struct launcher *launcher = calloc(1, sizeof(*launcher));
+	struct problem why;
+	int status = EXIT_LAUNCHER;
+
+	if (!launcher) {
+		log_line("out of memory");
+		return status;
+	}
+	launcher->options = options;
+	launcher->kernel.fd = launcher->initrd.fd = -1;
+	if (open_files(launcher, &why) || with_memory(launcher, &why)) {
+		log_line("%s", why.text);
+	} else {
+		status = launcher->machine.status;
+		if (launcher->machine.why[0])
+			log_line("%s", launcher->machine.why);
+	}
+	file_close(&launcher->initrd);
+	file_close(&launcher->kernel);
+	free(launcher->command_line);
+	free(launcher);
+	return status;
+}

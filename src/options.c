@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line: see options.h.
+ *
+ * One table says what there is; parsing and --help both read it. getopt is not
+ * used, because of one habit of the old Launcher that is worth keeping: options of
+ * ours may follow the kernel, up to the first argument that is not one. All that
+ * follows is the kernel's, dashes included.
+ */
+#include "options.h"
+
+#include "engine/engine.h"
+#include "host/memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MEMORY_MIN MiB(4)
+
+struct option {
+	const char *name;
+	const char *argument;	/* what --help calls it; NULL: takes none */
+	const char *help;	/* NULL: not shown */
+	int (*set)(struct options *options, const char *name, const char *value,
+		   struct problem *why);
+};
+
+static int set_engine(struct options *options, const char *name, const char *value,
+		      struct problem *why)
+{
+	(void)name;
+	if (!strcmp(value, "help")) {
+		options->action = ACTION_ENGINE_HELP;
+		return 0;
+	}
+	if (!engine_known(value))
+		return problem(why, EINVAL, "--engine=%s: there are auto, kvm and soft (and help)",
+			       value);
+	options->engine = value;
+	return 0;
+}
+
+static int set_cpus(struct options *options, const char *name, const char *value,
+		    struct problem *why)
+{
+	char *end;
+	unsigned long cpus;
+
+	(void)name;
+	errno = 0;
+	cpus = strtoul(value, &end, 10);
+	if (value[0] < '0' || value[0] > '9' || *end || errno || !cpus || cpus > OPTIONS_CPUS_MAX)
+		return problem(why, EINVAL, "--cpus=%s: not a number of CPUs from 1 to %u", value,
+			       OPTIONS_CPUS_MAX);
+	options->cpus = cpus;
+	return 0;
+}
+
+static int set_console(struct options *options, const char *name, const char *value,
+		       struct problem *why)
+{
+	(void)name;
+	if (!strcmp(value, "serial"))
+		options->console = CONSOLE_SERIAL;
+	else if (!strcmp(value, "virtio"))
+		options->console = CONSOLE_VIRTIO;
+	else
+		return problem(why, EINVAL, "--console=%s: there are serial and virtio", value);
+	return 0;
+}
+
+static int set_initrd(struct options *options, const char *name, const char *value,
+		      struct problem *why)
+{
+	(void)name;
+	if (options->initrd)
+		return problem(why, EINVAL, "--initrd=%s: there is one already, %s", value,
+			       options->initrd);
+	options->initrd = value;
+	return 0;
+}
+
+static int set_flag(struct options *options, const char *name, const char *value,
+		    struct problem *why)
+{
+	(void)value, (void)why;
+	if (!strcmp(name, "strict"))
+		options->strict = true;
+	else if (!strcmp(name, "no-reboot"))
+		options->no_reboot = true;
+	else if (!strcmp(name, "debug-exit"))
+		options->debug_exit = true;
+	else
+		options->verbose = true;
+	return 0;
+}
+
+static int set_action(struct options *options, const char *name, const char *value,
+		      struct problem *why)
+{
+	(void)value, (void)why;
+	options->action = !strcmp(name, "help") ? ACTION_HELP : ACTION_VERSION;
+	return 0;
+}
+
+/* Part of every lguest's command line, but without a device behind it so far: said plainly. */
+static int refuse(struct options *options, const char *name, const char *value,
+		  struct problem *why)
+{
+	(void)options, (void)value;
+	return problem(why, ENOSYS, "--%s is not part of this version yet", name);
+}
+
+static const struct option known[] = {
+	{"initrd", "FILE", "initial RAM disk for the kernel", set_initrd},
+	{"cpus", "N", "virtual CPUs (1)", set_cpus},
+	{"engine", "NAME", "what runs the guest: auto, kvm, soft; help says which can", set_engine},
+	{"console", "NAME", "where standard input goes: serial or virtio", set_console},
+	{"no-reboot", NULL, "a guest that reboots is done", set_flag},
+	{"strict", NULL, "stop at the first rule that a driver breaks", set_flag},
+	{"debug-exit", NULL, "byte b written to port 0xF4 ends with status (b << 1) | 1", set_flag},
+	{"verbose", NULL, "say what happens, on standard error (also -v)", set_flag},
+	{"help", NULL, "this", set_action},
+	{"version", NULL, "which lguest this is", set_action},
+	{"block", "FILE", NULL, refuse},
+	{"tunnet", "ADDRESS", NULL, refuse},
+	{"rng", NULL, NULL, refuse},
+	{"username", "NAME", NULL, refuse},
+	{"chroot", "FOLDER", NULL, refuse},
+};
+
+/* The option that `argument` names ("--name", "--name=value", "-v"), or NULL; *value is NULL where none is attached. */
+static const struct option *find(const char *argument, const char **value)
+{
+	*value = NULL;
+	if (!strcmp(argument, "-v"))
+		argument = "--verbose";
+	if (strncmp(argument, "--", 2))
+		return NULL;
+	argument += 2;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		size_t length = strlen(known[i].name);
+
+		if (strncmp(argument, known[i].name, length))
+			continue;
+		if (argument[length] == '=')
+			*value = argument + length + 1;
+		if (!argument[length] || *value)
+			return &known[i];
+	}
+	return NULL;
+}
+
+static int parse_memory(struct options *options, const char *text, struct problem *why)
+{
+	unsigned shift = 20;
+	u64 number, size;
+	char *end;
+
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	if (*end && !end[1]) {
+		const char *suffix = strchr("KkMmGg", *end);
+
+		if (suffix) {
+			shift = 10 + (suffix - "KkMmGg") / 2 * 10;
+			end++;
+		}
+	}
+	if (text[0] < '0' || text[0] > '9' || *end)
+		return problem(why, EINVAL,
+			       "memory \"%s\": not a size (MiB, or a number with K, M or G)", text);
+	size = number << shift;
+	if (errno || size >> shift != number || size > MEMORY_MAX)
+		return problem(why, EINVAL, "memory %s: more than the %" PRIu64 " GiB that a guest can have",
+			       text, MEMORY_MAX >> 30);
+	if (size < MEMORY_MIN)
+		return problem(why, EINVAL, "memory %s: a guest needs at least %" PRIu64 " MiB", text,
+			       MEMORY_MIN >> 20);
+	options->memory = align_down(size, PAGE_SIZE);
+	return 0;
+}
+
+static int join(struct options *options, int argc, char **argv, struct problem *why)
+{
+	size_t length = 1;
+	char *to;
+
+	for (int i = 0; i < argc; i++)
+		length += strlen(argv[i]) + 1;
+	to = options->command_line = malloc(length);
+	if (!to)
+		return problem(why, ENOMEM, "out of memory");
+	*to = '\0';
+	for (int i = 0; i < argc; i++) {
+		if (i)
+			*to++ = ' ';
+		to = stpcpy(to, argv[i]);
+	}
+	return 0;
+}
+
+/* One of our options at argv[*i], perhaps with its value behind it. */
+static int take_option(struct options *options, const struct option *option, const char *value,
+		       int argc, char **argv, int *i, struct problem *why)
+{
+	if (!option->argument && value)
+		return problem(why, EINVAL, "%s: takes no value", argv[*i]);
+	if (option->argument && !value) {
+		if (++*i == argc)
+			return problem(why, EINVAL, "--%s: wants a value (--%s=%s)", option->name,
+				       option->name, option->argument);
+		value = argv[*i];
+	}
+	return option->set(options, option->name, value, why);
+}
+
+int options_parse(struct options *options, int argc, char **argv, struct problem *why)
+{
+	bool have_memory = false;
+	int i, err;
+
+	*options = (struct options){.engine = "auto", .cpus = 1};
+	for (i = 1; i < argc; i++) {
+		const char *value;
+		const struct option *option = find(argv[i], &value);
+
+		err = 0;
+		if (option) {
+			err = take_option(options, option, value, argc, argv, &i, why);
+		} else if (options->kernel) {
+			/* "--" only says where ours end. */
+			if (!strcmp(argv[i], "--"))
+				i++;
+			break;
+		} else if (argv[i][0] == '-' && argv[i][1] && !(argv[i][1] >= '0' && argv[i][1] <= '9')) {
+			err = problem(why, EINVAL, "unknown option %s (lguest --help lists them)",
+				      argv[i]);
+		} else if (!have_memory) {
+			err = parse_memory(options, argv[i], why);
+			have_memory = true;
+		} else {
+			options->kernel = argv[i];
+		}
+		if (err)
+			return err;
+		if (options->action != ACTION_RUN)
+			return 0;
+	}
+	if (!options->kernel)
+		return problem(why, EINVAL,
+			       "%s is missing: lguest [options] <memory> <kernel> [kernel "
+			       "arguments...] (lguest --help says more)",
+			       have_memory ? "the kernel" : "the memory size");
+	return join(options, argc - i, argv + i, why);
+}
+
+void options_help(void)
+{
+	printf("usage: lguest [options] <memory> <kernel> [kernel arguments...]\n"
+	       "Boot a Linux kernel as an ordinary process. Memory is in MiB, or has a suffix K, M, G.\n"
+	       "\n");
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		char left[32];
+
+		if (!known[i].help)
+			continue;
+		snprintf(left, sizeof(left), "--%s%s%s", known[i].name, known[i].argument ? "=" : "",
+			 known[i].argument ? known[i].argument : "");
+		printf("  %-18s %s\n", left, known[i].help);
+	}
+	printf("\n"
+	       "Options of ours may also follow the kernel, up to the first argument that is not one,\n"
+	       "or --. Three ^C within a second end lguest.\n"
+	       "\n"
+	       "Exit status: 0 powered off; 1 lguest failed; 2 the guest crashed; 3 its kernel\n"
+	       "panicked; 128 + n ended by signal n.\n");
+}

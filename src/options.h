@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line: lguest [options] <memory> <kernel> [kernel arguments...]
+ */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include "host/problem.h"
+
+#define OPTIONS_CPUS_MAX 255
+
+enum action { ACTION_RUN, ACTION_HELP, ACTION_VERSION, ACTION_ENGINE_HELP };
+
+/* Where --console sends standard input; CONSOLE_ANY: not said. */
+enum console_choice { CONSOLE_ANY, CONSOLE_SERIAL, CONSOLE_VIRTIO };
+
+struct options {
+	enum action action;
+	const char *engine;
+	unsigned cpus;
+	enum console_choice console;
+	bool strict, no_reboot, debug_exit, verbose;
+	u64 memory;		/* bytes, whole pages */
+	const char *kernel;
+	const char *initrd;	/* NULL: none */
+	char *command_line;	/* the kernel's; to be freed */
+};
+
+/* -errno with *problem filled. Strings point into argv, but for the command line. */
+int options_parse(struct options *options, int argc, char **argv, struct problem *problem);
+
+/* What --help prints, on standard output. */
+void options_help(void);
+
+#endif
