@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line: what is ours, what is the kernel's, what is refused.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_ARGS 16
+
+static struct options options;
+static struct problem why;
+
+/* Parse a command line given as words between single spaces; "" for none. */
+static int parse(const char *line)
+{
+	static char copy[512];
+	static char *argv[MAX_ARGS + 1];
+	int argc = 0;
+
+	free(options.command_line);
+	why.text[0] = '\0';
+	argv[argc++] = "lguest";
+	strcpy(copy, line);
+	for (char *word = *copy ? copy : NULL; word; argc++) {
+		argv[argc] = word;
+		word = strchr(word, ' ');
+		if (word)
+			*word++ = '\0';
+	}
+	argv[argc] = NULL;
+	return options_parse(&options, argc, argv, &why);
+}
+
+static void test_plain(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("64 vmlinux"), 0);
+	assert_int_equal(options.action, ACTION_RUN);
+	assert_true(options.memory == MiB(64));
+	assert_string_equal(options.kernel, "vmlinux");
+	assert_string_equal(options.command_line, "");
+	assert_string_equal(options.engine, "auto");
+	assert_int_equal(options.cpus, 1);
+	assert_null(options.initrd);
+}
+
+static void test_options_before_and_after(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--cpus=4 --initrd i 64 --strict vmlinux --engine kvm --no-reboot "
+			       "root=/dev/vda --cpus=9"),
+			 0);
+	assert_int_equal(options.cpus, 4);
+	assert_string_equal(options.initrd, "i");
+	assert_true(options.strict);
+	assert_true(options.no_reboot);
+	assert_string_equal(options.engine, "kvm");
+	assert_string_equal(options.command_line, "root=/dev/vda --cpus=9");
+}
+
+static void test_kernel_arguments_with_dashes(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("64 vmlinux --frobnicate --cpus=2"), 0);
+	assert_string_equal(options.command_line, "--frobnicate --cpus=2");
+	assert_int_equal(options.cpus, 1);
+	assert_int_equal(parse("64 vmlinux -v -- --cpus=2 -- x"), 0);
+	assert_true(options.verbose);
+	assert_string_equal(options.command_line, "--cpus=2 -- x");
+}
+
+static void test_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		u64 size;
+	} good[] = {
+		{"4 k", MiB(4)},      {"4096K k", MiB(4)}, {"4100k k", MiB(4) + KiB(4)},
+		{"8M k", MiB(8)},     {"2G k", GiB(2)},	   {"2g k", GiB(2)},
+		{"5121K k", MiB(5)}, {"4194304 k", GiB(4096)},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(parse(good[i].text), 0);
+		assert_true(options.memory == good[i].size);
+	}
+}
+
+static void test_refused(void **state)
+{
+	static const struct {
+		const char *line, *names;
+	} bad[] = {
+		{"", "memory size"},
+		{"64", "kernel"},
+		{"0 k", "memory 0"},
+		{"3 k", "memory 3"},
+		{"4095K k", "memory 4095K"},
+		{"-1 k", "\"-1\""},
+		{"64x k", "\"64x\""},
+		{"64MB k", "\"64MB\""},
+		{"x k", "\"x\""},
+		{" k", "\"\""},
+		{"99999999 k", "memory 99999999"},
+		{"99999999999999999999999 k", "memory 99999999999999999999999"},
+		{"18014398509481984G k", "memory 18014398509481984G"},
+		{"--frobnicate 64 k", "--frobnicate"},
+		{"-x 64 k", "-x"},
+		{"64 --frobnicate k", "--frobnicate"},
+		{"--strict=yes 64 k", "--strict=yes"},
+		{"64 k --initrd", "--initrd"},
+		{"64 k --initrd=a --initrd=b", "--initrd=b"},
+		{"--cpus=0 64 k", "--cpus=0"},
+		{"--cpus=256 64 k", "--cpus=256"},
+		{"--cpus=-1 64 k", "--cpus=-1"},
+		{"--cpus=2x 64 k", "--cpus=2x"},
+		{"--cpus= 64 k", "--cpus="},
+		{"--engine=vax 64 k", "--engine=vax"},
+		{"--console=vga 64 k", "--console=vga"},
+		{"--block=disk 64 k", "--block"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_true(parse(bad[i].line) < 0);
+		if (!strstr(why.text, bad[i].names))
+			fail_msg("\"%s\" gave \"%s\", which does not say %s", bad[i].line, why.text,
+				 bad[i].names);
+	}
+}
+
+static void test_actions(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--help"), 0);
+	assert_int_equal(options.action, ACTION_HELP);
+	assert_int_equal(parse("64 k --version"), 0);
+	assert_int_equal(options.action, ACTION_VERSION);
+	assert_int_equal(parse("--engine=help"), 0);
+	assert_int_equal(options.action, ACTION_ENGINE_HELP);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_options_before_and_after),
+		cmocka_unit_test(test_kernel_arguments_with_dashes),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_actions),
+	};
+	int failed = cmocka_run_group_tests_name("options", tests, NULL, NULL);
+
+	free(options.command_line);
+	return failed;
+}
