@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Small freestanding guests, each a kernel that fits on a page or two. Included by the main
+# Makefile (or used alone: make -f tests/guests/guests.mk BUILD=build guests). What is needed is
+# gcc and binutils, nothing else; all goes to $(BUILD)/guests/<name>.
+#
+# A guest is <name>.c and the runtime in lib/, entered through the PVH note. To write one more, add its
+# name to GUEST_PROGRAMS.
+
+CC    ?= gcc
+BUILD ?= build
+
+GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-loop pvpanic hvcecho
+# One source, four ways in.
+GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
+GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_HELLOS) poweroff
+
+GUEST_DIR   := tests/guests
+GUEST_OUT   := $(BUILD)/guests
+GUEST_OBJ   := $(GUEST_OUT)/obj
+
+# No SSE, no red zone: an interrupt may come at any instruction, and nobody saves those.
+GUEST_FLAGS := -std=gnu11 -Os -g -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none \
+	       -fno-asynchronous-unwind-tables -fno-strict-aliasing -mno-red-zone -mgeneral-regs-only \
+	       -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow -Wvla \
+	       -Isrc -I$(GUEST_DIR) -MMD -MP
+GUEST_LD    := ld -nostdlib -static -z noexecstack -z max-page-size=4096 --build-id=none \
+	       -T $(GUEST_DIR)/lib/guest.ld
+
+GUEST_LIB   := $(patsubst $(GUEST_DIR)/%.c,$(GUEST_OBJ)/%.o,$(wildcard $(GUEST_DIR)/lib/*.c)) \
+	       $(GUEST_OBJ)/lib/start.o $(GUEST_OBJ)/lib/vectors.o $(GUEST_OBJ)/lib/trampoline.o
+
+.PHONY: guests
+guests: $(GUESTS:%=$(GUEST_OUT)/%)
+
+$(GUEST_OBJ)/%.o: $(GUEST_DIR)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -c -o $@ $<
+
+$(GUEST_OBJ)/%.o: $(GUEST_DIR)/%.S
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -c -o $@ $<
+
+$(GUEST_OBJ)/libguest.a: $(GUEST_LIB)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# The way in comes first on each command line: the linker takes the rest of the runtime as needed.
+$(GUEST_PROGRAMS:%=$(GUEST_OUT)/%): $(GUEST_OUT)/%: $(GUEST_OBJ)/lib/entry-pvh.o $(GUEST_OBJ)/%.o \
+				    $(GUEST_OBJ)/libguest.a $(GUEST_DIR)/lib/guest.ld
+	$(GUEST_LD) -o $@ $(filter %.o %.a,$^)
+
+$(GUEST_HELLOS:%=$(GUEST_OUT)/%): $(GUEST_OUT)/hello-%: $(GUEST_OBJ)/lib/entry-%.o $(GUEST_OBJ)/hello.o \
+				  $(GUEST_OBJ)/libguest.a $(GUEST_DIR)/lib/guest.ld
+	$(GUEST_LD) -o $@ $(filter %.o %.a,$^)
+	$(if $(filter %-multiboot %-linux32,$@),objcopy -O elf32-i386 $@)
+
+# The one guest without a runtime.
+$(GUEST_OUT)/poweroff: $(GUEST_OBJ)/poweroff.o $(GUEST_DIR)/lib/guest.ld
+	$(GUEST_LD) -o $@ $(filter %.o,$^)

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The beginning and the end of a guest, and what lies between: checks, text,
+ * and the handful of library functions that gcc expects of anybody.
+ */
+#include "lib/guest.h"
+
+#include <stdarg.h>
+
+#include <linux/serial_reg.h>
+
+/* The one piece of state that all of a guest shares: how its checks went. */
+static struct {
+	unsigned done, failed;
+} checks;
+
+void guest_start(const struct entry *entry)
+{
+	static struct boot boot;
+
+	boot_read(&boot, entry);
+	guest_main(&boot);
+	finish();
+}
+
+static __attribute__((noreturn)) void leave(u8 code)
+{
+	out8(PORT_DEBUG_EXIT, code);
+	/* Still here: the launcher was not asked to listen to that port. Say so and go quietly. */
+	print("port %x did not end the machine: this guest wants --debug-exit\n", PORT_DEBUG_EXIT);
+	out8(PORT_ACPI_CONTROL, SLEEP_S5);
+	for (;;)
+		asm volatile("cli; hlt");
+}
+
+void finish(void)
+{
+	print("%u checks, %u failed\n", checks.done, checks.failed);
+	leave(checks.failed ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+void linger(void)
+{
+	for (unsigned i = 0; i < 500; i++)
+		in8(PORT_SERIAL + UART_SCR);
+}
+
+void serial_put(char c)
+{
+	while (!(in8(PORT_SERIAL + UART_LSR) & UART_LSR_THRE))
+		pause();
+	out8(PORT_SERIAL + UART_TX, c);
+}
+
+bool serial_ready(void)
+{
+	return in8(PORT_SERIAL + UART_LSR) & UART_LSR_DR;
+}
+
+u8 serial_get(void)
+{
+	while (!serial_ready())
+		pause();
+	return in8(PORT_SERIAL + UART_RX);
+}
+
+static void print_number(u64 value, unsigned base, unsigned width, char fill, bool negative)
+{
+	char digits[24];
+	unsigned count = 0;
+
+	do
+		digits[count++] = "0123456789abcdef"[value % base];
+	while (value /= base);
+	if (negative)
+		digits[count++] = '-';
+	while (count < width && count < sizeof(digits))
+		digits[count++] = fill;
+	while (count)
+		serial_put(digits[--count]);
+}
+
+static void print_text(const char *text)
+{
+	while (*text)
+		serial_put(*text++);
+}
+
+static void print_list(const char *format, va_list list)
+{
+	for (; *format; format++) {
+		unsigned width = 0;
+		bool wide = false;
+		char fill = ' ';
+		s64 value;
+
+		if (*format != '%') {
+			serial_put(*format);
+			continue;
+		}
+		if (*++format == '0')
+			fill = *format++;
+		for (; *format >= '0' && *format <= '9'; format++)
+			width = width * 10 + (unsigned)(*format - '0');
+		for (; *format == 'l'; format++)
+			wide = true;
+		switch (*format) {
+		case 's':
+			print_text(va_arg(list, const char *));
+			break;
+		case 'c':
+			serial_put((char)va_arg(list, int));
+			break;
+		case 'd':
+			value = wide ? va_arg(list, s64) : va_arg(list, int);
+			print_number((u64)(value < 0 ? -value : value), 10, width, fill, value < 0);
+			break;
+		case 'u':
+		case 'x':
+			print_number(wide ? va_arg(list, u64) : va_arg(list, unsigned),
+				     *format == 'x' ? 16 : 10, width, fill, false);
+			break;
+		default:
+			serial_put(*format);
+		}
+	}
+}
+
+void print(const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	print_list(format, list);
+	va_end(list);
+}
+
+static void count_check(bool ok)
+{
+	checks.done++;
+	checks.failed += !ok;
+	print_text(ok ? "ok: " : "FAILED: ");
+}
+
+bool check(bool ok, const char *format, ...)
+{
+	va_list list;
+
+	count_check(ok);
+	va_start(list, format);
+	print_list(format, list);
+	va_end(list);
+	serial_put('\n');
+	return ok;
+}
+
+bool check_equal(u64 is, u64 wanted, const char *format, ...)
+{
+	va_list list;
+
+	count_check(is == wanted);
+	va_start(list, format);
+	print_list(format, list);
+	va_end(list);
+	if (is != wanted)
+		print(" (is 0x%lx, should be 0x%lx)", is, wanted);
+	serial_put('\n');
+	return is == wanted;
+}
+
+void give_up(const char *format, ...)
+{
+	va_list list;
+
+	count_check(false);
+	va_start(list, format);
+	print_list(format, list);
+	va_end(list);
+	serial_put('\n');
+	leave(EXIT_FAILURE);
+}
+
+void *memset(void *to, int value, size_t len)
+{
+	void *result = to;
+
+	asm volatile("rep stosb" : "+D"(to), "+c"(len) : "a"(value) : "memory");
+	return result;
+}
+
+void *memcpy(void *to, const void *from, size_t len)
+{
+	void *result = to;
+
+	asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(len) : : "memory");
+	return result;
+}
+
+int memcmp(const void *a, const void *b, size_t len)
+{
+	const u8 *left = a, *right = b;
+
+	for (size_t i = 0; i < len; i++)
+		if (left[i] != right[i])
+			return left[i] - right[i];
+	return 0;
+}
+
+size_t strlen(const char *text)
+{
+	size_t len = 0;
+
+	while (text[len])
+		len++;
+	return len;
+}
+
+int strcmp(const char *a, const char *b)
+{
+	for (; *a && *a == *b; a++, b++)
+		;
+	return (u8)*a - (u8)*b;
+}
+
+bool starts_with(const char *text, const char *prefix)
+{
+	return strlen(text) >= strlen(prefix) && memcmp(text, prefix, strlen(prefix)) == 0;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Taking interrupts and counting them.
+ */
+#include "lib/interrupt.h"
+
+#define IOAPIC_SELECT	   0x00
+#define IOAPIC_WINDOW	   0x10
+#define IOAPIC_REDIRECTION 0x10 /* two registers a pin */
+
+#define GATE_INTERRUPT 0x8e /* present, 64-bit interrupt gate */
+
+/* What vectors.S pushes, the CPU's part last. */
+struct frame {
+	u64 rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11;
+	u64 vector, error;
+	u64 rip, cs, rflags, rsp, ss;
+};
+
+struct gate {
+	u16 offset_low, selector;
+	u8 stack, type;
+	u16 offset_middle;
+	u32 offset_high, reserved;
+};
+
+/* In vectors.S: VECTOR_STUB_SIZE bytes of code for each vector. */
+#define VECTOR_STUB_SIZE 16
+extern const u8 vector_stubs[];
+
+void interrupt_taken(const struct frame *frame);
+
+/* Interrupts come out of nowhere and pass no arguments, so this is where they are kept. */
+static struct {
+	struct gate table[256];
+	volatile unsigned count[256];
+	void (*handler)(u8 vector);
+} interrupts;
+
+void interrupt_taken(const struct frame *frame)
+{
+	u8 vector = (u8)frame->vector;
+	u64 address;
+
+	if (vector < VECTOR_FIRST) {
+		asm volatile("mov %%cr2, %0" : "=r"(address));
+		give_up("no exception (vector %u, error %lx, rip %lx, cr2 %lx)", vector, frame->error,
+			frame->rip, address);
+	}
+	interrupts.count[vector]++;
+	if (interrupts.handler)
+		interrupts.handler(vector);
+	if (vector != VECTOR_SPURIOUS)
+		lapic_write(LAPIC_EOI, 0);
+}
+
+void interrupt_init(void)
+{
+	const struct {
+		u16 limit;
+		u64 base;
+	} __attribute__((packed)) pointer = {sizeof(interrupts.table) - 1, (u64)interrupts.table};
+
+	for (unsigned i = 0; i < 256; i++) {
+		u64 stub = (u64)vector_stubs + i * VECTOR_STUB_SIZE;
+
+		interrupts.table[i] = (struct gate){
+			.offset_low = (u16)stub,
+			.offset_middle = (u16)(stub >> 16),
+			.selector = SEGMENT_CODE64,
+			.type = GATE_INTERRUPT,
+		};
+	}
+	asm volatile("lidt %0" : : "m"(pointer));
+	lapic_write(LAPIC_SPURIOUS, LAPIC_ENABLED | VECTOR_SPURIOUS);
+	lapic_write(LAPIC_TPR, 0);
+	interrupts_on();
+}
+
+unsigned interrupt_count(u8 vector)
+{
+	return interrupts.count[vector];
+}
+
+void interrupt_handler(void (*handler)(u8 vector))
+{
+	interrupts.handler = handler;
+}
+
+bool interrupt_waits(u8 vector)
+{
+	/* 256 bits in eight registers of 32, each in a slot of 16 bytes. */
+	return lapic_read(LAPIC_IRR + vector / 32 * 16) >> vector % 32 & 1;
+}
+
+u32 ioapic_register(u8 index)
+{
+	write32(LAYOUT_IOAPIC + IOAPIC_SELECT, index);
+	return read32(LAYOUT_IOAPIC + IOAPIC_WINDOW);
+}
+
+u32 ioapic_read(unsigned pin)
+{
+	return ioapic_register((u8)(IOAPIC_REDIRECTION + 2 * pin));
+}
+
+void ioapic_write(unsigned pin, u32 low)
+{
+	write32(LAYOUT_IOAPIC + IOAPIC_SELECT, IOAPIC_REDIRECTION + 2 * pin + 1);
+	write32(LAYOUT_IOAPIC + IOAPIC_WINDOW, 0);
+	write32(LAYOUT_IOAPIC + IOAPIC_SELECT, IOAPIC_REDIRECTION + 2 * pin);
+	write32(LAYOUT_IOAPIC + IOAPIC_WINDOW, low);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Interrupts: the table of them, the local APIC that takes them, and the IOAPIC
+ * that sends them. Exceptions end the guest with a line that says where.
+ *
+ * A guest does not register handlers. It asks how often a vector came, which is all
+ * that a test of a hypervisor wants to know.
+ */
+#ifndef LIB_INTERRUPT_H
+#define LIB_INTERRUPT_H
+
+#include "lib/guest.h"
+
+#define VECTOR_FIRST	0x20 /* below are exceptions */
+#define VECTOR_SPURIOUS 0xff
+
+/* Registers of the local APIC, from LAYOUT_LAPIC on. */
+#define LAPIC_ID	 0x20
+#define LAPIC_TPR	 0x80
+#define LAPIC_EOI	 0xb0
+#define LAPIC_SPURIOUS	 0xf0
+#define LAPIC_IRR	 0x200
+#define LAPIC_ICR	 0x300
+#define LAPIC_ICR_TARGET 0x310
+
+#define LAPIC_ENABLED (1 << 8)	/* in LAPIC_SPURIOUS */
+#define ICR_INIT      0x4500	/* INIT, assert */
+#define ICR_STARTUP   0x4600	/* start-up, assert; the page is the vector */
+#define ICR_PENDING   (1 << 12)
+
+/* A redirection entry of the IOAPIC: the low byte is the vector. */
+#define IOAPIC_ACTIVE_LOW (1 << 13)
+#define IOAPIC_REMOTE_IRR (1 << 14)
+#define IOAPIC_LEVEL	  (1 << 15)
+#define IOAPIC_MASKED	  (1 << 16)
+
+/* Loads the table, enables the local APIC, and lets interrupts in. */
+void interrupt_init(void);
+
+/* How often that vector was taken. */
+unsigned interrupt_count(u8 vector);
+
+/*
+ * Called for each interrupt, before the local APIC is told that it is over. NULL: nothing to do. One for all: it
+ * sees the vector.
+ */
+void interrupt_handler(void (*handler)(u8 vector));
+
+/* Whether that vector waits in the local APIC. */
+bool interrupt_waits(u8 vector);
+
+static inline void interrupts_on(void)
+{
+	asm volatile("sti" : : : "memory");
+}
+
+static inline void interrupts_off(void)
+{
+	asm volatile("cli" : : : "memory");
+}
+
+static inline u32 lapic_read(u32 offset)
+{
+	return read32(LAYOUT_LAPIC + offset);
+}
+
+static inline void lapic_write(u32 offset, u32 value)
+{
+	write32(LAYOUT_LAPIC + offset, value);
+}
+
+/* The low half of a pin's entry. The write sends it to APIC id 0. */
+u32 ioapic_read(unsigned pin);
+void ioapic_write(unsigned pin, u32 low);
+
+/* Any register of the IOAPIC. */
+u32 ioapic_register(u8 index);
+
+#endif

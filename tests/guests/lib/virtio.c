@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The steps of a virtio driver (virtio: Device Initialization, Split Virtqueues,
+ * Virtio Over PCI Bus), one function each.
+ */
+#include "lib/virtio.h"
+#include "lib/pci.h"
+
+#include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_pci.h>
+
+#define VIRTIO_VENDOR	    0x1af4
+#define VIRTIO_FIRST_MODERN 0x1040
+#define VIRTIO_LAST	    0x107f
+
+/* Room for the rings of both queues, with their event words. */
+static struct {
+	struct vring_desc desc[RING_SIZE_MAX] __attribute__((aligned(VRING_DESC_ALIGN_SIZE)));
+	u16 avail[3 + RING_SIZE_MAX];
+	struct {
+		u16 flags, idx;
+		struct vring_used_elem ring[RING_SIZE_MAX];
+		u16 event;
+	} used __attribute__((aligned(VRING_USED_ALIGN_SIZE)));
+} ring_memory[2];
+
+static void read_capability(struct virtio *virtio, unsigned at)
+{
+	struct region region = {
+		.bar = pci_read8(virtio->slot, at + VIRTIO_PCI_CAP_BAR),
+		.offset = pci_read32(virtio->slot, at + VIRTIO_PCI_CAP_OFFSET),
+		.length = pci_read32(virtio->slot, at + VIRTIO_PCI_CAP_LENGTH),
+		.capability = at,
+	};
+	u8 type = pci_read8(virtio->slot, at + VIRTIO_PCI_CAP_CFG_TYPE);
+
+	if (type == VIRTIO_PCI_CAP_PCI_CFG) {
+		virtio->window = at;
+		return;
+	}
+	region.address = pci_bar(virtio->slot, region.bar) + region.offset;
+	if (type == VIRTIO_PCI_CAP_COMMON_CFG && !virtio->common.address) {
+		virtio->common = region;
+	} else if (type == VIRTIO_PCI_CAP_NOTIFY_CFG && !virtio->notify.address) {
+		virtio->notify = region;
+		virtio->notify_multiplier = pci_read32(virtio->slot, at + VIRTIO_PCI_NOTIFY_CAP_MULT);
+	} else if (type == VIRTIO_PCI_CAP_ISR_CFG && !virtio->isr.address) {
+		virtio->isr = region;
+	} else if (type == VIRTIO_PCI_CAP_DEVICE_CFG && !virtio->config.address) {
+		virtio->config = region;
+	}
+}
+
+void virtio_find(struct virtio *virtio, unsigned slot)
+{
+	u16 device = pci_read16(slot, PCI_DEVICE_ID);
+	unsigned at = 0;
+
+	memset(virtio, 0, sizeof(*virtio));
+	virtio->slot = slot;
+	if (pci_read16(slot, PCI_VENDOR_ID) != VIRTIO_VENDOR || device < VIRTIO_FIRST_MODERN || device > VIRTIO_LAST)
+		give_up("slot %u has a virtio device", slot);
+	/* Ours decode from power-on; others may wait for a firmware that does it. */
+	pci_write16(slot, PCI_COMMAND, pci_read16(slot, PCI_COMMAND) | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	while ((at = pci_find_capability(slot, PCI_CAP_ID_VNDR, at)))
+		read_capability(virtio, at);
+	if (!virtio->common.address || !virtio->notify.address || !virtio->isr.address || !virtio->window)
+		give_up("slot %u has all virtio capabilities", slot);
+}
+
+u8 virtio_status(const struct virtio *virtio)
+{
+	return virtio_read8(virtio, VIRTIO_PCI_COMMON_STATUS);
+}
+
+void virtio_add_status(const struct virtio *virtio, u8 bits)
+{
+	virtio_write8(virtio, VIRTIO_PCI_COMMON_STATUS, virtio_status(virtio) | bits);
+}
+
+bool virtio_reset(const struct virtio *virtio)
+{
+	virtio_write8(virtio, VIRTIO_PCI_COMMON_STATUS, 0);
+	return wait_for(virtio_status(virtio) == 0);
+}
+
+u64 virtio_offered(const struct virtio *virtio)
+{
+	u64 features = 0;
+
+	for (unsigned half = 0; half < 2; half++) {
+		virtio_write32(virtio, VIRTIO_PCI_COMMON_DFSELECT, half);
+		features |= (u64)virtio_read32(virtio, VIRTIO_PCI_COMMON_DF) << 32 * half;
+	}
+	return features;
+}
+
+void virtio_accept(const struct virtio *virtio, u64 features)
+{
+	for (unsigned half = 0; half < 2; half++) {
+		virtio_write32(virtio, VIRTIO_PCI_COMMON_GFSELECT, half);
+		virtio_write32(virtio, VIRTIO_PCI_COMMON_GF, (u32)(features >> 32 * half));
+	}
+}
+
+bool virtio_negotiate(const struct virtio *virtio, u64 features)
+{
+	if (!virtio_reset(virtio))
+		give_up("a reset ends");
+	virtio_add_status(virtio, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+	virtio_add_status(virtio, VIRTIO_CONFIG_S_DRIVER);
+	virtio_accept(virtio, features);
+	virtio_add_status(virtio, VIRTIO_CONFIG_S_FEATURES_OK);
+	return virtio_status(virtio) & VIRTIO_CONFIG_S_FEATURES_OK;
+}
+
+static void write_address(const struct virtio *virtio, u32 offset, u64 address)
+{
+	virtio_write32(virtio, offset, (u32)address);
+	virtio_write32(virtio, offset + 4, (u32)(address >> 32));
+}
+
+void virtio_set_ring(struct virtio *virtio, unsigned index, u16 size)
+{
+	struct ring *ring = &virtio->rings[index];
+
+	memset(&ring_memory[index], 0, sizeof(ring_memory[index]));
+	*ring = (struct ring){
+		.index = index,
+		.size = size,
+		.desc = ring_memory[index].desc,
+		.avail = (void *)ring_memory[index].avail,
+		.used = (void *)&ring_memory[index].used,
+	};
+	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SELECT, (u16)index);
+	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SIZE, size);
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_DESCLO, (u64)ring->desc);
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_AVAILLO, (u64)ring->avail);
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_USEDLO, (u64)ring->used);
+}
+
+void virtio_enable_ring(const struct virtio *virtio, unsigned index)
+{
+	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SELECT, (u16)index);
+	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_ENABLE, 1);
+}
+
+void virtio_start(struct virtio *virtio, u64 features, u16 size)
+{
+	if (!virtio_negotiate(virtio, features))
+		give_up("the device agrees to features %lx", features);
+	for (unsigned i = 0; i < ARRAY_SIZE(virtio->rings); i++) {
+		virtio_set_ring(virtio, i, size);
+		virtio_enable_ring(virtio, i);
+	}
+	virtio_add_status(virtio, VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
+u64 virtio_notify_address(const struct virtio *virtio, unsigned index)
+{
+	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SELECT, (u16)index);
+	return virtio->notify.address +
+	       virtio_read16(virtio, VIRTIO_PCI_COMMON_Q_NOFF) * virtio->notify_multiplier;
+}
+
+void virtio_notify(const struct virtio *virtio, unsigned index)
+{
+	write16(virtio_notify_address(virtio, index), (u16)index);
+}
+
+void ring_describe(struct ring *ring, u16 index, const void *address, u32 len, u16 flags, u16 next)
+{
+	ring->desc[index] = (struct vring_desc){(u64)address, len, flags, next};
+}
+
+void ring_offer(struct ring *ring, u16 head)
+{
+	ring->avail->ring[ring->available++ % ring->size] = head;
+	/* x86 keeps stores in order; only the compiler has to be told. */
+	barrier();
+	ring->avail->idx = ring->available;
+	/* Before looking at flags or event words, as drivers do: a store and then a load is the one order x86 does not keep. */
+	__sync_synchronize();
+}
+
+bool ring_has_used(const struct ring *ring)
+{
+	return ring->used->idx != ring->used_seen;
+}
+
+bool ring_take(struct ring *ring, u16 *head, u32 *len)
+{
+	volatile struct vring_used_elem *element;
+
+	if (!wait_for(ring_has_used(ring)))
+		return false;
+	element = &ring->used->ring[ring->used_seen++ % ring->size];
+	*head = (u16)element->id;
+	*len = element->len;
+	return true;
+}
+
+volatile u16 *ring_used_event(struct ring *ring)
+{
+	return &ring->avail->ring[ring->size];
+}
+
+volatile u16 *ring_avail_event(struct ring *ring)
+{
+	return (volatile u16 *)&ring->used->ring[ring->size];
+}
+
+bool console_send(struct virtio *virtio, const char *text)
+{
+	struct ring *ring = &virtio->rings[CONSOLE_TX];
+	u16 head;
+	u32 len;
+
+	ring_describe(ring, 0, text, (u32)strlen(text), 0, 0);
+	ring_offer(ring, 0);
+	virtio_notify(virtio, CONSOLE_TX);
+	return ring_take(ring, &head, &len);
+}
+
+void console_emergency(const struct virtio *virtio, const char *text)
+{
+	while (*text)
+		write32(virtio->config.address + CONSOLE_EMERGENCY, (u8)*text++);
+}
+
+void window_set(const struct virtio *virtio, u8 bar, u32 offset, u32 len)
+{
+	pci_write8(virtio->slot, virtio->window + VIRTIO_PCI_CAP_BAR, bar);
+	pci_write32(virtio->slot, virtio->window + VIRTIO_PCI_CAP_OFFSET, offset);
+	pci_write32(virtio->slot, virtio->window + VIRTIO_PCI_CAP_LENGTH, len);
+}
+
+/* The data are where struct virtio_pci_cap ends. */
+static unsigned window_data(const struct virtio *virtio)
+{
+	return virtio->window + sizeof(struct virtio_pci_cap);
+}
+
+u32 window_read(const struct virtio *virtio, u8 bar, u32 offset, u32 len)
+{
+	window_set(virtio, bar, offset, len);
+	if (len == 1)
+		return pci_read8(virtio->slot, window_data(virtio));
+	if (len == 2)
+		return pci_read16(virtio->slot, window_data(virtio));
+	return pci_read32(virtio->slot, window_data(virtio));
+}
+
+void window_write(const struct virtio *virtio, u8 bar, u32 offset, u32 len, u32 value)
+{
+	window_set(virtio, bar, offset, len);
+	if (len == 1)
+		pci_write8(virtio->slot, window_data(virtio), (u8)value);
+	else if (len == 2)
+		pci_write16(virtio->slot, window_data(virtio), (u16)value);
+	else
+		pci_write32(virtio->slot, window_data(virtio), value);
+}
