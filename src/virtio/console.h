@@ -13,6 +13,8 @@ struct console {
 	struct virtio_device virtio;
 	struct terminal *terminal;
 	bool takes_input;	/* claims standard input once its driver is ready with receive buffers */
+	bool claimed;		/* it did; a reset gives it back */
+	u16 columns, rows;	/* if VIRTIO_CONSOLE_F_SIZE is offered: virtio_config_begin() */
 };
 
 /* Plugs itself in. -errno with *problem filled. */

@@ -43,7 +43,10 @@ struct virtio_ops {
 	/* A descriptor that the queue's thread polls beside notifications, or -1. May be NULL. */
 	int (*source)(struct virtio_device *device, unsigned queue);
 
-	/* Device configuration, len 1, 2, 4 (or 8), aligned, inside config_len. No write: read-only. */
+	/*
+	 * Device configuration, len 1, 2, 4 (or 8), aligned, inside config_len. No write: read-only. A read sees no change
+	 * half done (virtio_config_begin()), and must not call virtio_*(). Any vCPU thread.
+	 */
 	u64 (*config_read)(struct virtio_device *device, unsigned offset, unsigned len);
 	/* False: the field may not be written (a violation, VT-11). */
 	bool (*config_write)(struct virtio_device *device, unsigned offset, unsigned len, u64 value);
@@ -72,7 +75,8 @@ struct virtio_device {
 	unsigned queue_count;
 	struct virtio_queue *queues;
 	_Atomic u8 status;
-	u64 offered, accepted;		/* feature bits */
+	u64 offered;			/* feature bits; a device may add its own before virtio_plug() */
+	u64 accepted;			/* what the driver wrote; settled once FEATURES_OK sticks */
 	_Atomic bool broken;		/* a violation was reported, until reset */
 	struct virtio_pci *pci;
 };
@@ -85,7 +89,10 @@ int virtio_plug(struct virtio_device *device, struct pci_bus *pci, unsigned slot
 		const struct memory *memory, const enum queue_direction *directions, unsigned count,
 		struct problem *problem);
 
-/* Power-on state: threads at rest, registers clear. No vCPU runs. */
+/*
+ * Power-on state: threads at rest, registers clear. No vCPU runs; before pci_reset() names a new engine, because the
+ * notifiers that the old one had are forgotten, not removed.
+ */
 void virtio_power_on(struct virtio_device *device);
 
 /* Ends the threads and frees what virtio_plug() made; calls ops->destroy(). */
@@ -104,7 +111,11 @@ int virtio_pop(struct virtio_device *device, unsigned queue, struct chain *chain
 void virtio_violation(struct virtio_device *device, const struct violation *violation);
 void virtio_violate(struct virtio_device *device, const char *format, ...) PRINTF(2, 3);
 
-/* Device configuration changed: a new generation, and an interrupt once DRIVER_OK. Any thread. */
+/*
+ * Change device configuration between these two: no read comes in between, and after
+ * the second there is a new generation, and an interrupt once DRIVER_OK. Any thread.
+ */
+void virtio_config_begin(struct virtio_device *device);
 void virtio_config_changed(struct virtio_device *device);
 
 #endif
