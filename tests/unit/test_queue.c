@@ -1046,6 +1046,21 @@ static void test_words_of_event_idx_are_left_alone_without_it(void **state)
 	assert_int_equal(*fake_avail_event(&f->driver), 0x1234);
 }
 
+/* Suppressed before the driver has ever notified: not even the first chain is worth a word. */
+static void check_suppression_from_the_start(struct fixture *f, bool event_idx)
+{
+	start(f, SIZE, event_idx);
+	queue_suppress(&f->queue);
+	assert_false(add_and_publish(f));
+	assert_true(queue_unsuppress(&f->queue));
+}
+
+static void test_notifications_are_suppressed_from_the_start(void **state)
+{
+	check_suppression_from_the_start(*state, false);
+	check_suppression_from_the_start(*state, true);
+}
+
 /* A device that never suppresses still hears of everything that comes after it looked. */
 static void test_unsuppress_alone_asks_again(void **state)
 {
@@ -1112,6 +1127,7 @@ int main(void)
 		TEST(long_batches_interrupt),
 		TEST(available_flags_with_event_idx),
 		TEST(notifications_are_suppressed),
+		TEST(notifications_are_suppressed_from_the_start),
 		TEST(used_flags_stay_zero_with_event_idx),
 		TEST(words_of_event_idx_are_left_alone_without_it),
 		TEST(unsuppress_alone_asks_again),

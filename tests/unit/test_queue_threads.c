@@ -20,6 +20,8 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -208,28 +210,42 @@ static void drive(struct pair *pair)
 	}
 }
 
-static void exchange(bool event_idx)
+static void pair_init(struct pair *pair, bool event_idx)
 {
-	struct pair pair = {.kick = eventfd(0, EFD_CLOEXEC), .interrupt = eventfd(0, EFD_CLOEXEC)};
 	struct violation violation;
 	struct problem problem;
-	pthread_t thread;
 
-	pair.memory = memory_new(RAM, &problem);
-	assert_non_null(pair.memory);
-	fake_driver_init(&pair.driver, pair.memory, AREA, RAM - AREA, SIZE, event_idx);
-	pair.queue = (struct queue){
-		.memory = pair.memory,
+	pair->kick = eventfd(0, EFD_CLOEXEC);
+	pair->interrupt = eventfd(0, EFD_CLOEXEC);
+	pair->memory = memory_new(RAM, &problem);
+	assert_non_null(pair->memory);
+	fake_driver_init(&pair->driver, pair->memory, AREA, RAM - AREA, SIZE, event_idx);
+	pair->queue = (struct queue){
+		.memory = pair->memory,
 		.device = "test",
 		.size = SIZE,
-		.desc = pair.driver.desc_gpa,
-		.driver = pair.driver.avail_gpa,
-		.used = pair.driver.used_gpa,
+		.desc = pair->driver.desc_gpa,
+		.driver = pair->driver.avail_gpa,
+		.used = pair->driver.used_gpa,
 		.event_idx = event_idx,
 		.indirect = true,
 	};
-	assert_true(queue_start(&pair.queue, &violation));
+	assert_true(queue_start(&pair->queue, &violation));
+}
 
+static void pair_destroy(struct pair *pair)
+{
+	memory_free(pair->memory);
+	close(pair->kick);
+	close(pair->interrupt);
+}
+
+static void exchange(bool event_idx)
+{
+	struct pair pair = {.kicks = 0};
+	pthread_t thread;
+
+	pair_init(&pair, event_idx);
 	alarm(PATIENCE_SECONDS);
 	assert_int_equal(pthread_create(&thread, NULL, device_thread, &pair), 0);
 	drive(&pair);
@@ -240,9 +256,141 @@ static void exchange(bool event_idx)
 	assert_int_equal(pair.queue.next_used, CHAINS % 65536);
 	print_message("%u chains: %llu notifications, %llu interrupts\n", CHAINS,
 		      (unsigned long long)pair.kicks, (unsigned long long)pair.interrupts);
-	memory_free(pair.memory);
-	close(pair.kick);
-	close(pair.interrupt);
+	pair_destroy(&pair);
+}
+
+/*
+ * The same question under the microscope. Both sides start at the same instant, one to publish
+ * and then look what is wanted, the other to say what it wants and then look for work. At least
+ * one must see the other (VQ-7: that is what the full fences are for).
+ */
+struct meeting {
+	struct pair pair;
+	_Atomic unsigned arrived;
+	bool told, saw; /* the publisher would wake the other; the other saw it anyway */
+};
+
+#define MEETINGS 100000u
+
+/* Wait until both threads are here for the n-th time: spinning, to leave as close together as can be. */
+static void meet(struct meeting *meeting, unsigned *n)
+{
+	unsigned spins = 0;
+
+	*n += 2;
+	atomic_fetch_add(&meeting->arrived, 1);
+	while (atomic_load(&meeting->arrived) < *n)
+		if (++spins % 4096 == 0)
+			sched_yield();
+}
+
+/* The device is about to sleep while a chain is made available. */
+static void *sleeping_device(void *opaque)
+{
+	struct meeting *meeting = opaque;
+	struct queue *queue = &meeting->pair.queue;
+	struct violation violation;
+	struct chain chain;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < MEETINGS; i++) {
+		queue_suppress(queue);
+		meet(meeting, &n);
+		meeting->saw = queue_unsuppress(queue);
+		meet(meeting, &n);
+		assert(queue_pop(queue, &chain, &violation) == 1);
+		queue_push(queue, &chain, 0);
+		meet(meeting, &n);
+	}
+	return NULL;
+}
+
+static void publishing_driver(struct meeting *meeting)
+{
+	struct fake_driver *driver = &meeting->pair.driver;
+	const struct fake_buffer buffer = {0, 1, true};
+	unsigned n = 0;
+	u32 written;
+	u16 head;
+
+	for (unsigned i = 0; i < MEETINGS; i++) {
+		assert(fake_driver_add(driver, &buffer, 1) >= 0);
+		meet(meeting, &n);
+		meeting->told = fake_driver_publish(driver);
+		meet(meeting, &n);
+		assert_true(meeting->told || meeting->saw);
+		meet(meeting, &n);
+		assert_true(fake_driver_take(driver, &head, &written));
+	}
+}
+
+/* The driver is about to sleep while a chain is given back. */
+static void *pushing_device(void *opaque)
+{
+	struct meeting *meeting = opaque;
+	struct queue *queue = &meeting->pair.queue;
+	struct violation violation;
+	struct chain chain;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < MEETINGS; i++) {
+		meet(meeting, &n);
+		assert(queue_pop(queue, &chain, &violation) == 1);
+		meet(meeting, &n);
+		queue_push(queue, &chain, 0);
+		meeting->told = queue_wants_interrupt(queue, &violation) == 1;
+		meet(meeting, &n);
+	}
+	return NULL;
+}
+
+static void sleeping_driver(struct meeting *meeting)
+{
+	struct fake_driver *driver = &meeting->pair.driver;
+	const struct fake_buffer buffer = {0, 1, true};
+	unsigned n = 0;
+	u32 written;
+	u16 head;
+
+	for (unsigned i = 0; i < MEETINGS; i++) {
+		fake_driver_disable_interrupts(driver);
+		assert(fake_driver_add(driver, &buffer, 1) >= 0);
+		fake_driver_publish(driver);
+		meet(meeting, &n);
+		meet(meeting, &n);
+		meeting->saw = fake_driver_enable_interrupts(driver);
+		meet(meeting, &n);
+		assert_true(meeting->told || meeting->saw);
+		assert_true(fake_driver_take(driver, &head, &written));
+	}
+}
+
+static void hold_meetings(bool event_idx, void *(*device)(void *), void (*driver)(struct meeting *))
+{
+	struct meeting meeting = {.arrived = 0};
+	pthread_t thread;
+
+	pair_init(&meeting.pair, event_idx);
+	alarm(PATIENCE_SECONDS);
+	assert_int_equal(pthread_create(&thread, NULL, device, &meeting), 0);
+	driver(&meeting);
+	pthread_join(thread, NULL);
+	alarm(0);
+	pair_destroy(&meeting.pair);
+}
+
+static void test_device_never_sleeps_on_unseen_work(void **state)
+{
+	(void)state;
+	hold_meetings(false, sleeping_device, publishing_driver);
+	hold_meetings(true, sleeping_device, publishing_driver);
+}
+
+static void test_driver_never_sleeps_on_unseen_work(void **state)
+{
+	(void)state;
+	hold_meetings(false, pushing_device, sleeping_driver);
+	hold_meetings(true, pushing_device, sleeping_driver);
 }
 
 static void test_exchange_by_flags(void **state)
@@ -260,6 +408,8 @@ static void test_exchange_by_event_index(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_device_never_sleeps_on_unseen_work),
+		cmocka_unit_test(test_driver_never_sleeps_on_unseen_work),
 		cmocka_unit_test(test_exchange_by_flags),
 		cmocka_unit_test(test_exchange_by_event_index),
 	};
