@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The driver that breaks the rules, one at a time, on request:
+ *
+ *   violation=VT-6.2	breaks rule VT-6 in the second of the ways that violations.h lists
+ *   violation=all	one after the other
+ *   list		prints them all
+ *
+ * Then it looks whether the device takes it as it should: sulking until it is
+ * reset and working afterwards, or not taking notice. Under --strict the launcher
+ * ends before that.
+ */
+#include "lib/guest.h"
+#include "lib/pci.h"
+#include "lib/virtio.h"
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_console.h>
+#include <linux/virtio_pci.h>
+
+#define QUEUE_SIZE	     16
+#define QUEUE_ABSENT	     2 /* the console has 0 and 1 */
+#define STATUS_UNKNOWN_BIT   0x10
+#define AVAIL_WITHOUT_EVENT  (sizeof(struct vring_avail) + QUEUE_SIZE * sizeof(u16))
+#define USED_WITHOUT_EVENT   (sizeof(struct vring_used) + QUEUE_SIZE * sizeof(struct vring_used_elem))
+#define ACKNOWLEDGED_AND_DRIVER (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER)
+#define STATUS_LIVE (ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)
+#define ISR_CONFIG 2
+
+/* How far the driver comes before it goes wrong. LIVE_INPUT is LIVE; see violations.h. */
+enum stage { RESET, ACKNOWLEDGED, DRIVER, AGREED, SET_UP, ENABLED, LIVE, LIVE_LARGE, LIVE_INPUT };
+
+enum kind { BREAKS, LENIENT, REFUSED };
+
+struct violation {
+	const char *name;
+	enum kind kind;
+	enum stage stage;
+	u64 features;
+	const char *what;
+};
+
+#define VIOLATION(part, rule, number, kind, stage, features, what, action) \
+	{#part "-" #rule "." #number, kind, stage, features, what},
+static const struct violation violations[] = {
+#include "violations.h"
+};
+#undef VIOLATION
+
+/* The same lines once more, as the index of each. */
+#define VIOLATION(part, rule, number, kind, stage, features, what, action) part##rule##_##number,
+enum {
+#include "violations.h"
+};
+#undef VIOLATION
+
+/* What chains are made of. */
+static u8 payload = '.';
+static struct vring_desc indirect_table[QUEUE_SIZE + 1];
+/* A guest has one memory; the actions need to know where it ends. */
+static u64 end_of_ram;
+
+static u64 ram_end(const struct virtio *v)
+{
+	(void)v;
+	return end_of_ram;
+}
+
+static void set_status(const struct virtio *v, u8 status)
+{
+	virtio_write8(v, VIRTIO_PCI_COMMON_STATUS, status);
+}
+
+static void queue_write16(const struct virtio *v, u16 queue, u32 field, u16 value)
+{
+	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, queue);
+	virtio_write16(v, field, value);
+}
+
+static void queue_write32(const struct virtio *v, u16 queue, u32 field, u32 value)
+{
+	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, queue);
+	virtio_write32(v, field, value);
+}
+
+/* FEATURES_OK, without a look at what became of it. */
+static void agree_blindly(const struct virtio *v)
+{
+	virtio_accept(v, FEATURE(VIRTIO_F_VERSION_1));
+	set_status(v, ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
+}
+
+static void agree_to(const struct virtio *v, u64 features)
+{
+	virtio_accept(v, features);
+	set_status(v, ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
+}
+
+/* Enable the transmit queue with one of its areas somewhere else. */
+static void enable_at(const struct virtio *v, u32 field, u64 address)
+{
+	queue_write32(v, CONSOLE_TX, field, (u32)address);
+	queue_write32(v, CONSOLE_TX, field + 4, (u32)(address >> 32));
+	virtio_enable_ring(v, CONSOLE_TX);
+}
+
+static void describe(struct virtio *v, u16 index, u32 len, u16 flags, u16 next)
+{
+	ring_describe(&v->rings[CONSOLE_TX], index, &payload, len, flags, next);
+}
+
+/* A descriptor that refers to a table of `count` chained ones. */
+static void describe_indirect(struct virtio *v, u16 index, u32 count, u16 flags)
+{
+	for (u16 i = 0; i < count; i++)
+		indirect_table[i] = (struct vring_desc){
+			.addr = (u64)&payload,
+			.len = 1,
+			.flags = i + 1u < count ? VRING_DESC_F_NEXT : 0,
+			.next = i + 1,
+		};
+	ring_describe(&v->rings[CONSOLE_TX], index, indirect_table, count * sizeof(indirect_table[0]),
+		      VRING_DESC_F_INDIRECT | flags, 0);
+}
+
+static void offer(struct virtio *v, u16 head)
+{
+	ring_offer(&v->rings[CONSOLE_TX], head);
+	virtio_notify(v, CONSOLE_TX);
+}
+
+static void run_ahead(struct virtio *v, u16 by)
+{
+	struct ring *ring = &v->rings[CONSOLE_TX];
+
+	for (u16 i = 0; i < QUEUE_SIZE; i++) {
+		describe(v, i, 1, 0, 0);
+		ring->avail->ring[i] = i;
+	}
+	barrier();
+	ring->avail->idx = by;
+	virtio_notify(v, CONSOLE_TX);
+}
+
+/* All of RAM above us, as often as it takes. */
+static void offer_huge(struct virtio *v)
+{
+	struct ring *ring = &v->rings[CONSOLE_TX];
+	u32 len = (u32)(end_of_ram - LAYOUT_KERNEL);
+	u64 count = GiB(4) / len + 1;
+
+	if (count > ring->size)
+		give_up("RAM of 32 MiB or more, for a chain of 4 GiB");
+	for (u16 i = 0; i < count; i++)
+		ring_describe(ring, i, (void *)LAYOUT_KERNEL, len, i + 1u < count ? VRING_DESC_F_NEXT : 0, i + 1);
+	offer(v, 0);
+}
+
+static void expect_status(const struct virtio *v, u8 status)
+{
+	check_equal(virtio_status(v), status, "device_status");
+}
+
+static void expect_no_queue(const struct virtio *v)
+{
+	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, QUEUE_ABSENT);
+	check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_SIZE), 0, "queue_size of an absent queue reads 0");
+}
+
+static void expect_no_vector(const struct virtio *v, u32 field)
+{
+	check_equal(virtio_read16(v, field), VIRTIO_MSI_NO_VECTOR, "it reads back as no vector");
+}
+
+static void expect_works(struct virtio *v)
+{
+	check(console_send(v, "the console works all the same\n"), "the console works all the same");
+}
+
+/* VT-12: what the window does not find is 0, and writing there does nothing. */
+static void expect_blind(const struct virtio *v, u8 bar, u32 offset, u32 len)
+{
+	window_set(v, bar, offset, len);
+	check_equal(pci_read32(v->slot, v->window + sizeof(struct virtio_pci_cap)), 0, "the window shows 0");
+	pci_write32(v->slot, v->window + sizeof(struct virtio_pci_cap), 0);
+	expect_status(v, STATUS_LIVE);
+}
+
+static void commit(struct virtio *v, unsigned index)
+{
+#define VIOLATION(part, rule, number, kind, stage, features, what, action) \
+	case part##rule##_##number:                                             \
+		action;                                                         \
+		break;
+	switch (index) {
+#include "violations.h"
+	}
+#undef VIOLATION
+}
+
+/* Everything by the book, as far as it goes. */
+static void prepare(struct virtio *v, enum stage stage, u64 features)
+{
+	features |= FEATURE(VIRTIO_F_VERSION_1);
+	if (!virtio_reset(v))
+		give_up("a reset ends");
+	if (stage >= ACKNOWLEDGED)
+		virtio_add_status(v, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+	if (stage >= DRIVER)
+		virtio_add_status(v, VIRTIO_CONFIG_S_DRIVER);
+	if (stage >= AGREED) {
+		if ((virtio_offered(v) & features) != features)
+			give_up("features %lx are offered", features);
+		agree_to(v, features);
+		expect_status(v, ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(v->rings); i++) {
+		if (stage >= SET_UP)
+			virtio_set_ring(v, i, stage == LIVE_LARGE ? RING_SIZE_MAX : QUEUE_SIZE);
+		if (stage >= ENABLED)
+			virtio_enable_ring(v, i);
+	}
+	if (stage >= LIVE)
+		virtio_add_status(v, VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
+static bool needs_reset(const struct virtio *v)
+{
+	return virtio_status(v) & VIRTIO_CONFIG_S_NEEDS_RESET;
+}
+
+/* More of the same must be met with silence, and whoever reads stderr counts the lines. */
+static void violate_again(const struct virtio *v)
+{
+	write8(v->isr.address, 0);
+	virtio_write16(v, VIRTIO_PCI_COMMON_NUMQ, 0);
+	virtio_read16(v, VIRTIO_PCI_COMMON_STATUS);
+}
+
+static void expect_not_served(struct virtio *v)
+{
+	struct ring *ring = &v->rings[CONSOLE_TX];
+	u16 before = ring->used->idx;
+
+	describe(v, 0, 1, 0, 0);
+	offer(v, 0);
+	linger();
+	check_equal(ring->used->idx, before, "no queue is served");
+}
+
+static void expect_broken(struct virtio *v, u16 columns)
+{
+	bool live;
+
+	check(wait_for(needs_reset(v)), "the device needs a reset");
+	live = virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK;
+	if (live)
+		check(wait_for(read8(v->isr.address) & ISR_CONFIG), "a configuration interrupt says so");
+	else
+		check_equal(read8(v->isr.address), 0, "no interrupt before DRIVER_OK");
+	check_equal(read8(v->isr.address), 0, "the ISR is clear once it was read");
+	violate_again(v);
+	check(needs_reset(v), "the device still needs a reset");
+	check_equal(read16(v->config.address + CONSOLE_COLUMNS), columns, "device configuration can be read");
+	if (live && v->rings[CONSOLE_TX].used)
+		expect_not_served(v);
+}
+
+static void expect_nothing(const struct virtio *v)
+{
+	linger();
+	check(!needs_reset(v), "the device does not mind");
+	check(!(read8(v->isr.address) & ISR_CONFIG), "and there is no configuration interrupt");
+}
+
+static void expect_refused(const struct virtio *v)
+{
+	expect_status(v, ACKNOWLEDGED_AND_DRIVER);
+}
+
+static void expect_recovery(struct virtio *v)
+{
+	check(virtio_reset(v), "a reset ends");
+	check_equal(read8(v->isr.address), 0, "the ISR is clear after the reset");
+	for (u16 i = 0; i < ARRAY_SIZE(v->rings); i++) {
+		virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, i);
+		check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_ENABLE), 0, "queue %u is not enabled", i);
+		check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_SIZE), RING_SIZE_MAX, "queue %u has its full size", i);
+	}
+	virtio_start(v, FEATURE(VIRTIO_F_VERSION_1), QUEUE_SIZE);
+	check(console_send(v, "the console works again\n"), "the console works after a reset");
+	check(!needs_reset(v), "and the device is content");
+}
+
+static void violate(struct virtio *v, unsigned index)
+{
+	const struct violation *violation = &violations[index];
+	u16 columns;
+
+	print("violate %s: %s\n", violation->name, violation->what);
+	columns = read16(v->config.address + CONSOLE_COLUMNS);
+	prepare(v, violation->stage, violation->features);
+	commit(v, index);
+	if (violation->kind == BREAKS)
+		expect_broken(v, columns);
+	else if (violation->kind == REFUSED)
+		expect_refused(v);
+	else
+		expect_nothing(v);
+	console_emergency(v, "the emergency console works\n");
+	expect_recovery(v);
+	print("violated %s\n", violation->name);
+}
+
+void guest_main(const struct boot *boot)
+{
+	static struct virtio console;
+	bool known = false;
+	char name[16];
+
+	if (boot_option(boot, "list", name, sizeof(name))) {
+		for (unsigned i = 0; i < ARRAY_SIZE(violations); i++)
+			print("%s: %s%s\n", violations[i].name, violations[i].what,
+			      violations[i].kind == BREAKS ? "" : " (with --strict)");
+		finish();
+	}
+	if (!boot_option(boot, "violation", name, sizeof(name)))
+		give_up("the command line says violation=NAME, or list");
+	end_of_ram = boot_ram_end(boot);
+	virtio_find(&console, SLOT_VIRTIO_CONSOLE);
+	for (unsigned i = 0; i < ARRAY_SIZE(violations); i++) {
+		if (strcmp(violations[i].name, name) && strcmp(name, "all"))
+			continue;
+		known = true;
+		violate(&console, i);
+	}
+	if (!known)
+		give_up("there is a violation %s", name);
+}
