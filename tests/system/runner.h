@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One row while it runs: what runner.c and steps.c share, and nobody else sees.
+ */
+#ifndef SYSTEM_RUNNER_H
+#define SYSTEM_RUNNER_H
+
+#include "systest.h"
+
+struct text {
+	char *bytes;   /* a string: no zeros, no carriage returns */
+	size_t length; /* of it */
+	size_t total;  /* bytes that came, kept or not */
+	size_t at;     /* what was expected so far ends here */
+};
+
+struct run {
+	const struct test *test;
+	const struct settings *settings;
+	const char *engine;
+	char *files, *directory;
+	char *arguments[MAX_ARGS + 3];
+
+	struct wires wires;
+	struct text output, errors;
+	bool reads_output;
+	double deadline;
+
+	pid_t pid;
+	bool ended;
+	int status; /* as in struct test, once it has ended */
+
+	struct resources remembered;
+
+	bool failed;
+	char why[sizeof(((struct verdict *)NULL)->why)];
+};
+
+/* The monotonic clock. */
+double seconds_now(void);
+
+/* Always false, so that a check can return it. Only the first reason is kept. */
+bool run_fail(struct run *run, const char *format, ...) PRINTF(2, 3);
+
+/*
+ * Wait a little, take in what was written, notice the end. False: lguest has ended, the
+ * row has failed, or time is up; then nothing new will come.
+ */
+bool run_turn(struct run *run);
+
+/* All steps of the row, or those up to the first that fails. */
+void run_steps(struct run *run);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The steps of a row: expect, type, pull a plug, compare. Each waits until the world
+ * is as the step wants it, never for a length of time, so that a slow machine only
+ * makes a row slow. runner.c calls run_steps() once.
+ */
+#include "runner.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Resident memory may differ by this much between two boots of one guest: heap, stacks. */
+#define RESIDENT_TOLERANCE 512 /* KiB */
+
+/* Turn until `done`; false with the row failed if that never happens. */
+static bool turn_until(struct run *run, bool (*done)(struct run *, const struct step *),
+		       const struct step *step, const char *what)
+{
+	while (!done(run, step)) {
+		if (run_turn(run))
+			continue;
+		/* What came with the last turn counts as well. */
+		if (done(run, step))
+			return true;
+		return run_fail(run, "%s while waiting for %s%s%s%s",
+				run->ended ? "ended" : "out of time", what, step->text ? " \"" : "",
+				step->text ? step->text : "", step->text ? "\"" : "");
+	}
+	return true;
+}
+
+static bool has_come(struct text *text, const char *wanted)
+{
+	const char *found = strstr(text->bytes + text->at, wanted);
+
+	if (found)
+		text->at = found - text->bytes + strlen(wanted);
+	return found;
+}
+
+static bool output_has(struct run *run, const struct step *step)
+{
+	return has_come(&run->output, step->text);
+}
+
+static bool errors_have(struct run *run, const struct step *step)
+{
+	return has_come(&run->errors, step->text);
+}
+
+static bool expect_more(struct run *run, int number)
+{
+	size_t goal = run->output.total + number;
+
+	while (run->output.total < goal)
+		if (!run_turn(run))
+			return run_fail(run, "%s after %zu of %d expected bytes",
+					run->ended ? "ended" : "out of time",
+					run->output.total + number - goal, number);
+	return true;
+}
+
+static bool output_is_full(struct run *run, const struct step *step)
+{
+	struct pollfd fd = {.fd = run->wires.child[1], .events = POLLOUT};
+
+	(void)step;
+	return poll(&fd, 1, 0) == 0;
+}
+
+static bool input_is_read(struct run *run, const struct step *step)
+{
+	(void)step;
+	return wires_input_read(&run->wires);
+}
+
+static bool terminal_is_raw(struct run *run, const struct step *step)
+{
+	(void)step;
+	return wires_raw(&run->wires);
+}
+
+static bool thread_exists(struct run *run, const struct step *step)
+{
+	return thread_named(run->pid, step->text) != 0;
+}
+
+/* Rows type little: a pipe or a terminal that cannot take it at once is a failure. */
+static bool type(struct run *run, const char *bytes, size_t count)
+{
+	if (write(run->wires.input, bytes, count) != (ssize_t)count)
+		return run_fail(run, "cannot type: %s", strerror(errno));
+	return true;
+}
+
+static bool type_keys(struct run *run, const struct step *step)
+{
+	const struct step read = {STEP_TYPE_KEYS, NULL, 0};
+
+	for (const char *key = step->text; *key; key++) {
+		if (!type(run, key, 1))
+			return false;
+		/* After the last one lguest may be gone, and need not read it. */
+		if (key[1] && !turn_until(run, input_is_read, &read, "a key to be read"))
+			return false;
+	}
+	return true;
+}
+
+static bool send_signal(struct run *run, int number)
+{
+	if (kill(run->pid, number) < 0)
+		return run_fail(run, "kill: %s", strerror(errno));
+	return true;
+}
+
+static bool cut(int *fd)
+{
+	close(*fd);
+	*fd = -1;
+	return true;
+}
+
+/*
+ * The terminal is gone when no descriptor of our side of it is left. The kernel tells the
+ * leader of the session, which is us in the place of a shell; and a shell tells its jobs.
+ */
+static bool hang_up(struct run *run)
+{
+	cut(&run->wires.input);
+	run->reads_output = false;
+	return cut(&run->wires.output) && send_signal(run, SIGHUP);
+}
+
+static bool signal_thread(struct run *run, const struct step *step)
+{
+	pid_t thread;
+
+	if (!turn_until(run, thread_exists, step, "a thread named"))
+		return false;
+	thread = thread_named(run->pid, step->text);
+	if (syscall(SYS_tgkill, run->pid, thread, step->number) < 0)
+		return run_fail(run, "tgkill: %s", strerror(errno));
+	return true;
+}
+
+static bool same_resources(struct run *run, const struct step *step)
+{
+	const struct resources *before = &run->remembered;
+	struct resources now;
+	long grown;
+
+	(void)step;
+	if (!resources_of(run->pid, &now))
+		return false;
+	grown = (long)now.resident - (long)before->resident;
+	return now.descriptors == before->descriptors && now.threads == before->threads &&
+	       grown <= RESIDENT_TOLERANCE;
+}
+
+/*
+ * A thread that was joined is still in /proc for a moment, so there is some time to
+ * become the same; but not all the time of the row.
+ */
+static bool compare(struct run *run, const struct step *step)
+{
+	double until = seconds_now() + 5 * run->settings->timeout_scale;
+	struct resources now = {0};
+
+	while (!same_resources(run, step)) {
+		if (run_turn(run) && seconds_now() < until)
+			continue;
+		if (!resources_of(run->pid, &now))
+			return run_fail(run, "/proc: %s", strerror(errno));
+		return run_fail(
+			run, "descriptors, threads, resident KiB: %u %u %lu, were %u %u %lu",
+			now.descriptors, now.threads, now.resident, run->remembered.descriptors,
+			run->remembered.threads, run->remembered.resident);
+	}
+	return true;
+}
+
+static bool remember(struct run *run)
+{
+	if (!resources_of(run->pid, &run->remembered))
+		return run_fail(run, "/proc: %s", strerror(errno));
+	return true;
+}
+
+static bool run_step(struct run *run, const struct step *step)
+{
+	switch (step->kind) {
+	case STEP_END:
+		break;
+	case STEP_EXPECT:
+		return turn_until(run, output_has, step, "stdout");
+	case STEP_EXPECT_ERROR:
+		return turn_until(run, errors_have, step, "stderr");
+	case STEP_EXPECT_MORE:
+		return expect_more(run, step->number);
+	case STEP_TYPE:
+		return type(run, step->text, strlen(step->text));
+	case STEP_TYPE_KEYS:
+		return type_keys(run, step);
+	case STEP_CLOSE_INPUT:
+		return cut(&run->wires.input);
+	case STEP_CLOSE_OUTPUT:
+		run->reads_output = false;
+		return cut(&run->wires.output);
+	case STEP_HANG_UP:
+		return hang_up(run);
+	case STEP_OUTPUT_FULL:
+		return turn_until(run, output_is_full, step, "standard output to be full");
+	case STEP_SIGNAL:
+		return send_signal(run, step->number);
+	case STEP_SIGNAL_THREAD:
+		return signal_thread(run, step);
+	case STEP_TERMINAL_RAW:
+		return turn_until(run, terminal_is_raw, step, "a raw terminal");
+	case STEP_REMEMBER:
+		return remember(run);
+	case STEP_COMPARE:
+		return compare(run, step);
+	}
+	return true;
+}
+
+void run_steps(struct run *run)
+{
+	const struct step *step = run->test->steps;
+
+	while (step && step->kind != STEP_END && run_step(run, step))
+		step++;
+}

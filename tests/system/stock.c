@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rows with the distribution's own kernels, unmodified, and the initramfs that
+ * scripts/guest packs. What its init understands (test=info and its like) is told
+ * in scripts/guest-init.
+ *
+ * A boot costs seconds, many of them where the engine itself is emulated, so each
+ * one shows several things at once.
+ */
+#include "systest.h"
+
+#include <string.h>
+
+#define MEMORY "256"
+
+struct kernel {
+	const char *name, *image, *initrd;
+};
+
+#define KERNEL(name)                                                                               \
+	{                                                                                          \
+		name, "{assets}/guest/" name "/vmlinuz",                                           \
+			"--initrd={assets}/guest/" name "/initrd.img"                              \
+	}
+
+/* Another kernel is one more line. */
+static const struct kernel kernels[] = {KERNEL("cloud"), KERNEL("generic")};
+
+/* Every kernel with every number of CPUs on every console: to user space, and what it finds there. */
+static void add_info(struct suite *suite, const struct kernel *kernel, unsigned cpus,
+		     const char *console)
+{
+	const struct test test = {
+		.name = suite_text("%s-%u-%s", kernel->name, cpus, console),
+		.patience = FOR_STOCK,
+		.args = {suite_text("--cpus=%u", cpus), kernel->initrd, MEMORY, kernel->image,
+			 suite_text("console=%s", console), "quiet", "panic=-1", "test=info"},
+		.seen =
+			{
+				suite_text("cpus: %u\n", cpus),
+				"pci: 0000:00:00.0 0x060000 0x1af4 ",
+				"pci: 0000:00:01.0 0x078000 0x1af4 0x1043 virtio-pci\n",
+				"0x1b36 0x0011 pvpanic-pci\n",
+				suite_text("consoles: %s\n", console),
+				"clock: kvm-clock\n",
+				"button: 1\n",
+			},
+		.unseen = {"Kernel panic", "init: no test"},
+	};
+
+	suite_add(suite, &test);
+}
+
+static void add_infos(struct suite *suite)
+{
+	static const char *const consoles[] = {"ttyS0", "hvc0"};
+
+	for (size_t i = 0; i < COUNT(kernels); i++)
+		for (unsigned cpus = 1; cpus <= 2; cpus++)
+			for (size_t j = 0; j < COUNT(consoles); j++)
+				add_info(suite, &kernels[i], cpus, consoles[j]);
+}
+
+#define PROMPT EXPECT("guest:/# ")
+/* The shell echoes what was typed; only it can turn this into 42. */
+#define ASK   PROMPT, TYPE("echo $((6*7))\r"), EXPECT("\n42\n"), PROMPT
+#define CLOUD "--initrd={assets}/guest/cloud/initrd.img", MEMORY, "{assets}/guest/cloud/vmlinuz"
+#define GENERIC                                                                                    \
+	"--initrd={assets}/guest/generic/initrd.img", MEMORY, "{assets}/guest/generic/vmlinuz"
+
+static const struct test boots[] = {
+	{
+		/* By ACPI's reset register; the second life is as good as the first. */
+		.name = "cloud-shell-reboot",
+		.patience = FOR_STOCK,
+		.input = A_TERMINAL,
+		.output = A_TERMINAL,
+		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.steps = STEPS(EXPECT("2 CPUs, console ttyS0."), ASK, TERMINAL_RAW,
+			       TYPE("reboot -f\r"), EXPECT("2 CPUs, console ttyS0."), ASK,
+			       TYPE("poweroff -f\r")),
+		.unseen = {"Kernel panic"},
+	},
+	{
+		/* Both consoles are there; the last console= has the shell, and gets the input. */
+		.name = "cloud-shell-hvc0",
+		.patience = FOR_STOCK,
+		.input = A_TERMINAL,
+		.output = A_TERMINAL,
+		.args = {CLOUD, "console=ttyS0", "console=hvc0", "quiet", "panic=-1"},
+		.steps = STEPS(EXPECT("1 CPUs, console hvc0."), ASK, TERMINAL_RAW,
+			       TYPE("cat /sys/class/tty/console/active\r"),
+			       EXPECT("\nttyS0 hvc0\n"), PROMPT, TYPE("stty size\r"),
+			       EXPECT("\n25 80\n"), PROMPT, TYPE("exit\r")),
+		.unseen = {"Kernel panic"},
+	},
+	{
+		.name = "generic-shell-hvc0",
+		.patience = FOR_STOCK,
+		.args = {"--cpus=2", "--console=virtio", GENERIC, "console=hvc0", "quiet",
+			 "panic=-1"},
+		.steps = STEPS(EXPECT("2 CPUs, console hvc0."), ASK, TYPE("poweroff -f\r")),
+		.unseen = {"Kernel panic"},
+	},
+	{
+		.name = "cloud-panic",
+		.patience = FOR_STOCK,
+		.args = {CLOUD, "console=ttyS0", "panic=-1", "test=panic"},
+		.seen = {"Kernel panic"},
+		.error_seen = {"panic"},
+		.error_lines = 1,
+		.status = 3,
+	},
+	{
+		.name = "generic-panic",
+		.patience = FOR_STOCK,
+		.args = {"--cpus=2", GENERIC, "console=hvc0", "quiet", "panic=-1", "test=panic"},
+		.error_seen = {"panic"},
+		.error_lines = 1,
+		.status = 3,
+	},
+	{
+		.name = "cloud-triple-fault",
+		.patience = FOR_STOCK,
+		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1", "test=triple"},
+		.error_seen = {"triple fault", "vCPU "},
+		.error_lines = 1,
+		.status = 2,
+	},
+	{
+		/* Nothing about consoles: lguest names one, and the kernel's own words are seen there. */
+		.name = "cloud-no-console-keyboard-reset",
+		.patience = FOR_STOCK,
+		.args = {"--no-reboot", CLOUD, "panic=-1", "test=kbd"},
+		.seen = {"Linux version", " test=kbd console=ttyS0\n"},
+		.unseen = {"Kernel panic"},
+		.error_seen = {"console=ttyS0"},
+		.error_lines = 1,
+	},
+};
+
+void suite_add_stock(struct suite *suite)
+{
+	add_infos(suite);
+	for (size_t i = 0; i < COUNT(boots); i++)
+		suite_add(suite, &boots[i]);
+}
