@@ -58,7 +58,7 @@ struct pci_device {
 	/* The rest is pci.c's and msix.c's. */
 	pthread_mutex_t lock;	/* guards all below; never held across msi() or ops->window_*() */
 	u8 config[PCI_CONFIG_SIZE];
-	u8 writable[PCI_CONFIG_SIZE];	/* bits that a guest may change; BARs apart */
+	u8 writable[PCI_CONFIG_SIZE];	/* bits that a guest may change */
 	u8 power_on[PCI_CONFIG_SIZE];
 	struct pci_bar bars[PCI_BARS];
 	unsigned next_capability;	/* where the next one goes */
@@ -94,7 +94,7 @@ struct pci_bus {
 void pci_init(struct pci_bus *pci, struct bus *bus, struct ioapic *ioapic);
 void pci_destroy(struct pci_bus *pci);
 
-/* All devices' configuration spaces as at power-on, BARs assigned and decoding. No vCPU runs. */
+/* All devices' configuration spaces as at power-on, BARs assigned and decoding; each bar_moved() hears of it. No vCPU runs. */
 void pci_reset(struct pci_bus *pci, struct engine *engine);
 
 /*
@@ -116,7 +116,10 @@ unsigned pci_add_capability(struct pci_device *device, const void *capability, u
 /* Reads and writes of these bytes of configuration space go to ops->window_*(). Once per device. */
 void pci_add_window(struct pci_device *device, unsigned offset, unsigned len);
 
-/* MSI-X with `vectors` vectors, its table and pending bits in BAR number `bar`, which this sets up. */
+/*
+ * MSI-X with `vectors` vectors, its table and pending bits in BAR number `bar`, which this sets up. Also
+ * what makes it a device that interrupts: it gets INTA# with it.
+ */
 void pci_add_msix(struct pci_device *device, unsigned bar, unsigned vectors);
 
 /* Plug it in at slot 1..31. -EBUSY: taken. -ENOSPC: the PCI window is full. */
@@ -129,7 +132,7 @@ void pci_config_write(struct pci_device *device, unsigned offset, unsigned len, 
 /* MSI-X is switched on (INTx is not to be used then). Any thread. */
 bool pci_msix_enabled(struct pci_device *device);
 
-/* Send that vector, or mark it pending while it is masked. Nothing if MSI-X is off or there is no such vector. Any thread. */
+/* Send that vector, or mark it pending while it is masked or the device no bus master. Nothing if MSI-X is off or there is no such vector. Any thread. */
 void pci_msix_send(struct pci_device *device, unsigned vector);
 
 /* Assert or release INTA#; the status register and the interrupt disable bit are seen to. Any thread. */
