@@ -11,6 +11,7 @@
 struct pvpanic {
 	struct machine *machine;
 	struct pci_device pci;
+	_Atomic bool crash_told;
 };
 
 /* Plugs itself in at that slot. -errno as pci_add(). */
