@@ -5,15 +5,19 @@
 #   make               the program
 #   make run           boot a guest: KERNEL= INITRD= MEM= ARGS= to choose your own
 #   make check         every test that takes minutes; check-long: the rest
-#   make unit guests   parts of it
-#   make lint          clang-tidy, cppcheck, clang-format
+#   make unit guests systest	parts of it
+#   make lint          clang-format, clang-tidy, cppcheck
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
+#   make outer CMD=... a shell command in a VM that has KVM, where this machine has none
 #   make install       into $(DESTDIR)$(PREFIX)
 #   make clean
 #
 # SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the plain one.
 
-CC	 ?= gcc
+# make itself says cc, which may be anything.
+ifeq ($(origin CC),default)
+CC	 := gcc
+endif
 PREFIX	 ?= /usr/local
 SANITIZE ?=
 
@@ -34,7 +38,8 @@ LIBRARY	 := $(BUILD)/liblguest.a
 UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
-.PHONY: all unit clean
+.PHONY: all run unit unit-programs unit-threads guests systest fuzzers fuzzers-clang fuzz check check-long \
+	lint outer bench install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -70,6 +75,82 @@ $(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_COMMON) $(LIBRARY)
 
 unit: $(UNIT)
 	@status=0; for t in $(UNIT); do $$t || status=1; done; exit $$status
+
+# Those in which threads meet; check.sh has them built once more with SANITIZE=thread.
+UNIT_THREADS := queue virtio transport device bus ioapic terminal console machine
+unit-threads: $(filter $(UNIT_THREADS:%=$(BUILD)/unit/test_%),$(UNIT))
+unit-programs: $(UNIT)
+
+# Freestanding guests, each a kernel of a page or two.
+-include tests/guests/guests.mk
+
+# System tests: one program, which knows lguest only by its command line.
+SYSTEST := $(patsubst tests/system/%.c,$(BUILD)/system/%.o,$(wildcard tests/system/*.c))
+
+$(BUILD)/system/%.o: tests/system/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/systest: $(SYSTEST)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
+
+systest: $(BUILD)/systest
+
+# Fuzzers: with clang, and so in a folder of their own.
+FUZZ_SECONDS ?= 30
+FUZZERS	     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^
+
+fuzzers: $(FUZZERS)
+
+fuzzers-clang:
+	@$(MAKE) --no-print-directory CC=clang SANITIZE=fuzzer-no-link,address,undefined fuzzers
+
+fuzz:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory fuzzers-clang
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/check.sh fuzz
+
+check check-long:
+	@scripts/deps build guest check
+	@MAKE='$(MAKE)' UNIT_THREADS='$(UNIT_THREADS)' tests/check.sh $@
+
+lint:
+	@scripts/deps check
+	@tests/lint.sh
+
+outer: $(BUILD)/lguest
+	@scripts/deps guest check
+	@scripts/guest cloud outer
+	@tests/system/outer.sh build '$(CMD)'
+
+# A guest to boot, and the options that are lguest's own among ARGS go before the kernel's.
+KERNEL ?= build/guest/cloud/vmlinuz
+INITRD ?= $(if $(filter build/guest/cloud/vmlinuz,$(KERNEL)),build/guest/cloud/initrd.img)
+MEM    ?= 512
+ARGS   ?= console=ttyS0 quiet
+
+run:
+	@scripts/deps build
+	@$(MAKE) --no-print-directory all
+	@scripts/guest cloud
+	$(BUILD)/lguest $(MEM) $(KERNEL) $(if $(INITRD),--initrd=$(INITRD)) $(ARGS)
+
+$(BUILD)/bench: bench/bench.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $<
+
+bench:
+	@scripts/deps build guest check
+	@$(MAKE) --no-print-directory all guests build/bench
+	@scripts/guest outer
+	@bench/run
+
+install: $(BUILD)/lguest
+	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/lguest
 
 clean:
 	rm -rf build

@@ -1,0 +1,209 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# All tests, counted. Called by `make check` and its relatives, after scripts/deps:
+#
+#   tests/check.sh check        at most ten minutes on two processors
+#   tests/check.sh check-long   the same, and what takes longer
+#   tests/check.sh fuzz         every fuzzer for FUZZ_SECONDS
+#
+# A part writes what it says to build/check/PART.log and what it counted to
+# PART.count. A part that was begun and never counted has failed. The VM with KVM
+# inside (tests/system/outer.sh) is slow, and runs beside all that needs none.
+# The last line adds up.
+set -u
+cd "$(dirname "$0")/.."
+MAKE="${MAKE:-make} --no-print-directory"
+out=build/check
+asan=build/address-undefined
+
+begin() {
+	echo "0 1 0" >"$out/$1.count"
+	date +%s >"$out/$1.begun"
+}
+
+# end PART PASSED FAILED SKIPPED
+end() {
+	echo "$2 $3 $4" >"$out/$1.count"
+	echo "$1: $2 passed, $3 failed, $4 skipped ($(($(date +%s) - $(cat "$out/$1.begun"))) s)"
+	[ "$3" = 0 ] && return
+	grep -E '^(not ok|FAIL|#? ?[^ ]+\.c:[0-9]+: error|.*Sanitizer: |.*runtime error:|.* error: )' \
+		"$out/$1.log" | grep -v '# SKIP' | head -n 30 | sed 's/^/    /'
+	echo "    all of it: $out/$1.log"
+}
+
+# One verdict: part PART COMMAND...
+verdict() {
+	part=$1
+	shift
+	begin "$part"
+	if "$@" >"$out/$part.log" 2>&1 </dev/null; then
+		end "$part" 1 0 0
+	else
+		end "$part" 0 1 0
+	fi
+}
+
+# What has to work before there is anything to test: counted only if it does not.
+prepare() {
+	part=$1
+	shift
+	begin "$part"
+	if "$@" >"$out/$part.log" 2>&1 </dev/null; then
+		rm "$out/$part.count"
+	else
+		end "$part" 0 1 0
+		tail -n 5 "$out/$part.log" | sed 's/^/    /'
+		return 1
+	fi
+}
+
+# What cmocka says of a program: how many tests it has, before it runs them, and one
+# line for each. What a crash has kept it from coming to has failed.
+count_tap() {
+	awk -v status="$1" '
+		/^1\.\.[0-9]+$/ { planned += substr($0, 4) }
+		/^not ok .*# SKIP/ { skipped++; next }
+		/^not ok / { failed++ }
+		/^ok / { passed++ }
+		END {
+			lost = planned - passed - failed - skipped
+			if (lost > 0)
+				failed += lost
+			if (!planned || (status && !failed))
+				failed++
+			print passed + 0, failed + 0, skipped + 0
+		}'
+}
+
+add_up() {
+	awk '{ passed += $1; failed += $2; skipped += $3 }
+	     END { print passed + 0, failed + 0, skipped + 0 }'
+}
+
+# unit PART FOLDER NAME...: build/unit/NAME and the like. What was not built has failed.
+unit() {
+	part=$1 folder=$2
+	shift 2
+	begin "$part"
+	for name; do
+		CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 5 120 "$folder/unit/$name" \
+			>"$out/one.log" 2>&1 </dev/null
+		status=$?
+		count_tap $status <"$out/one.log" >>"$out/$part.counts"
+		{ echo "# $name: exit status $status"; cat "$out/one.log"; } >>"$out/$part.log"
+	done
+	end "$part" $(add_up <"$out/$part.counts")
+}
+
+# What systest says in the end, and no less often than it was run.
+count_systest() {
+	awk -v runs="$1" '
+		/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
+			print $1, $3, $5
+			seen++
+		}
+		END {
+			if (seen < runs)
+				print 0, runs - seen, 0
+		}' | add_up
+}
+
+# In the outer VM: each row that needs KVM, in one boot, beside what comes next. An
+# emulator's emulator needs time.
+outer=
+start_outer_tests() {
+	begin kvm
+	tests/system/outer.sh build "$(for lguest in lguest address-undefined/lguest; do
+		echo systest --assets=/assets --lguest=/assets/$lguest --engine=kvm --timeout-scale=4
+	done)" >"$out/kvm.log" 2>&1 </dev/null &
+	outer=$!
+}
+
+finish_outer_tests() {
+	[ "$outer" ] || return 0
+	wait "$outer"
+	outer=
+	end kvm $(count_systest 2 <"$out/kvm.log")
+}
+
+# Out here: each row that needs no engine, or one that is usable. What is skipped for
+# want of KVM is not counted as skipped if it was run in the outer VM.
+# host_tests NAME FOLDER
+host_tests() {
+	begin "host-$1"
+	build/systest --assets=build --lguest="$2/lguest" >"$out/host-$1.log" 2>&1 </dev/null
+	touch "$out/kvm.log"
+	elsewhere=$(awk '
+		NR == FNR { if (/^(PASS|FAIL) /) { sub(":$", "", $2); ran[$2] = 1 } next }
+		/^SKIP / { sub(":$", "", $2); if ($2 in ran) count++ }
+		END { print count + 0 }' "$out/kvm.log" "$out/host-$1.log")
+	set -- "$1" $(count_systest 1 <"$out/host-$1.log")
+	end "host-$1" "$2" "$3" $(($4 - elsewhere))
+}
+
+# fuzz SECONDS [OPTION...]: each fuzzer has one verdict.
+fuzz() {
+	seconds=$1
+	shift
+	for source in tests/fuzz/fuzz_*.c; do
+		[ -e "$source" ] || continue
+		name=$(basename "$source" .c)
+		verdict "$name" timeout -k 5 $((seconds + 60)) \
+			"build/fuzzer-no-link-address-undefined/fuzz/$name" \
+			-max_total_time="$seconds" -timeout=10 -artifact_prefix="$out/" "$@"
+	done
+}
+
+total() {
+	set -- $(cat "$out"/*.count | add_up)
+	echo "$1 passed, $2 failed, $3 skipped"
+	[ "$1" != 0 ] && [ "$2" = 0 ]
+}
+
+variant() {
+	$MAKE -k -j2 SANITIZE="$@"
+}
+
+check() {
+	prepare build $MAKE -k -j2 all guests systest || return
+	prepare guest scripts/guest cloud generic outer || return
+	prepare build-asan variant address,undefined all || return
+
+	build/lguest --engine=help | grep -q '^kvm *usable' || start_outer_tests
+
+	names=$(cd tests/unit && ls test_*.c | sed 's/\.c$//')
+	threaded=$(echo "$names" | grep -xE "test_($(echo $UNIT_THREADS | tr ' ' '|'))")
+	prepare build-unit $MAKE -k -j2 unit-programs
+	unit unit build $names
+	prepare build-unit-asan variant address,undefined unit-programs
+	unit unit-asan $asan $names
+	prepare build-unit-tsan variant thread unit-threads
+	unit unit-tsan build/thread $threaded
+
+	verdict lint-format tests/lint.sh format
+	verdict lint-tidy tests/lint.sh tidy
+	verdict lint-cppcheck tests/lint.sh cppcheck
+
+	prepare build-fuzz $MAKE -k -j2 fuzzers-clang
+	fuzz 5 -seed=1
+
+	finish_outer_tests
+	host_tests plain build
+	host_tests asan $asan
+}
+
+rm -rf "$out"
+mkdir -p "$out"
+trap '[ -z "$outer" ] || kill "$outer" 2>/dev/null' EXIT
+trap 'exit 1' INT TERM HUP
+case $1 in
+check)
+	check ;;
+check-long)
+	check
+	fuzz 300 ;;
+fuzz)
+	fuzz "$FUZZ_SECONDS" ;;
+esac
+total

@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The tools that read the source instead of running it: clang-format (its rules
+# are in .clang-format), clang-tidy (.clang-tidy) and cppcheck.
+#
+#   tests/lint.sh [format] [tidy] [cppcheck]
+#
+# Prints what they find, then a line for each tool; status 1 if any found something.
+set -eu
+cd "$(dirname "$0")/.."
+
+roots=$(ls -d src tests bench 2>/dev/null || true)
+# Guests are freestanding: what no hosted program should do is all they do.
+sources=$(find $roots -name '*.c' ! -path 'tests/guests/*' | sort)
+# entry.h is assembly.
+texts=$(find $roots -name '*.[ch]' ! -path tests/guests/lib/entry.h | sort)
+flags='-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DLGUEST_VERSION="lint"
+	-Isrc -Itests/unit -Ibuild'
+
+check_format() {
+	clang-format --dry-run -Werror $texts
+}
+
+# Four files a process, or its start costs more than its work.
+check_tidy() {
+	printf '%s\n' $sources | xargs -P "$(nproc)" -n 4 sh -c '
+		flags=$0
+		clang-tidy --quiet "$@" -- $flags 2>/dev/null' "$flags"
+}
+
+# Suppressed: symbols of the linker and the assembler do lie in one object; and what
+# is initialised is better known to the two compilers and clang-tidy.
+check_cppcheck() {
+	cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr -j "$(nproc)" \
+		--enable=warning,portability,performance --suppress=missingIncludeSystem \
+		--suppress=comparePointers --suppress=subtractPointers --suppress=uninitvar \
+		-D_GNU_SOURCE -D__x86_64__ -DLGUEST_VERSION='"lint"' -Isrc -Itests/unit $sources
+}
+
+status=0
+for tool in ${*:-format tidy cppcheck}; do
+	if "check_$tool"; then
+		echo "lint: $tool: clean"
+	else
+		echo "lint: $tool: see above"
+		status=1
+	fi
+done
+exit $status
