@@ -46,6 +46,7 @@ struct job {
 	const struct test *test;
 	const char *engine; /* NULL: none, or any */
 	const char *skip;   /* why it is not run, or NULL */
+	unsigned count;	    /* how many rows it stands for: 1, unless they are skipped together */
 	char *name;
 
 	pid_t pid;
@@ -199,7 +200,7 @@ static void print_verdict(const struct job *job, const struct verdict *verdict, 
 		break;
 	case SKIPPED:
 		printf("SKIP %s: %s\n", job->name, verdict->why);
-		score->skipped++;
+		score->skipped += job->count;
 		break;
 	}
 	if (verdict->report)
@@ -277,47 +278,69 @@ static bool is_chosen(const char *name, char *const *filters)
 	return false;
 }
 
-static void add_job(struct jobs *jobs, const struct test *test, const struct engine *engine,
-		    const char *skip, char *const *filters)
+static void add_job(struct jobs *jobs, struct job job)
 {
-	char *name = engine ? suite_text("%s/%s", test->name, engine->name)
-			    : suite_text("%s", test->name);
-
-	if (!is_chosen(name, filters))
-		return;
 	jobs->all = reallocarray(jobs->all, jobs->count + 1, sizeof(*jobs->all));
 	if (!jobs->all) {
 		perror("systest");
 		exit(1);
 	}
-	jobs->all[jobs->count++] = (struct job){
-		.test = test,
-		.engine = engine ? engine->name : NULL,
-		.skip = skip,
-		.name = name,
-	};
+	jobs->all[jobs->count++] = job;
+}
+
+static void add_row(struct jobs *jobs, const struct test *test, const char *engine,
+		    char *const *filters)
+{
+	struct job job = {.test = test, .engine = engine, .count = 1};
+
+	job.name = engine ? suite_text("%s/%s", test->name, engine) : suite_text("%s", test->name);
+	if (is_chosen(job.name, filters))
+		add_job(jobs, job);
+}
+
+/* Rows that want an engine that does not work here: one line for all of them, with the reason. */
+static void skip_engine(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
+			char *const *filters)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < suite->count; i++) {
+		const struct test *test = &suite->tests[i];
+
+		count += test->engines == EACH_ENGINE &&
+			 is_chosen(suite_text("%s/%s", test->name, engine->name), filters);
+	}
+	if (count)
+		add_job(jobs, (struct job){
+				      .name = suite_text("%u rows on %s", count, engine->name),
+				      .skip = engine->why,
+				      .count = count,
+			      });
+}
+
+/* The rows that this engine is to run, in the order of the table. */
+static void add_engine(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
+		       char *const *filters)
+{
+	enum engines wanted = engine->usable ? EACH_ENGINE : UNUSABLE_ENGINE;
+
+	for (size_t i = 0; i < suite->count; i++)
+		if (suite->tests[i].engines == wanted)
+			add_row(jobs, &suite->tests[i], engine->name, filters);
+	if (!engine->usable)
+		skip_engine(jobs, suite, engine, filters);
 }
 
 /* The rows, times the engines that each wants, less what is not asked for. */
 static void make_jobs(struct jobs *jobs, const struct suite *suite, const struct engine_list *list,
 		      const char *only, char *const *filters)
 {
-	for (size_t i = 0; i < suite->count; i++) {
-		const struct test *test = &suite->tests[i];
-
-		if (test->engines == NO_ENGINE)
-			add_job(jobs, test, NULL, NULL, filters);
-		for (unsigned j = 0; j < list->count && test->engines != NO_ENGINE; j++) {
-			const struct engine *engine = &list->engines[j];
-			bool wanted = engine->usable == (test->engines == EACH_ENGINE);
-
-			if (only && strcmp(only, engine->name) != 0)
-				continue;
-			/* Not being unusable is no loss; being it is one to tell of. */
-			if (wanted || test->engines == EACH_ENGINE)
-				add_job(jobs, test, engine, wanted ? NULL : engine->why, filters);
-		}
-	}
+	for (size_t i = 0; i < suite->count; i++)
+		if (suite->tests[i].engines == NO_ENGINE)
+			add_row(jobs, &suite->tests[i], NULL, filters);
+	for (unsigned i = 0; i < list->count; i++)
+		if (!only || strcmp(only, list->engines[i].name) == 0)
+			add_engine(jobs, suite, &list->engines[i], filters);
 }
 
 static void list_jobs(const struct jobs *jobs)
