@@ -128,7 +128,7 @@ static void note_write(void *opaque, u64 gpa, u64 len)
 /* Not more than 0 if it is all over. */
 static int give_back(struct fuzz *fuzz, const struct chain *chain)
 {
-	struct violation violation;
+	struct violation violation = {.strict_only = false};
 	int result;
 
 	if (chain) {
@@ -147,7 +147,7 @@ static int give_back(struct fuzz *fuzz, const struct chain *chain)
 /* Every third chain stays with the device for a while, as with a slow disk. */
 static int serve(struct fuzz *fuzz)
 {
-	struct violation violation;
+	struct violation violation = {.strict_only = false};
 	struct chain chain;
 	int result;
 
@@ -249,7 +249,7 @@ static int make_move(struct fuzz *fuzz, enum move move)
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	struct fuzz fuzz = {.data = data, .left = size};
-	struct violation violation;
+	struct violation violation = {.strict_only = false};
 	struct problem problem;
 	struct setup setup;
 	u8 move;
