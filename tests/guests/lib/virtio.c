@@ -61,8 +61,8 @@ void virtio_find(struct virtio *virtio, unsigned slot)
 	virtio->slot = slot;
 	if (pci_read16(slot, PCI_VENDOR_ID) != VIRTIO_VENDOR || device < VIRTIO_FIRST_MODERN || device > VIRTIO_LAST)
 		give_up("slot %u has a virtio device", slot);
-	/* Ours decode from power-on; others may wait for a firmware that does it. */
-	pci_write16(slot, PCI_COMMAND, pci_read16(slot, PCI_COMMAND) | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	/* Ours are so from power-on; on other boards a firmware has been there before. */
+	pci_write16(slot, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	while ((at = pci_find_capability(slot, PCI_CAP_ID_VNDR, at)))
 		read_capability(virtio, at);
 	if (!virtio->common.address || !virtio->notify.address || !virtio->isr.address || !virtio->window)
