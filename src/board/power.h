@@ -12,7 +12,7 @@
 struct power {
 	struct machine *machine;
 	struct region acpi, keyboard_data, keyboard, debug_exit;
-	_Atomic bool drained;	/* port 0x60 was read: port 0x64 says so */
+	_Atomic bool drained; /* port 0x60 was read: port 0x64 says so */
 	_Atomic u8 sleep_control;
 };
 
