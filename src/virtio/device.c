@@ -610,9 +610,8 @@ void virtio_power_on(struct virtio_device *device)
 
 void virtio_unplug(struct virtio_device *device)
 {
-	queues_rest(device);
-	virtio_pci_unplug(device);
 	queues_close(device, device->queue_count);
+	virtio_pci_unplug(device);
 	if (device->ops->destroy)
 		device->ops->destroy(device);
 }

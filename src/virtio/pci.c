@@ -42,8 +42,7 @@
 #define NOTIFY_OFFSET	  0x3000
 #define COMMON_LENGTH	  (VIRTIO_PCI_COMMON_Q_RESET + 2)
 #define NOTIFY_MULTIPLIER 4 /* PCI-8: an address for each queue */
-#define NOTIFY_LENGTH                                                                              \
-	2 /* bytes of a notification that the engine catches: virtio: Available Buffer Notifications */
+#define NOTIFY_LENGTH	  2 /* bytes: virtio: Available Buffer Notifications */
 
 #define ACCESS_DATA VIRTIO_PCI_NOTIFY_CAP_MULT /* pci_cfg_data, after the capability proper */
 
@@ -108,17 +107,15 @@ void virtio_pci_interrupt_queue(struct virtio_queue *queue)
 }
 
 /*
- * virtio: Notification of Device Configuration Changes. The ISR tells of these even where it
- * interrupts nobody (virtio: ISR status capability).
+ * virtio: Notification of Device Configuration Changes. The ISR tells of these with MSI-X as well (virtio: ISR
+ * status capability); the wire stays quiet then, board/pci.c sees to that.
  */
 void virtio_pci_interrupt_config(struct virtio_pci *pci)
 {
 	if (!isr_set(pci, ISR_CONFIG))
 		return;
-	if (pci_msix_enabled(&pci->pci))
-		send_vector(pci, pci->config_vector);
-	else
-		virtio_pci_settle(pci);
+	virtio_pci_settle(pci);
+	send_vector(pci, pci->config_vector);
 }
 
 static u8 isr_read(struct virtio_pci *pci)
@@ -782,6 +779,11 @@ static const struct region_ops registers = {registers_read, registers_write};
 
 /* The window in configuration space */
 
+static u32 low_bytes(u32 value, unsigned len)
+{
+	return len < 4 ? value & ((1u << len * 8) - 1) : value;
+}
+
 /* VT-12: it looks only into what another capability names. */
 static bool window_aims(const struct virtio_pci *pci, u32 offset, u32 len)
 {
@@ -876,7 +878,7 @@ static u32 window_read(struct pci_device *device, unsigned offset, unsigned len)
 	u32 value;
 
 	if (dword == pci->access + ACCESS_DATA)
-		return window_data_read(pci, at);
+		return low_bytes(window_data_read(pci, at), len);
 	/* Capabilities are read-only: their bytes have not changed since they were put there. */
 	memcpy(&value, device->config + dword, sizeof(value));
 	pthread_mutex_lock(&pci->lock);
@@ -887,8 +889,7 @@ static u32 window_read(struct pci_device *device, unsigned offset, unsigned len)
 	else if (dword == pci->access + VIRTIO_PCI_CAP_LENGTH)
 		value = pci->access_length;
 	pthread_mutex_unlock(&pci->lock);
-	(void)len; /* what is too much is cut off */
-	return value >> at * 8;
+	return low_bytes(value >> at * 8, len);
 }
 
 /*
@@ -900,7 +901,7 @@ static bool capability_write(struct virtio_pci *pci, unsigned in_config, unsigne
 			     struct violation *violation)
 {
 	const unsigned dword = in_config & ~3u, at = in_config & 3u;
-	const u32 written = len == 4 ? value : value & ((1u << len * 8) - 1);
+	const u32 written = low_bytes(value, len);
 
 	if (dword == pci->access + VIRTIO_PCI_CAP_BAR && !at && written <= 0xff) {
 		pci->access_bar = written;
@@ -1052,11 +1053,6 @@ void virtio_pci_forget(struct virtio_pci *pci)
 
 void virtio_pci_power_on(struct virtio_pci *pci)
 {
-	pthread_mutex_lock(&pci->notifier_lock);
-	for (unsigned i = 0; i < pci->device->queue_count; i++)
-		pci->device->queues[i].notifier = NULL;
-	pthread_mutex_unlock(&pci->notifier_lock);
-
 	pthread_mutex_lock(&pci->lock);
 	pci->access_bar = 0;
 	pci->access_offset = 0;

@@ -119,10 +119,7 @@ bool virtio_pci_break(struct virtio_pci *pci, u8 status_bit);
 /* Have INTA# follow the ISR. No lock held. */
 void virtio_pci_settle(struct virtio_pci *pci);
 
-/*
- * As at power-on, PCI_CFG fields included; the engine that knew our notifiers has gone.
- * No vCPU runs.
- */
+/* What a reset of the device does not touch is as at power-on, too: the PCI_CFG fields. */
 void virtio_pci_power_on(struct virtio_pci *pci);
 
 /* The queue has become live, or no longer is. Transport lock held. */

@@ -90,12 +90,12 @@ int virtio_plug(struct virtio_device *device, struct pci_bus *pci, unsigned slot
 		struct problem *problem);
 
 /*
- * Power-on state: threads at rest, registers clear. No vCPU runs; before pci_reset() names a new engine, because the
- * notifiers that the old one had are forgotten, not removed.
+ * Power-on state: threads at rest, registers clear. No vCPU runs; the engine that did run is still open, as notifiers
+ * are taken back from it.
  */
 void virtio_power_on(struct virtio_device *device);
 
-/* Ends the threads and frees what virtio_plug() made; calls ops->destroy(). */
+/* After pci_destroy(), at rest: ends the threads and frees what virtio_plug() made; calls ops->destroy(). */
 void virtio_unplug(struct virtio_device *device);
 
 /* The ring of a queue, for serve(). */
