@@ -300,7 +300,7 @@ int boot_load(const struct boot *boot, struct cpu_state *cpu, struct problem *wh
 	};
 	struct kernel_head head;
 	struct load load = {.boot = boot, .head = &head, .problem = why};
-	enum kernel_format format;
+	enum kernel_format format = KERNEL_BZIMAGE;
 	int err;
 
 	if (boot->memory->low < MEMORY_LEAST)

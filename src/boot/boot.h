@@ -17,9 +17,9 @@
 enum kernel_format { KERNEL_BZIMAGE, KERNEL_ELF_LINUX, KERNEL_ELF_PVH, KERNEL_ELF_MULTIBOOT };
 
 struct boot {
-	struct memory *memory;		/* cleared, ACPI tables in place */
+	struct memory *memory; /* cleared, ACPI tables in place */
 	const struct file *kernel;
-	const struct file *initrd;	/* NULL: none */
+	const struct file *initrd; /* NULL: none */
 	const char *command_line;
 };
 

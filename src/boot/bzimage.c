@@ -85,7 +85,6 @@ static int read_header(const struct load *load, struct bzimage *image)
 			      ", and the file ends at 0x%" PRIx64,
 			      end, head->len);
 	image->header_len = MIN(MIN(end, HEADER_LIMIT) - HEADER_START, sizeof(image->header));
-	memset(&image->header, 0, sizeof(image->header));
 	memcpy(&image->header, head->bytes + HEADER_START, image->header_len);
 	if (!speaks(image, PROTOCOL_CMD_LINE))
 		return refuse(kernel, load->problem, ENOEXEC,
@@ -231,7 +230,7 @@ static int place(const struct load *load, const struct bzimage *image)
 
 int bzimage_load(struct load *load, struct cpu_state *cpu)
 {
-	struct bzimage image;
+	struct bzimage image = {0};
 	int err = read_header(load, &image);
 
 	if (!err)

@@ -222,10 +222,10 @@ static void place_info(const struct load *load)
 
 int multiboot_load(struct load *load, struct cpu_state *cpu)
 {
-	struct multiboot_header header;
+	struct multiboot_header header = {0};
 	int offset = find_header(load->head, &header);
 	bool by_addresses = header.flags & HAS_ADDRESSES;
-	u64 entry;
+	u64 entry = 0;
 	int err = check_flags(load, header.flags);
 
 	if (!err)

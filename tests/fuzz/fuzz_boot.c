@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz the kernel loaders: the input is the kernel file, byte for byte.
+ * Fuzz the kernel loaders. The input is a kernel file, byte for byte; and then it
+ * is a list of changes to kernels that were good until now, because it takes a
+ * long time to type a bzImage by chance.
  *
- * Whatever is in it, boot_load() either says in words what is wrong, or leaves a
- * guest that can be started: the first instruction is in its RAM, where kernels
- * may be, and the initrd has not been written over. The sanitizers see to the rest.
+ * Whatever is in the file, boot_load() either says in words what is wrong, or
+ * leaves a guest that can be started: the first instruction is in its RAM, where
+ * kernels may be, and the initrd has not been written over. The sanitizers see to
+ * the rest.
  */
 #include "board/layout.h"
 #include "boot/boot.h"
 
+#include <asm/bootparam.h>
+#include <elf.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -35,7 +40,7 @@ static struct file file_of(const char *what, const void *bytes, size_t size)
 	return file;
 }
 
-/* The initrd is where it was put, page-aligned, and complete: count its bytes in all of RAM that may have it. */
+/* The initrd is on a page of its own somewhere, and complete. */
 static void check_initrd(const struct memory *memory)
 {
 	for (u64 gpa = memory->low - align_up(INITRD_SIZE, PAGE_SIZE); gpa >= LAYOUT_KERNEL;
@@ -56,13 +61,13 @@ static void check(const struct memory *memory, const struct cpu_state *cpu)
 	check_initrd(memory);
 }
 
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+static void try(const void *bytes, size_t size)
 {
 	static u8 initrd_bytes[INITRD_SIZE];
 	struct problem why = {""};
 	struct cpu_state cpu;
 	struct memory *memory = memory_new(MEMORY, &why);
-	struct file kernel, initrd;
+	struct file kernel = file_of("kernel", bytes, size), initrd;
 	struct boot boot = {.memory = memory,
 			    .kernel = &kernel,
 			    .initrd = &initrd,
@@ -70,7 +75,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 
 	must(memory);
 	memset(initrd_bytes, INITRD_BYTE, sizeof(initrd_bytes));
-	kernel = file_of("kernel", data, size);
 	initrd = file_of("initrd", initrd_bytes, sizeof(initrd_bytes));
 	if (boot_load(&boot, &cpu, &why))
 		must(why.text[0] && !strchr(why.text, '\n'));
@@ -79,5 +83,124 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	file_close(&kernel);
 	file_close(&initrd);
 	memory_free(memory);
+}
+
+/* Good kernels of two pages: what is in them does not matter, but that they have it all. */
+#define GOOD_SIZE  0x2000
+#define GOOD_ENTRY 0x200000
+#define GOOD_EXTRA 0x400 /* a note, or a Multiboot header */
+
+static void good_bzimage(u8 *bytes)
+{
+	struct setup_header header = {
+		.setup_sects = 1,
+		.syssize = (GOOD_SIZE - 0x400) / 16,
+		.jump = 0x6aeb,
+		.header = 0x53726448,
+		.version = 0x020f,
+		.loadflags = LOADED_HIGH,
+		.code32_start = 0x100000,
+		.initrd_addr_max = 0x7fffffff,
+		.kernel_alignment = 0x200000,
+		.relocatable_kernel = 1,
+		.xloadflags = XLF_KERNEL_64,
+		.cmdline_size = 2047,
+		.pref_address = 0x1000000,
+		.init_size = 0x800000,
+	};
+
+	memcpy(bytes + 0x1f1, &header, sizeof(header));
+}
+
+static void good_elf64(u8 *bytes)
+{
+	const u32 note[] = {4, 8, 18, 0x006e6558, GOOD_ENTRY, 0};
+	const Elf64_Ehdr header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB},
+				   .e_type = ET_EXEC,
+				   .e_machine = EM_X86_64,
+				   .e_entry = GOOD_ENTRY,
+				   .e_phoff = sizeof(header),
+				   .e_phentsize = sizeof(Elf64_Phdr),
+				   .e_phnum = 2};
+	const Elf64_Phdr load = {.p_type = PT_LOAD,
+				 .p_vaddr = GOOD_ENTRY,
+				 .p_paddr = GOOD_ENTRY,
+				 .p_filesz = GOOD_SIZE,
+				 .p_memsz = 2 * GOOD_SIZE};
+	const Elf64_Phdr notes = {
+		.p_type = PT_NOTE, .p_offset = GOOD_EXTRA, .p_filesz = sizeof(note)};
+
+	memcpy(bytes, &header, sizeof(header));
+	memcpy(bytes + sizeof(header), &load, sizeof(load));
+	memcpy(bytes + sizeof(header) + sizeof(load), &notes, sizeof(notes));
+	memcpy(bytes + GOOD_EXTRA, note, sizeof(note));
+}
+
+static void good_elf32(u8 *bytes)
+{
+	const Elf32_Ehdr header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB},
+				   .e_type = ET_EXEC,
+				   .e_machine = EM_386,
+				   .e_entry = GOOD_ENTRY,
+				   .e_phoff = sizeof(header),
+				   .e_phentsize = sizeof(Elf32_Phdr),
+				   .e_phnum = 1};
+	const Elf32_Phdr load = {.p_type = PT_LOAD,
+				 .p_vaddr = GOOD_ENTRY,
+				 .p_paddr = GOOD_ENTRY,
+				 .p_filesz = GOOD_SIZE,
+				 .p_memsz = 2 * GOOD_SIZE};
+
+	memcpy(bytes, &header, sizeof(header));
+	memcpy(bytes + sizeof(header), &load, sizeof(load));
+}
+
+/* The sum of the first three words must be 0: changes to the flags are kept from being in vain. */
+static void good_multiboot(u8 *bytes, u8 flags, u8 more_flags)
+{
+	u32 wants = flags | (u32)more_flags << 16;
+	const u32 header[] = {0x1badb002, wants,      -(0x1badb002 + wants),
+			      GOOD_ENTRY, GOOD_ENTRY, GOOD_ENTRY + 0x800,
+			      GOOD_ENTRY, GOOD_ENTRY};
+
+	good_elf32(bytes);
+	memcpy(bytes + GOOD_EXTRA, header, sizeof(header));
+}
+
+/* Three bytes are one change: where, and to what. The rest of the input, if it is odd, cuts the file short. */
+static void try_changed(u8 *bytes, const u8 *changes, size_t size)
+{
+	size_t len = GOOD_SIZE;
+
+	for (; size >= 3; changes += 3, size -= 3)
+		bytes[(changes[0] | changes[1] << 8) % GOOD_SIZE] = changes[2];
+	if (size == 1)
+		len -= changes[0];
+	try(bytes, len);
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	static u8 bytes[GOOD_SIZE];
+
+	try(data, size);
+	if (size < 3)
+		return 0;
+	memset(bytes, 0, sizeof(bytes));
+	switch (data[0] % 4) {
+	case 0:
+		good_bzimage(bytes);
+		break;
+	case 1:
+		good_elf64(bytes);
+		break;
+	case 2:
+		good_elf32(bytes);
+		break;
+	case 3:
+		good_multiboot(bytes, data[1], data[2]);
+		break;
+	}
+	try_changed(bytes, data + 3, size - 3);
 	return 0;
 }

@@ -219,21 +219,17 @@ static void assert_one_line(const char *text)
 	assert_non_null(strstr(text, "test.img"));
 }
 
-void assert_refused(const struct image *image, u64 memory, size_t initrd_len,
-		    const char *command_line, ...)
+void check_refused(const struct image *image, u64 memory, size_t initrd_len,
+		   const char *command_line, const char *const words[])
 {
 	struct rig rig;
-	va_list words;
 
 	rig_open(&rig, image, memory, initrd_len, command_line);
 	assert_true(rig_load(&rig) < 0);
 	assert_one_line(rig.problem.text);
-	va_start(words, command_line);
-	for (const char *word = va_arg(words, const char *); word;
-	     word = va_arg(words, const char *))
-		if (!strstr(rig.problem.text, word))
-			fail_msg("\"%s\" is not in: %s", word, rig.problem.text);
-	va_end(words);
+	for (unsigned i = 0; words[i]; i++)
+		if (!strstr(rig.problem.text, words[i]))
+			fail_msg("\"%s\" is not in: %s", words[i], rig.problem.text);
 	rig_close(&rig);
 }
 

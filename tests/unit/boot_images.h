@@ -94,9 +94,12 @@ void rig_close(struct rig *rig);
 void rig_boot(struct rig *rig, const struct image *image, u64 memory, size_t initrd_len,
 	      const char *command_line);
 
-/* Open, load, and check that it was refused with one line that has all these words in it (up to NULL). */
-void assert_refused(const struct image *image, u64 memory, size_t initrd_len,
-		    const char *command_line, ...);
+/* Open, load, and check that it was refused with one line that has all these words in it. */
+#define assert_refused(image, memory, initrd_len, command_line, ...)                               \
+	check_refused(image, memory, initrd_len, command_line,                                     \
+		      (const char *const[]){__VA_ARGS__, NULL})
+void check_refused(const struct image *image, u64 memory, size_t initrd_len,
+		   const char *command_line, const char *const words[]);
 
 /* What is at this guest-physical address. */
 const void *rig_at(const struct rig *rig, u64 gpa, u64 len);

@@ -132,7 +132,7 @@ static void test_fixed(void **state)
 	rig_close(&rig);
 	rig_boot(&rig, &image, BZ_PREFERRED + BZ_INIT, 0, "");
 	rig_close(&rig);
-	assert_refused(&image, BZ_PREFERRED + BZ_INIT - MiB(1), 0, "", "24 MiB", "23 MiB", NULL);
+	assert_refused(&image, BZ_PREFERRED + BZ_INIT - MiB(1), 0, "", "24 MiB", "23 MiB");
 
 	/* A 32-bit entry moves with the kernel. */
 	put(&image, BZ_XLOADFLAGS, 0, 2);
@@ -180,11 +180,11 @@ static void test_alignment(void **state)
 	assert_int_equal(rig.cpu.rip, BZ_PREFERRED + BZ_ALIGN + 0x200);
 	rig_close(&rig);
 	put(&image, BZ_ALIGNMENT, 0, 4);
-	assert_refused(&image, MiB(64), 0, "", "kernel_alignment", NULL);
+	assert_refused(&image, MiB(64), 0, "", "kernel_alignment");
 	put(&image, BZ_ALIGNMENT, 0x300000, 4);
-	assert_refused(&image, MiB(64), 0, "", "kernel_alignment", "0x300000", NULL);
+	assert_refused(&image, MiB(64), 0, "", "kernel_alignment", "0x300000");
 	put(&image, BZ_ALIGNMENT, 0x80000000, 4);
-	assert_refused(&image, MiB(64), 0, "", "64 MiB", NULL);
+	assert_refused(&image, MiB(64), 0, "", "64 MiB");
 }
 
 /* What the kernel unpacks into is RAM, and not the initrd: to the byte. */
@@ -197,15 +197,15 @@ static void test_init_size(void **state)
 	put(&image, BZ_INIT_SIZE, MiB(64) - BZ_PREFERRED, 4);
 	rig_boot(&rig, &image, MiB(64), 0, "");
 	rig_close(&rig);
-	assert_refused(&image, MiB(64), 1, "", "init_size", "initrd of 1 bytes", "64 MiB", NULL);
+	assert_refused(&image, MiB(64), 1, "", "init_size", "initrd of 1 bytes", "64 MiB");
 	put(&image, BZ_INIT_SIZE, MiB(64) - BZ_PREFERRED - 4096, 4);
 	rig_boot(&rig, &image, MiB(64), 1, "");
 	assert_pattern(&rig, BZ_PREFERRED, BZ_SIZE, 0x11);
 	rig_close(&rig);
 	put(&image, BZ_INIT_SIZE, MiB(64) - BZ_PREFERRED + 1, 4);
-	assert_refused(&image, MiB(64), 0, "", "init_size", "65 MiB", "64 MiB", NULL);
+	assert_refused(&image, MiB(64), 0, "", "init_size", "65 MiB", "64 MiB");
 	put(&image, BZ_INIT_SIZE, UINT32_MAX, 4);
-	assert_refused(&image, MiB(64), 0, "", "init_size", NULL);
+	assert_refused(&image, MiB(64), 0, "", "init_size");
 	/* Too small to be true: the image itself takes more. */
 	put(&image, BZ_INIT_SIZE, 0, 4);
 	rig_boot(&rig, &image, MiB(64), 0, "");
@@ -217,33 +217,33 @@ static void test_damaged(void **state)
 	(void)state;
 	image_bzimage(&image);
 	put(&image, BZ_LOADFLAGS, 0, 1);
-	assert_refused(&image, MiB(64), 0, "", "zImage", NULL);
+	assert_refused(&image, MiB(64), 0, "", "zImage");
 	image_bzimage(&image);
 	put(&image, BZ_VERSION, 0x0201, 2);
-	assert_refused(&image, MiB(64), 0, "", "2.01", NULL);
+	assert_refused(&image, MiB(64), 0, "", "2.01");
 	image_bzimage(&image);
 	put(&image, BZ_SYSSIZE, 0, 4);
-	assert_refused(&image, MiB(64), 0, "", "syssize", NULL);
+	assert_refused(&image, MiB(64), 0, "", "syssize");
 	image_bzimage(&image);
 	put(&image, BZ_SYSSIZE, BZ_SIZE / 16 + 1, 4);
-	assert_refused(&image, MiB(64), 0, "", "truncated", "4112", "4096", NULL);
+	assert_refused(&image, MiB(64), 0, "", "truncated", "4112", "4096");
 	put(&image, BZ_SYSSIZE, UINT32_MAX, 4);
-	assert_refused(&image, MiB(64), 0, "", "truncated", NULL);
+	assert_refused(&image, MiB(64), 0, "", "truncated");
 	image_bzimage(&image);
 	put(&image, BZ_SETUP_SECTS, 255, 1);
-	assert_refused(&image, MiB(64), 0, "", "truncated", NULL);
+	assert_refused(&image, MiB(64), 0, "", "truncated");
 	image_bzimage(&image);
 	put(&image, BZ_JUMP_LENGTH, 0x30, 1);
-	assert_refused(&image, MiB(64), 0, "", "header", "0x232", NULL);
+	assert_refused(&image, MiB(64), 0, "", "header", "0x232");
 	image_bzimage(&image);
 	put(&image, BZ_SYSSIZE, 0x200 / 16, 4);
-	assert_refused(&image, MiB(64), 0, "", "64-bit entry", NULL);
+	assert_refused(&image, MiB(64), 0, "", "64-bit entry");
 	image_bzimage(&image);
 	put(&image, BZ_XLOADFLAGS, 0, 2);
 	put(&image, BZ_CODE32_START, 0x100000 + BZ_SIZE, 4);
-	assert_refused(&image, MiB(64), 0, "", "code32_start", "0x101000", NULL);
+	assert_refused(&image, MiB(64), 0, "", "code32_start", "0x101000");
 	put(&image, BZ_CODE32_START, 0xfffff, 4);
-	assert_refused(&image, MiB(64), 0, "", "code32_start", NULL);
+	assert_refused(&image, MiB(64), 0, "", "code32_start");
 }
 
 /* Until 2.08 images were not padded to whole paragraphs, and syssize was rounded up. */
@@ -254,13 +254,13 @@ static void test_last_paragraph(void **state)
 	(void)state;
 	image_bzimage(&image);
 	image.len -= 15;
-	assert_refused(&image, MiB(64), 0, "", "truncated", NULL);
+	assert_refused(&image, MiB(64), 0, "", "truncated");
 	put(&image, BZ_VERSION, 0x0207, 2);
 	rig_boot(&rig, &image, MiB(64), 0, "");
 	assert_pattern(&rig, 0x100000, BZ_SIZE - 15, 0x11);
 	rig_close(&rig);
 	image.len -= 1;
-	assert_refused(&image, MiB(64), 0, "", "truncated", NULL);
+	assert_refused(&image, MiB(64), 0, "", "truncated");
 }
 
 static void test_truncated(void **state)
