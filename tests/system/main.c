@@ -7,7 +7,8 @@
  *           [--timeout-scale=X] [--skip-missing] [--verbose] [--list] [--self-test]
  *           [FILTER...]
  *
- * A FILTER chooses the rows whose name contains it; without any, all are run. The
+ * A FILTER chooses the rows whose name contains it; without any, all are run but those
+ * that are there on request. The
  * assets are DIR/guests/NAME (tests/guests) and DIR/guest/{cloud,generic}/
  * {vmlinuz,initrd.img} (scripts/guest). Exit status 0: no row failed.
  */
@@ -268,10 +269,10 @@ static void run_jobs(struct jobs *jobs, const struct settings *settings, unsigne
 		collect(jobs, jobs->count, score);
 }
 
-static bool is_chosen(const char *name, char *const *filters)
+static bool is_chosen(const struct test *test, const char *name, char *const *filters)
 {
 	if (!*filters)
-		return true;
+		return !(test->flags & ON_REQUEST);
 	for (; *filters; filters++)
 		if (strstr(name, *filters))
 			return true;
@@ -294,7 +295,7 @@ static void add_row(struct jobs *jobs, const struct test *test, const char *engi
 	struct job job = {.test = test, .engine = engine, .count = 1};
 
 	job.name = engine ? suite_text("%s/%s", test->name, engine) : suite_text("%s", test->name);
-	if (is_chosen(job.name, filters))
+	if (is_chosen(test, job.name, filters))
 		add_job(jobs, job);
 }
 
@@ -308,7 +309,7 @@ static void skip_engine(struct jobs *jobs, const struct suite *suite, const stru
 		const struct test *test = &suite->tests[i];
 
 		count += test->engines == EACH_ENGINE &&
-			 is_chosen(suite_text("%s/%s", test->name, engine->name), filters);
+			 is_chosen(test, suite_text("%s/%s", test->name, engine->name), filters);
 	}
 	if (count)
 		add_job(jobs, (struct job){

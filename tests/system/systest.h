@@ -51,6 +51,8 @@ enum flags {
 	IN_BACKGROUND = 1 << 1,
 	/* As uid and gid 65534, where the tests run as root, who may read everything. */
 	AS_NOBODY = 1 << 2,
+	/* Only where a FILTER names it: others cover the same, and the time of a test run is short. */
+	ON_REQUEST = 1 << 3,
 };
 
 enum step_kind {

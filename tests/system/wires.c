@@ -102,6 +102,12 @@ static bool connect_input(struct wires *wires, enum wiring wiring, int *master, 
 	return true;
 }
 
+/* As small as a pipe can be, so that a slow guest fills it: nobody is going to read. */
+static void make_small(int pipe)
+{
+	fcntl(pipe, F_SETPIPE_SZ, 1);
+}
+
 static bool connect_output(struct wires *wires, enum wiring wiring, int *master, const char **what)
 {
 	switch (wiring) {
@@ -140,6 +146,8 @@ bool wires_connect(struct wires *wires, const struct test *test, const char **wh
 	    !connect_output(wires, test->output, &master, what) ||
 	    !connect_pipe(&wires->errors, &wires->child[2], what))
 		return false;
+	if (test->flags & UNREAD)
+		make_small(wires->child[1]);
 	/* A terminal lives as long as one of the descriptors of its other side. */
 	if (master >= 0)
 		close(master);
