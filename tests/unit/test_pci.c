@@ -8,11 +8,13 @@
 #include "fake_engine.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -479,7 +481,7 @@ static void test_slots(void **state)
 	assert_int_equal(pci_add(&f->pci, &small, 31), 0);
 
 	pci_device_init(&huge, "huge", NULL, 1, 2, 3, 0xff0000);
-	pci_set_bar(&huge, 0, 0x40000000, &ops, &f->device);
+	pci_set_bar(&huge, 0, 0x20000000, &ops, &f->device);
 	assert_int_equal(pci_add(&f->pci, &huge, 30), -ENOSPC);
 	assert_int_equal(get(f, 30, 0, 4), 0xffffffff);
 
@@ -917,6 +919,37 @@ static void test_many_threads(void **state)
 	expect_msi(f, LAYOUT_LAPIC, 0xc041);
 }
 
+/*
+ * A device asserts its pin; before the IOAPIC hears of it, the guest's read of the ISR releases
+ * it. Whoever gets through to the IOAPIC first, the wire must then agree with the device.
+ * Holding the IOAPIC's lock makes the device's thread late, nearly always.
+ */
+static void *assert_pin(void *arg)
+{
+	pci_set_intx(arg, true);
+	return NULL;
+}
+
+static void test_wire_agrees_with_device(void **state)
+{
+	struct fixture *f = *state;
+	const struct ioapic_pin *pin = &f->ioapic.pins[GSI_INTX + SLOT];
+
+	for (unsigned i = 0; i < 200; i++) {
+		pthread_t thread;
+
+		pthread_mutex_lock(&f->ioapic.lock);
+		assert_int_equal(pthread_create(&thread, NULL, assert_pin, &f->device.pci), 0);
+		while (!(pci_config_read(&f->device.pci, PCI_STATUS, 2) & PCI_STATUS_INTERRUPT))
+			sched_yield();
+		usleep(100);
+		pthread_mutex_unlock(&f->ioapic.lock);
+		pci_set_intx(&f->device.pci, false);
+		pthread_join(thread, NULL);
+		assert_int_equal(pin->sources, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -946,6 +979,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_lock_while_sending, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wire_agrees_with_device, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("pci", tests, NULL, NULL);
