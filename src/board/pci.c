@@ -261,9 +261,10 @@ static u64 data_read(void *opaque, u64 offset, unsigned len)
 
 	if (!device)
 		return ~0ull;
-	value = pci_config_read(device, reg + offset, len);
-	log_verbose("%s: %u bytes at %#llx of configuration space: read %#x", device->name, len,
-		    (unsigned long long)(reg + offset), value);
+	reg += offset;
+	value = pci_config_read(device, reg, len);
+	log_verbose("%s: %u bytes at %#x of configuration space: read %#x", device->name, len, reg,
+		    value);
 	return value;
 }
 
@@ -274,9 +275,10 @@ static void data_write(void *opaque, u64 offset, unsigned len, u64 value)
 
 	if (!device)
 		return;
-	log_verbose("%s: %u bytes at %#llx of configuration space: write %#x", device->name, len,
-		    (unsigned long long)(reg + offset), (u32)value);
-	pci_config_write(device, reg + offset, len, value);
+	reg += offset;
+	log_verbose("%s: %u bytes at %#x of configuration space: write %#x", device->name, len, reg,
+		    (u32)value);
+	pci_config_write(device, reg, len, value);
 }
 
 static const struct region_ops address_ops = {.read = address_read, .write = address_write};
