@@ -410,11 +410,14 @@ static int with_board(struct launcher *launcher, struct problem *why)
 	if (err)
 		return err;
 	err = plug_devices(launcher, why);
-	if (!err) {
-		err = with_engine(launcher, why);
-		unplug_devices(launcher);
+	if (err) {
+		board_destroy(&launcher->board);
+		return err;
 	}
+	err = with_engine(launcher, why);
+	/* What was plugged in outlives its socket: pci_add(). */
 	board_destroy(&launcher->board);
+	unplug_devices(launcher);
 	return err;
 }
 
