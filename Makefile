@@ -139,14 +139,21 @@ run:
 	@scripts/guest cloud
 	$(BUILD)/lguest $(MEM) $(KERNEL) $(if $(INITRD),--initrd=$(INITRD)) $(ARGS)
 
+# What it costs to have a guest, beside another hypervisor.
+$(GUEST_OUT)/beacon: $(GUEST_OBJ)/bench/beacon.o $(GUEST_DIR)/lib/guest.ld
+	$(GUEST_LD) -o $@ $(filter %.o,$^)
+
+$(GUEST_OBJ)/bench/%.o: bench/%.S
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -c -o $@ $<
+
 $(BUILD)/bench: bench/bench.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $<
 
 bench:
 	@scripts/deps build guest check
-	@$(MAKE) --no-print-directory all guests build/bench
-	@scripts/guest outer
+	@$(MAKE) --no-print-directory all guests build/bench build/guests/beacon
 	@bench/run
 
 install: $(BUILD)/lguest
