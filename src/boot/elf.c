@@ -22,7 +22,11 @@
 /* Notes of a kernel take a few hundred bytes. Somebody who brings more than this is up to no good. */
 #define NOTES_MAX MiB(1)
 
-/* Those that people are likely to have lying about. EM_LOONGARCH is not in every <elf.h>. */
+#ifndef EM_LOONGARCH
+#define EM_LOONGARCH 258 /* too young for every <elf.h> */
+#endif
+
+/* Those that people are likely to have lying about. */
 static const char *machine_name(unsigned machine)
 {
 	switch (machine) {
@@ -41,7 +45,7 @@ static const char *machine_name(unsigned machine)
 		return "MIPS";
 	case EM_IA_64:
 		return "Itanium";
-	case 258:
+	case EM_LOONGARCH:
 		return "LoongArch";
 	default:
 		return "an ELF machine we have no name for";
@@ -85,6 +89,12 @@ int elf_check_head(const struct file *kernel, const struct kernel_head *head, st
 			"or 64 bits with %u (x86-64)",
 			start.e_ident[EI_CLASS] == ELFCLASS64 ? "64" : "32", start.e_machine,
 			EM_386, EM_X86_64);
+	if (start.e_type == ET_DYN)
+		return refuse(
+			kernel, why, ENOEXEC,
+			"is a program or library for any address (ELF type %u), not a kernel: "
+			"those are linked to fixed ones (%u)",
+			ET_DYN, ET_EXEC);
 	if (start.e_type != ET_EXEC)
 		return refuse(
 			kernel, why, ENOEXEC,
