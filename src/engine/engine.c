@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct engine *soft_open(struct board *board, unsigned vcpus, struct problem *why)
@@ -49,10 +50,21 @@ static struct engine *try_engine(const struct engine_ops *ops, struct board *boa
 	return NULL;
 }
 
+/* "; NAME: WHY", as far as there is room. */
+static void add_reason(struct problem *reasons, const char *name, const struct problem *why)
+{
+	size_t used = strlen(reasons->text);
+	char *reason;
+
+	if (asprintf(&reason, "; %s: %s", name, why->text) < 0)
+		return;
+	stpncpy(reasons->text + used, reason, sizeof(reasons->text) - 1 - used);
+	free(reason);
+}
+
 static struct engine *open_any(struct board *board, unsigned vcpus, struct problem *why)
 {
 	struct problem reasons = {""};
-	size_t used = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
 		struct engine *engine = try_engine(engines[i], board, vcpus, why);
@@ -61,10 +73,7 @@ static struct engine *open_any(struct board *board, unsigned vcpus, struct probl
 			log_line("engine %s: %s%s", engines[i]->name, why->text, reasons.text);
 			return engine;
 		}
-		used += snprintf(reasons.text + used, sizeof(reasons.text) - used, "; %s: %s",
-				 engines[i]->name, why->text);
-		if (used >= sizeof(reasons.text))
-			used = sizeof(reasons.text) - 1;
+		add_reason(&reasons, engines[i]->name, why);
 	}
 	problem(why, ENODEV, "no engine can run a guest here%s", reasons.text);
 	return NULL;
