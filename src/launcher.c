@@ -41,6 +41,7 @@ struct vcpu_thread {
 struct launcher {
 	const struct options *options;
 	char *command_line;
+	bool console_added;		/* to it, by us */
 	struct file kernel, initrd;	/* fd -1: not open */
 	struct memory *memory;
 	struct machine machine;
@@ -48,6 +49,7 @@ struct launcher {
 	struct board board;
 	struct console console;
 	struct engine *engine;
+	struct cpu_state first;		/* how the kernel wants its first vCPU */
 	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
 	unsigned running;		/* how many of them */
 	int signal_fd;
@@ -149,23 +151,22 @@ static bool virtio_is_last_console(const char *command_line)
 	return last && length == strlen("hvc0") && !strncmp(last, "hvc0", length);
 }
 
+#define DEFAULT_CONSOLE "console=ttyS0"
+
 /* A distribution's kernel without a console= talks to a screen that we do not have. */
 static int choose_command_line(struct launcher *launcher, enum kernel_format format,
 			       struct problem *why)
 {
-	static const char serial[] = "console=ttyS0";
 	const char *given = launcher->options->command_line;
-	bool add;
 	size_t length;
+	bool add = format == KERNEL_BZIMAGE && !last_console(given, &length);
 
-	add = format == KERNEL_BZIMAGE && !last_console(given, &length);
 	if (asprintf(&launcher->command_line, "%s%s%s", given, add && *given ? " " : "",
-		     add ? serial : "") < 0) {
+		     add ? DEFAULT_CONSOLE : "") < 0) {
 		launcher->command_line = NULL;
 		return problem(why, ENOMEM, "out of memory");
 	}
-	if (add)
-		log_line("no console= for the kernel: %s added", serial);
+	launcher->console_added = add;
 	return 0;
 }
 
@@ -220,28 +221,32 @@ static int map_memory(struct launcher *launcher, struct problem *why)
 	return 0;
 }
 
-/* RAM and engine are as new; afterwards the vCPUs could run. */
-static int power_on(struct launcher *launcher, struct problem *why)
+/* Put the kernel into memory, which is all zero. */
+static int load(struct launcher *launcher, struct problem *why)
 {
-	struct engine *engine = launcher->engine;
-	struct boot boot = {
+	const struct boot boot = {
 		.memory = launcher->memory,
 		.kernel = &launcher->kernel,
 		.initrd = launcher->options->initrd ? &launcher->initrd : NULL,
 		.command_line = launcher->command_line,
 	};
-	struct cpu_state first;
+
+	return boot_load(&boot, &launcher->first, why);
+}
+
+/* The kernel is loaded, the engine is as new; afterwards the vCPUs could run. */
+static int power_on(struct launcher *launcher, struct problem *why)
+{
+	const struct options *options = launcher->options;
+	struct engine *engine = launcher->engine;
 	int err;
 
-	board_power_on(&launcher->board, engine, launcher->options->cpus);
-	terminal_give_input(&launcher->terminal, launcher->options->console == CONSOLE_VIRTIO
-							 ? INPUT_VIRTIO
-							 : INPUT_SERIAL);
-	err = boot_load(&boot, &first, why);
-	if (!err)
-		err = map_memory(launcher, why);
-	for (unsigned i = 0; !err && i < launcher->options->cpus; i++)
-		err = engine->ops->add_vcpu(engine, i ? NULL : &first, why);
+	board_power_on(&launcher->board, engine, options->cpus);
+	terminal_give_input(&launcher->terminal,
+			    options->console == CONSOLE_VIRTIO ? INPUT_VIRTIO : INPUT_SERIAL);
+	err = map_memory(launcher, why);
+	for (unsigned i = 0; !err && i < options->cpus; i++)
+		err = engine->ops->add_vcpu(engine, i ? NULL : &launcher->first, why);
 	return err;
 }
 
@@ -258,6 +263,8 @@ static int power_cycle(struct launcher *launcher, struct problem *why)
 		err = file_refresh(&launcher->kernel, why);
 	if (!err && launcher->options->initrd)
 		err = file_refresh(&launcher->initrd, why);
+	if (!err)
+		err = load(launcher, why);
 	return err ? err : power_on(launcher, why);
 }
 
@@ -362,6 +369,8 @@ static int run(struct launcher *launcher, struct problem *why)
 {
 	int err = power_on(launcher, why);
 
+	if (!err && launcher->console_added)
+		log_line("no console= for the kernel: %s added", DEFAULT_CONSOLE);
 	while (!err) {
 		terminal_set_raw(&launcher->terminal);
 		err = start_vcpus(launcher, why);
@@ -389,8 +398,11 @@ static void leave_terminal(struct launcher *launcher)
 /* Build what outlives a reboot, run, and take down what was built, in reverse. */
 static int with_engine(struct launcher *launcher, struct problem *why)
 {
-	int err;
+	int err = load(launcher, why);
 
+	/* Before the engine: what is wrong with the files is wrong on every machine. */
+	if (err)
+		return err;
 	launcher->engine = engine_open(launcher->options->engine, &launcher->board,
 				       launcher->options->cpus, why);
 	if (!launcher->engine)
