@@ -12,15 +12,15 @@
 struct console {
 	struct virtio_device virtio;
 	struct terminal *terminal;
-	bool takes_input;	/* claims standard input once its driver is ready with receive buffers */
-	bool claimed;		/* it did; a reset gives it back */
-	u16 columns, rows;	/* if VIRTIO_CONSOLE_F_SIZE is offered: virtio_config_begin() */
+	bool takes_input;  /* claims standard input once its driver is ready with receive buffers */
+	bool claimed;	   /* it did; a reset gives it back */
+	u16 columns, rows; /* if VIRTIO_CONSOLE_F_SIZE is offered: virtio_config_begin() */
 };
 
 /* Plugs itself in. -errno with *problem filled. */
-int console_init(struct console *console, struct pci_bus *pci, unsigned slot, struct machine *machine,
-		 const struct memory *memory, struct terminal *terminal, bool takes_input,
-		 struct problem *problem);
+int console_init(struct console *console, struct pci_bus *pci, unsigned slot,
+		 struct machine *machine, const struct memory *memory, struct terminal *terminal,
+		 bool takes_input, struct problem *problem);
 
 /* Main thread, on SIGWINCH: the terminal has another size. */
 void console_resized(struct console *console);

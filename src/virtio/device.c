@@ -288,11 +288,6 @@ static void queues_rest(struct virtio_device *device)
 		queue_await_rest(&device->queues[i]);
 }
 
-static bool device_has(const struct virtio_device *device, unsigned feature)
-{
-	return device->accepted >> feature & 1;
-}
-
 bool virtio_enable_queue(struct virtio_queue *queue, struct violation *violation)
 {
 	struct virtio_device *device = queue->device;
@@ -302,8 +297,8 @@ bool virtio_enable_queue(struct virtio_queue *queue, struct violation *violation
 		return violation_set(violation,
 				     "queue %u: VT-6: enabled before its addresses were set",
 				     queue->index);
-	queue->ring.event_idx = device_has(device, VIRTIO_RING_F_EVENT_IDX);
-	queue->ring.indirect = device_has(device, VIRTIO_RING_F_INDIRECT_DESC);
+	queue->ring.event_idx = virtio_has(device, VIRTIO_RING_F_EVENT_IDX);
+	queue->ring.indirect = virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC);
 	queue->ring.strict = device->machine->strict;
 	if (!queue_start(&queue->ring, &found)) {
 		violation_set(violation, "queue %u: %.140s", queue->index, found.text);
@@ -349,7 +344,7 @@ static const char *features_refused(struct virtio_device *device)
 {
 	if (device->accepted & ~device->offered)
 		return "some were not offered";
-	if (!device_has(device, VIRTIO_F_VERSION_1))
+	if (!virtio_has(device, VIRTIO_F_VERSION_1))
 		return "VIRTIO_F_VERSION_1 is missing";
 	if (device->ops->features_ok && !device->ops->features_ok(device, device->accepted))
 		return "one needs another that is missing";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What virtio/device.c and virtio/pci.c know of each other, and nobody else.
+ * What virtio/device.c, virtio/pci.c and virtio/common.c know of each other, and nobody else.
  *
  * The locks, outermost first: virtio_pci.lock       the transport lock: registers, and
  * what a device does with them. It is held while waiting for a queue's thread to come
@@ -75,6 +75,20 @@ struct virtio_pci {
 	u64 base; /* of BAR 0 */
 	bool mapped;
 };
+
+static inline bool virtio_has(const struct virtio_device *device, unsigned feature)
+{
+	return device->accepted >> feature & 1;
+}
+
+/* common.c */
+
+#define VIRTIO_COMMON_LENGTH                                                                       \
+	(VIRTIO_PCI_COMMON_Q_RESET + 2) /* bytes: queue_reset is the last field */
+
+/* An access to the common configuration. False with *violation filled. No lock held. */
+bool virtio_common_access(struct virtio_pci *pci, u64 offset, unsigned len, bool write, u32 *value,
+			  struct violation *violation);
 
 /* device.c: with the transport lock held. */
 

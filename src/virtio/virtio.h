@@ -22,21 +22,22 @@ struct virtio_device;
 
 /* What a queue waits for, after it was served. */
 enum queue_wait {
-	WAIT_KICK = 1,		/* the driver to make more available */
-	WAIT_SOURCE = 2,	/* the queue's source to become readable */
-	WAIT_BROKEN = 4,	/* nothing: virtio_violation() was called */
+	WAIT_KICK = 1,	 /* the driver to make more available */
+	WAIT_SOURCE = 2, /* the queue's source to become readable */
+	WAIT_BROKEN = 4, /* nothing: virtio_violation() was called */
 };
 
 struct virtio_ops {
-	const char *name;	/* "console" */
-	u16 id;			/* virtio: Device Types */
-	u32 class_code;		/* PCI class, subclass, interface: 0x078000 */
-	u64 features;		/* device-specific ones; those of the transport and ring are added */
-	unsigned config_len;	/* bytes of device configuration; 0: none */
+	const char *name;    /* "console" */
+	u16 id;		     /* virtio: Device Types */
+	u32 class_code;	     /* PCI class, subclass, interface: 0x078000 */
+	u64 features;	     /* device-specific ones; those of the transport and ring are added */
+	unsigned config_len; /* bytes of device configuration; 0: none */
 
 	/*
-	 * Serve the queue as far as it goes: pop, work, push. On the queue's own thread, after a notification or when the
-	 * source is readable; must not block but where it also watches queue_stop_fd(). Returns what to wait for.
+	 * Serve the queue as far as it goes: pop, work, push. On the queue's own
+	 * thread, after a notification or when the source is readable; must not block
+	 * but where it also watches queue_stop_fd(). Returns what to wait for.
 	 */
 	unsigned (*serve)(struct virtio_device *device, unsigned queue);
 
@@ -44,12 +45,14 @@ struct virtio_ops {
 	int (*source)(struct virtio_device *device, unsigned queue);
 
 	/*
-	 * Device configuration, len 1, 2, 4 (or 8), aligned, inside config_len. No write: read-only. A read sees no change
-	 * half done (virtio_config_begin()), and must not call virtio_*(). Any vCPU thread.
+	 * Device configuration, len 1, 2, 4 (or 8), aligned, inside config_len. No
+	 * write: read-only. A read sees no change half done (virtio_config_begin()),
+	 * and must not call virtio_*(). Any vCPU thread.
 	 */
 	u64 (*config_read)(struct virtio_device *device, unsigned offset, unsigned len);
 	/* False: the field may not be written (a violation, VT-11). */
-	bool (*config_write)(struct virtio_device *device, unsigned offset, unsigned len, u64 value);
+	bool (*config_write)(struct virtio_device *device, unsigned offset, unsigned len,
+			     u64 value);
 
 	/* Are these features consistent? May be NULL. VT-3. */
 	bool (*features_ok)(struct virtio_device *device, u64 features);
@@ -64,20 +67,20 @@ struct virtio_ops {
 	void (*destroy)(struct virtio_device *device);
 };
 
-struct virtio_queue;	/* a struct queue, its thread and its eventfds: device.c's */
-struct virtio_pci;	/* registers: pci.c's */
+struct virtio_queue; /* a struct queue, its thread and its eventfds: device.c's */
+struct virtio_pci;   /* registers: pci.c's */
 
 struct virtio_device {
 	const struct virtio_ops *ops;
 	struct machine *machine;
 	const struct memory *memory;
-	char name[16];			/* "console", "block1": for messages */
+	char name[16]; /* "console", "block1": for messages */
 	unsigned queue_count;
 	struct virtio_queue *queues;
 	_Atomic u8 status;
-	u64 offered;			/* feature bits; a device may add its own before virtio_plug() */
-	u64 accepted;			/* what the driver wrote; settled once FEATURES_OK sticks */
-	_Atomic bool broken;		/* a violation was reported, until reset */
+	u64 offered;	     /* feature bits; a device may add its own before virtio_plug() */
+	u64 accepted;	     /* what the driver wrote; settled once FEATURES_OK sticks */
+	_Atomic bool broken; /* a violation was reported, until reset */
 	struct virtio_pci *pci;
 };
 
@@ -85,17 +88,20 @@ struct virtio_device {
  * Make the device known to the PCI bus at that slot, with these queues, and start their
  * threads (they rest until DRIVER_OK). `device->ops` is set. -errno with *problem filled.
  */
-int virtio_plug(struct virtio_device *device, struct pci_bus *pci, unsigned slot, struct machine *machine,
-		const struct memory *memory, const enum queue_direction *directions, unsigned count,
-		struct problem *problem);
+int virtio_plug(struct virtio_device *device, struct pci_bus *pci, unsigned slot,
+		struct machine *machine, const struct memory *memory,
+		const enum queue_direction *directions, unsigned count, struct problem *problem);
 
 /*
- * Power-on state: threads at rest, registers clear. No vCPU runs; the engine that did run is still open, as notifiers
- * are taken back from it.
+ * Power-on state: threads at rest, registers clear. No vCPU runs; the engine that did
+ * run is still open, as notifiers are taken back from it.
  */
 void virtio_power_on(struct virtio_device *device);
 
-/* After pci_destroy(), at rest: ends the threads and frees what virtio_plug() made; calls ops->destroy(). */
+/*
+ * After pci_destroy(), at rest: ends the threads and frees what virtio_plug() made;
+ * calls ops->destroy().
+ */
 void virtio_unplug(struct virtio_device *device);
 
 /* The ring of a queue, for serve(). */
@@ -107,7 +113,10 @@ int virtio_stop_fd(struct virtio_device *device, unsigned queue);
 /* queue_pop() for serve(): 1, 0, or -EPROTO after the violation was reported. */
 int virtio_pop(struct virtio_device *device, unsigned queue, struct chain *chain);
 
-/* The driver broke a rule, as serve() found out. Reports it as the mode asks; the caller returns WAIT_BROKEN (unless it was strict only). */
+/*
+ * The driver broke a rule, as serve() found out. Reports it as the mode asks; the
+ * caller returns WAIT_BROKEN (unless it was strict only).
+ */
 void virtio_violation(struct virtio_device *device, const struct violation *violation);
 void virtio_violate(struct virtio_device *device, const char *format, ...) PRINTF(2, 3);
 
