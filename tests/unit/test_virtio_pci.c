@@ -44,7 +44,7 @@ struct toy {
 	struct virtio_device virtio;
 	u32 config[TOY_CONFIG / 4];
 	int source;		  /* eventfd: what TELL tells */
-	_Atomic bool hold;	  /* serving blocks until it is told to stop */
+	_Atomic unsigned hold;	  /* bit n: serving queue n blocks until it is told to stop */
 	_Atomic unsigned holding; /* and so many do */
 	_Atomic unsigned echoed;  /* chains */
 	_Atomic unsigned resets, driver_oks;
@@ -114,7 +114,7 @@ static unsigned toy_serve(struct virtio_device *device, unsigned queue)
 {
 	struct toy *toy = toy_of(device);
 
-	if (toy->hold) {
+	if (toy->hold >> queue & 1) {
 		struct pollfd stop = {.fd = virtio_stop_fd(device, queue), .events = POLLIN};
 
 		toy->holding++;
@@ -1515,12 +1515,12 @@ static void test_reset_ends_what_blocks(void **state)
 	struct fixture *f = *state;
 
 	for (unsigned i = 0; i < 50; i++) {
-		f->toy.hold = true;
+		f->toy.hold = 1 << ECHO | 1 << TELL;
 		bring_up(&f->guest, STAGE_LIVE, all_features());
 		add_echo(f, "in flight", 16);
 		fake_driver_publish(&f->guest.queues[ECHO]);
 		AWAIT(f->toy.holding == 2);
-		f->toy.hold = false;
+		f->toy.hold = 0;
 		STATUS(0);
 		assert_int_equal(f->toy.holding, 0);
 		assert_as_at_power_on(f);
@@ -1537,10 +1537,10 @@ static void test_ring_reset(void **state)
 
 	bring_up(&f->guest, STAGE_LIVE, all_features());
 	assert_echoes(f);
-	f->toy.hold = true;
+	f->toy.hold = 1 << ECHO;
 	notify(&f->guest, ECHO);
 	AWAIT(f->toy.holding == 1);
-	f->toy.hold = false;
+	f->toy.hold = 0;
 	QUEUE(ECHO, RESET, 1);
 	assert_int_equal(f->toy.holding, 0);
 	assert_int_equal(queue_get(&f->guest, ECHO, VIRTIO_PCI_COMMON_Q_RESET), 0);
