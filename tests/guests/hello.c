@@ -9,10 +9,10 @@
 
 #include <asm/bootparam.h>
 
-#define CR0_PE (1u << 0)
-#define CR0_ET (1u << 4) /* cannot be cleared on any CPU of this century */
-#define CR0_PG (1u << 31)
-#define CR4_PAE (1u << 5)
+#define CR0_PE	  (1u << 0)
+#define CR0_ET	  (1u << 4) /* cannot be cleared on any CPU of this century */
+#define CR0_PG	  (1u << 31)
+#define CR4_PAE	  (1u << 5)
 #define EFLAGS_TF (1u << 8)
 #define EFLAGS_IF (1u << 9)
 #define EFLAGS_VM (1u << 17)
@@ -41,9 +41,10 @@ static u32 crc32(const u8 *data, u64 len)
 
 static void check_segments(const struct entry *entry)
 {
-	check(entry->cs == BOOT_CS && entry->ds == BOOT_DS && entry->es == BOOT_DS && entry->ss == BOOT_DS,
-	      "segments are __BOOT_CS and __BOOT_DS (cs %x, ds %x, es %x, ss %x)", entry->cs, entry->ds,
-	      entry->es, entry->ss);
+	check(entry->cs == BOOT_CS && entry->ds == BOOT_DS && entry->es == BOOT_DS &&
+		      entry->ss == BOOT_DS,
+	      "segments are __BOOT_CS and __BOOT_DS (cs %x, ds %x, es %x, ss %x)", entry->cs,
+	      entry->ds, entry->es, entry->ss);
 }
 
 static void check_pvh(const struct boot *boot)
@@ -65,13 +66,14 @@ static void check_multiboot(const struct boot *boot)
 
 	check_equal(boot->entry->eax, MULTIBOOT_MAGIC, "eax is the magic number");
 	check_equal(info->flags & wanted, wanted, "information has memory sizes and a memory map");
-	check(info->memory_lower >= 512 && info->memory_lower <= 640, "lower memory is plausible (%u KiB)",
-	      info->memory_lower);
-	check(MiB(1) + KiB(info->memory_upper) <= boot_ram_end(boot), "upper memory is RAM (%u KiB)",
-	      info->memory_upper);
+	check(info->memory_lower >= 512 && info->memory_lower <= 640,
+	      "lower memory is plausible (%u KiB)", info->memory_lower);
+	check(MiB(1) + KiB(info->memory_upper) <= boot_ram_end(boot),
+	      "upper memory is RAM (%u KiB)", info->memory_upper);
 	check((boot->entry->cr0 & (CR0_PE | CR0_PG)) == CR0_PE, "protected mode without paging");
 	if (boot->initrd_size)
-		check((u64)boot->initrd % PAGE_SIZE == 0, "the module is page-aligned, as we asked");
+		check((u64)boot->initrd % PAGE_SIZE == 0,
+		      "the module is page-aligned, as we asked");
 }
 
 static void check_linux(const struct boot *boot)
@@ -79,7 +81,8 @@ static void check_linux(const struct boot *boot)
 	const struct boot_params *params = boot->info;
 
 	check_equal(params->hdr.header, LINUX_HEADER_MAGIC, "setup header has its magic number");
-	check(params->hdr.version >= 0x20c, "boot protocol 2.12 or later (%x)", params->hdr.version);
+	check(params->hdr.version >= 0x20c, "boot protocol 2.12 or later (%x)",
+	      params->hdr.version);
 	check_equal(params->hdr.type_of_loader, 0xff, "type of loader");
 	check_equal(params->hdr.boot_flag, 0xaa55, "boot flag");
 	check(boot->rsdp != 0, "boot_params know the RSDP");
@@ -89,7 +92,8 @@ static void check_linux(const struct boot *boot)
 		return;
 	}
 	check((boot->entry->cr0 & (CR0_PE | CR0_PG)) == CR0_PE, "protected mode without paging");
-	check(!boot->entry->ebp && !boot->entry->edi && !boot->entry->ebx, "ebp, edi and ebx are zero");
+	check(!boot->entry->ebp && !boot->entry->edi && !boot->entry->ebx,
+	      "ebp, edi and ebx are zero");
 }
 
 static void print_map(const struct boot *boot)
@@ -100,7 +104,8 @@ static void print_map(const struct boot *boot)
 	for (unsigned i = 0; i < boot->map_count; i++) {
 		const struct range *range = &boot->map[i];
 
-		print("map: %016lx-%016lx type %u\n", range->base, range->base + range->size, range->type);
+		print("map: %016lx-%016lx type %u\n", range->base, range->base + range->size,
+		      range->type);
 		if (range->type == RANGE_RAM)
 			ram += range->size;
 		for (unsigned j = 0; j < i; j++)
@@ -128,12 +133,14 @@ void guest_main(const struct boot *boot)
 	print("hello: entered by %s\n", boot->loader_name);
 	print("command line: %s\n", boot->command_line);
 	print_map(boot);
-	print("initrd: %lu bytes, crc32 %08x\n", boot->initrd_size, crc32(boot->initrd, boot->initrd_size));
+	print("initrd: %lu bytes, crc32 %08x\n", boot->initrd_size,
+	      crc32(boot->initrd, boot->initrd_size));
 	if (boot->initrd_size)
-		check(in_ram(boot, (u64)boot->initrd, boot->initrd_size), "initrd lies in RAM (%lx)",
-		      (u64)boot->initrd);
+		check(in_ram(boot, (u64)boot->initrd, boot->initrd_size),
+		      "initrd lies in RAM (%lx)", (u64)boot->initrd);
 
-	check(!(boot->entry->eflags & (EFLAGS_IF | EFLAGS_TF | EFLAGS_VM)), "interrupts and tracing are off");
+	check(!(boot->entry->eflags & (EFLAGS_IF | EFLAGS_TF | EFLAGS_VM)),
+	      "interrupts and tracing are off");
 	for (size_t i = 0; i < sizeof(nothing); i++)
 		zero &= !nothing[i];
 	check(zero, "bss is zero");

@@ -40,10 +40,10 @@ enum {
 static struct {
 	struct virtio console;
 	unsigned intx_pin;
-	unsigned ignore;	/* how many INTx interrupts to leave unanswered */
-	u8 isr;			/* of all that were answered */
-	bool remote_irr;	/* the IOAPIC knows that a level interrupt is being handled */
-	u8 serial_cause;	/* IIR at the last serial interrupt */
+	unsigned ignore; /* how many INTx interrupts to leave unanswered */
+	u8 isr;		 /* of all that were answered */
+	bool remote_irr; /* the IOAPIC knows that a level interrupt is being handled */
+	u8 serial_cause; /* IIR at the last serial interrupt */
 } state;
 
 static void on_interrupt(u8 vector)
@@ -98,13 +98,16 @@ static void check_ioapic(void)
 {
 	u32 version = ioapic_register(IOAPIC_VERSION);
 
-	check((version & 0xff) >= 0x11 && (version & 0xff) < 0x30, "IOAPIC: version %x", version & 0xff);
+	check((version & 0xff) >= 0x11 && (version & 0xff) < 0x30, "IOAPIC: version %x",
+	      version & 0xff);
 	check_equal((version >> 16 & 0xff) + 1, GSI_COUNT, "IOAPIC: number of pins");
 	for (unsigned pin = 0; pin < GSI_COUNT; pin++)
 		if (!(ioapic_read(pin) & IOAPIC_MASKED))
 			check(false, "IOAPIC: pin %u is masked at power-on", pin);
-	ioapic_write(GSI_RTC, IOAPIC_MASKED | IOAPIC_LEVEL | IOAPIC_ACTIVE_LOW | VECTOR_OTHER | IOAPIC_REMOTE_IRR);
-	check_equal(ioapic_read(GSI_RTC), IOAPIC_MASKED | IOAPIC_LEVEL | IOAPIC_ACTIVE_LOW | VECTOR_OTHER,
+	ioapic_write(GSI_RTC, IOAPIC_MASKED | IOAPIC_LEVEL | IOAPIC_ACTIVE_LOW | VECTOR_OTHER |
+				      IOAPIC_REMOTE_IRR);
+	check_equal(ioapic_read(GSI_RTC),
+		    IOAPIC_MASKED | IOAPIC_LEVEL | IOAPIC_ACTIVE_LOW | VECTOR_OTHER,
 		    "IOAPIC: an entry reads back, less what is read-only");
 	ioapic_write(GSI_RTC, IOAPIC_MASKED);
 }
@@ -114,11 +117,13 @@ static void check_serial_edge(void)
 {
 	unsigned before = interrupt_count(VECTOR_SERIAL);
 
-	out8(PORT_SERIAL + UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT);
+	out8(PORT_SERIAL + UART_FCR,
+	     UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT);
 	out8(PORT_SERIAL + UART_MCR, UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2);
 	ioapic_write(GSI_SERIAL, VECTOR_SERIAL);
 	out8(PORT_SERIAL + UART_IER, UART_IER_THRI);
-	check(wait_for(interrupt_count(VECTOR_SERIAL) == before + 1), "serial: transmitter empty, as soon as enabled");
+	check(wait_for(interrupt_count(VECTOR_SERIAL) == before + 1),
+	      "serial: transmitter empty, as soon as enabled");
 	check_equal(state.serial_cause & 0x0f, UART_IIR_THRI, "serial: which IIR says");
 	check_equal(in8(PORT_SERIAL + UART_IIR) & 0x0f, UART_IIR_NO_INT, "serial: once");
 
@@ -140,7 +145,8 @@ static void check_serial_fifo(void)
 	u8 bytes[16], status;
 	bool same = true;
 
-	out8(PORT_SERIAL + UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR | UART_FCR_TRIGGER_8);
+	out8(PORT_SERIAL + UART_FCR,
+	     UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR | UART_FCR_TRIGGER_8);
 	out8(PORT_SERIAL + UART_MCR, UART_MCR_LOOP | UART_MCR_OUT2 | UART_MCR_RTS | UART_MCR_DTR);
 	for (u8 i = 0; i < sizeof(bytes); i++)
 		out8(PORT_SERIAL + UART_TX, 'a' + i);
@@ -294,7 +300,8 @@ static void check_msix_vectors(const struct msix *msix)
 	set_vectors(0, 1, 2);
 	send("hvc: MSI-X\n");
 	expect(VECTOR_TX, before, 1, "MSI-X: the vector of the transmit queue");
-	check_equal(interrupt_count(VECTOR_RX) + interrupt_count(VECTOR_CONFIG), 0, "MSI-X: and no other");
+	check_equal(interrupt_count(VECTOR_RX) + interrupt_count(VECTOR_CONFIG), 0,
+		    "MSI-X: and no other");
 	check_equal(interrupt_count(VECTOR_INTX), intx, "MSI-X: and not INTx");
 	check_equal(read8(v->isr.address), 0, "MSI-X: the ISR has nothing to say");
 

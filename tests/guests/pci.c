@@ -47,12 +47,15 @@ static void check_data_port(void)
 		pieces |= (u32)in8((u16)(PORT_PCI_DATA + i)) << 8 * i;
 	check_equal(pieces, whole, "CFC to CFF give 8 bits each");
 	for (unsigned i = 0; i < 3; i++)
-		check_equal(in16((u16)(PORT_PCI_DATA + i)), whole >> 8 * i & 0xffff, "16 bits at byte %u", i);
+		check_equal(in16((u16)(PORT_PCI_DATA + i)), whole >> 8 * i & 0xffff,
+			    "16 bits at byte %u", i);
 	pci_write32(SLOT_VIRTIO_CONSOLE, PCI_CACHE_LINE_SIZE, 0);
 	pci_write8(SLOT_VIRTIO_CONSOLE, PCI_LATENCY_TIMER, 0x40);
-	check_equal(pci_read16(SLOT_VIRTIO_CONSOLE, PCI_CACHE_LINE_SIZE), 0x4000, "8 bits are written alone");
+	check_equal(pci_read16(SLOT_VIRTIO_CONSOLE, PCI_CACHE_LINE_SIZE), 0x4000,
+		    "8 bits are written alone");
 	pci_write16(SLOT_VIRTIO_CONSOLE, PCI_CACHE_LINE_SIZE, 0x2010);
-	check_equal(pci_read16(SLOT_VIRTIO_CONSOLE, PCI_CACHE_LINE_SIZE), 0x2010, "16 bits are written together");
+	check_equal(pci_read16(SLOT_VIRTIO_CONSOLE, PCI_CACHE_LINE_SIZE), 0x2010,
+		    "16 bits are written together");
 }
 
 static u32 read_at(u32 address)
@@ -72,10 +75,8 @@ static void check_absent(void)
 {
 	const u32 line = pci_address(0, SLOT_VIRTIO_CONSOLE, 0, PCI_INTERRUPT_LINE);
 	const u32 absent[] = {
-		line & ~PCI_ADDRESS_ON,
-		line | 1 << 16,	 /* bus 1 */
-		line | 255 << 16,
-		line | 1 << 8,	 /* function 1 */
+		line & ~PCI_ADDRESS_ON, line | 1 << 16, /* bus 1 */
+		line | 255 << 16,	line | 1 << 8,	/* function 1 */
 		line | 7 << 8,
 	};
 	unsigned slots = 0;
@@ -93,7 +94,8 @@ static void check_absent(void)
 
 		if (id == ONES) {
 			pci_write32(slot, PCI_BASE_ADDRESS_0, 0);
-			slots += pci_read32(slot, PCI_BASE_ADDRESS_0) == ONES && pci_read8(slot, PCI_HEADER_TYPE) == 0xff;
+			slots += pci_read32(slot, PCI_BASE_ADDRESS_0) == ONES &&
+				 pci_read8(slot, PCI_HEADER_TYPE) == 0xff;
 			continue;
 		}
 		slots++;
@@ -107,7 +109,8 @@ static void check_bridge(void)
 {
 	check_equal(pci_read16(0, PCI_VENDOR_ID), VENDOR_VIRTIO, "the host bridge's vendor");
 	check_equal(pci_read16(0, PCI_CLASS_DEVICE), CLASS_BRIDGE, "the host bridge is one");
-	check_equal(pci_read8(0, PCI_HEADER_TYPE), 0, "it has an ordinary header, and one function");
+	check_equal(pci_read8(0, PCI_HEADER_TYPE), 0,
+		    "it has an ordinary header, and one function");
 }
 
 /* PCI-5 */
@@ -132,13 +135,15 @@ static void check_identity(unsigned slot)
 
 	check(pci_read8(slot, PCI_REVISION_ID) >= 1, "slot %u: revision 1 or later", slot);
 	check(pci_read16(slot, PCI_SUBSYSTEM_ID) >= 0x40, "slot %u: subsystem 0x40 or later", slot);
-	check_equal(pci_read16(slot, PCI_CLASS_DEVICE), class_of(device - DEVICE_MODERN), "slot %u: class", slot);
+	check_equal(pci_read16(slot, PCI_CLASS_DEVICE), class_of(device - DEVICE_MODERN),
+		    "slot %u: class", slot);
 }
 
 /* PCI-4: what is read-only stays as it is, whatever is written. */
 static void check_registers(unsigned slot)
 {
-	static const u8 read_only[] = {PCI_VENDOR_ID, PCI_CLASS_REVISION, PCI_CARDBUS_CIS, PCI_SUBSYSTEM_VENDOR_ID,
+	static const u8 read_only[] = {PCI_VENDOR_ID,	    PCI_CLASS_REVISION,
+				       PCI_CARDBUS_CIS,	    PCI_SUBSYSTEM_VENDOR_ID,
 				       PCI_CAPABILITY_LIST, 0x38};
 	u16 command = pci_read16(slot, PCI_COMMAND);
 	const u16 bits = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE;
@@ -147,20 +152,24 @@ static void check_registers(unsigned slot)
 		u32 before = pci_read32(slot, read_only[i]);
 
 		pci_write32(slot, read_only[i], ~before);
-		check_equal(pci_read32(slot, read_only[i]), before, "slot %u: register %02x is read-only", slot,
-			    read_only[i]);
+		check_equal(pci_read32(slot, read_only[i]), before,
+			    "slot %u: register %02x is read-only", slot, read_only[i]);
 	}
 	pci_write8(slot, PCI_HEADER_TYPE, 0x81);
 	check_equal(pci_read8(slot, PCI_HEADER_TYPE), 0, "slot %u: header type is read-only", slot);
 	pci_write8(slot, PCI_INTERRUPT_PIN, 4);
 	check(pci_read8(slot, PCI_INTERRUPT_PIN) <= 1, "slot %u: interrupt pin is none or A", slot);
 	pci_write8(slot, PCI_INTERRUPT_LINE, 0xa5);
-	check_equal(pci_read8(slot, PCI_INTERRUPT_LINE), 0xa5, "slot %u: interrupt line is kept", slot);
-	check(pci_read16(slot, PCI_STATUS) & PCI_STATUS_CAP_LIST, "slot %u: status announces capabilities", slot);
+	check_equal(pci_read8(slot, PCI_INTERRUPT_LINE), 0xa5, "slot %u: interrupt line is kept",
+		    slot);
+	check(pci_read16(slot, PCI_STATUS) & PCI_STATUS_CAP_LIST,
+	      "slot %u: status announces capabilities", slot);
 	pci_write16(slot, PCI_STATUS, 0xffff);
-	check(pci_read16(slot, PCI_STATUS) & PCI_STATUS_CAP_LIST, "slot %u: and writing does not change that", slot);
+	check(pci_read16(slot, PCI_STATUS) & PCI_STATUS_CAP_LIST,
+	      "slot %u: and writing does not change that", slot);
 	pci_write16(slot, PCI_COMMAND, 0xffff & ~PCI_COMMAND_IO);
-	check_equal(pci_read16(slot, PCI_COMMAND) & bits, bits, "slot %u: command bits are kept", slot);
+	check_equal(pci_read16(slot, PCI_COMMAND) & bits, bits, "slot %u: command bits are kept",
+		    slot);
 	pci_write16(slot, PCI_COMMAND, command);
 	check_equal(pci_read16(slot, PCI_COMMAND), command, "slot %u: and cleared", slot);
 }
@@ -188,13 +197,15 @@ static void check_bars(unsigned slot)
 		u32 size = bar_size(slot, PCI_BASE_ADDRESS_0 + 4 * bar);
 
 		if (!size) {
-			check_equal(value, 0, "slot %u: BAR %u is not there, and reads 0", slot, bar);
+			check_equal(value, 0, "slot %u: BAR %u is not there, and reads 0", slot,
+				    bar);
 			continue;
 		}
-		check((size & (size - 1)) == 0 && size >= 16, "slot %u: BAR %u: size %x is a power of two", slot, bar,
-		      size);
+		check((size & (size - 1)) == 0 && size >= 16,
+		      "slot %u: BAR %u: size %x is a power of two", slot, bar, size);
 		check_equal(value & 0xf, 0, "slot %u: BAR %u is 32-bit memory", slot, bar);
-		check(value >= LAYOUT_PCI_WINDOW && value + size <= LAYOUT_PCI_WINDOW_END && value % size == 0,
+		check(value >= LAYOUT_PCI_WINDOW && value + size <= LAYOUT_PCI_WINDOW_END &&
+			      value % size == 0,
 		      "slot %u: BAR %u: %08x was assigned inside the window", slot, bar, value);
 	}
 	pci_write32(slot, PROGRAM_ROM, ONES);
@@ -213,7 +224,8 @@ static void check_capabilities(unsigned slot)
 		u8 type = pci_read8(slot, at + VIRTIO_PCI_CAP_CFG_TYPE), bar;
 		u32 offset, length;
 
-		check(at >= 0x40 && at % 4 == 0, "slot %u: capability at %02x: a place for one", slot, at);
+		check(at >= 0x40 && at % 4 == 0, "slot %u: capability at %02x: a place for one",
+		      slot, at);
 		msix |= id == PCI_CAP_ID_MSIX;
 		if (id != PCI_CAP_ID_VNDR)
 			continue;
@@ -230,8 +242,8 @@ static void check_capabilities(unsigned slot)
 	check(count < 48, "slot %u: the capability list ends", slot);
 	check(msix, "slot %u: MSI-X", slot);
 	check_equal(seen & ~(1u << VIRTIO_PCI_CAP_DEVICE_CFG),
-		    1u << VIRTIO_PCI_CAP_COMMON_CFG | 1u << VIRTIO_PCI_CAP_NOTIFY_CFG | 1u << VIRTIO_PCI_CAP_ISR_CFG |
-			    1u << VIRTIO_PCI_CAP_PCI_CFG,
+		    1u << VIRTIO_PCI_CAP_COMMON_CFG | 1u << VIRTIO_PCI_CAP_NOTIFY_CFG |
+			    1u << VIRTIO_PCI_CAP_ISR_CFG | 1u << VIRTIO_PCI_CAP_PCI_CFG,
 		    "slot %u: virtio structures", slot);
 }
 
@@ -282,7 +294,8 @@ static void check_moving(struct virtio *v)
 	/* Linux moves BARs without switching decoding off, when they are not 64-bit. */
 	pci_write32(v->slot, PCI_BASE_ADDRESS_0 + 4 * bar, (u32)home);
 	rebase(v, away, home);
-	check_equal(read16(away + (status - home)), 0xffff, "moved again, with decoding on: nobody is there");
+	check_equal(read16(away + (status - home)), 0xffff,
+		    "moved again, with decoding on: nobody is there");
 	check(console_send(v, "hvc: at home again\n"), "and all is as it was");
 }
 
@@ -299,23 +312,28 @@ static void check_window(struct virtio *v)
 	check(virtio_reset(v), "a reset ends");
 	pci_write16(v->slot, PCI_COMMAND, command & ~PCI_COMMAND_MEMORY);
 	window_set(v, bar, common, 4);
-	check_equal(pci_read8(v->slot, v->window + VIRTIO_PCI_CAP_BAR), bar, "the window's bar reads back");
-	check_equal(pci_read32(v->slot, v->window + VIRTIO_PCI_CAP_OFFSET), common, "its offset reads back");
-	check_equal(pci_read32(v->slot, v->window + VIRTIO_PCI_CAP_LENGTH), 4, "its length reads back");
+	check_equal(pci_read8(v->slot, v->window + VIRTIO_PCI_CAP_BAR), bar,
+		    "the window's bar reads back");
+	check_equal(pci_read32(v->slot, v->window + VIRTIO_PCI_CAP_OFFSET), common,
+		    "its offset reads back");
+	check_equal(pci_read32(v->slot, v->window + VIRTIO_PCI_CAP_LENGTH), 4,
+		    "its length reads back");
 
 	for (u8 bit = VIRTIO_CONFIG_S_ACKNOWLEDGE; bit <= VIRTIO_CONFIG_S_FEATURES_OK; bit <<= 1) {
 		if (bit == VIRTIO_CONFIG_S_DRIVER_OK)
 			continue;
 		if (bit == VIRTIO_CONFIG_S_FEATURES_OK) {
 			window_write(v, bar, common + VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
-			window_write(v, bar, common + VIRTIO_PCI_COMMON_GF, 4, 1u << (VIRTIO_F_VERSION_1 - 32));
+			window_write(v, bar, common + VIRTIO_PCI_COMMON_GF, 4,
+				     1u << (VIRTIO_F_VERSION_1 - 32));
 		}
 		status |= bit;
 		window_write(v, bar, common + VIRTIO_PCI_COMMON_STATUS, 1, status);
 		check_equal(window_read(v, bar, common + VIRTIO_PCI_COMMON_STATUS, 1), status,
 			    "through the window: device_status");
 	}
-	check_equal(window_read(v, bar, common + VIRTIO_PCI_COMMON_NUMQ, 2), 2, "through the window: num_queues");
+	check_equal(window_read(v, bar, common + VIRTIO_PCI_COMMON_NUMQ, 2), 2,
+		    "through the window: num_queues");
 	check_equal(window_read(v, v->isr.bar, v->isr.offset, 1), 0, "through the window: isr");
 	for (const char *text = "hvc: emergency through the window\n"; *text; text++)
 		window_write(v, v->config.bar, v->config.offset + CONSOLE_EMERGENCY, 4, (u8)*text);
@@ -330,7 +348,9 @@ static void check_window(struct virtio *v)
 	ring_describe(&v->rings[CONSOLE_TX], 0, "hvc: notified through the window\n", 33, 0, 0);
 	ring_offer(&v->rings[CONSOLE_TX], 0);
 	window_write(v, v->notify.bar,
-		     v->notify.offset + (u32)(virtio_notify_address(v, CONSOLE_TX) - v->notify.address), 2, CONSOLE_TX);
+		     v->notify.offset +
+			     (u32)(virtio_notify_address(v, CONSOLE_TX) - v->notify.address),
+		     2, CONSOLE_TX);
 	check(wait_for(ring_has_used(&v->rings[CONSOLE_TX])), "through the window: a notification");
 }
 
@@ -338,9 +358,11 @@ static void check_window(struct virtio *v)
 static void check_interrupt_bit(struct virtio *v)
 {
 	virtio_start(v, FEATURE(VIRTIO_F_VERSION_1), QUEUE_SIZE);
-	check_equal(pci_read16(v->slot, PCI_STATUS) & STATUS_INTERRUPT, 0, "no interrupt in the status register");
+	check_equal(pci_read16(v->slot, PCI_STATUS) & STATUS_INTERRUPT, 0,
+		    "no interrupt in the status register");
 	console_send(v, "hvc: interrupts\n");
-	check(wait_for(pci_read16(v->slot, PCI_STATUS) & STATUS_INTERRUPT), "an interrupt shows there");
+	check(wait_for(pci_read16(v->slot, PCI_STATUS) & STATUS_INTERRUPT),
+	      "an interrupt shows there");
 	read8(v->isr.address);
 	check_equal(pci_read16(v->slot, PCI_STATUS) & STATUS_INTERRUPT, 0, "until the ISR is read");
 }

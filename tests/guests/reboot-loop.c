@@ -4,7 +4,8 @@
  * time, so it cannot count; who wants a number of reboots feeds them in:
  *
  *   (nothing)   reboots for ever
- *   input=1     takes a byte from the serial port: 'r' reboots, 'q' powers off
+ *   input=1     asks "r or q?" at the serial port: 'r' reboots, 'q' powers off, the rest is ignored.
+ *               (What is typed ahead may be lost: a reset empties the port's FIFO.)
  *
  * Before it goes it soils what a reboot has to clean: RAM, the registers of the
  * serial port, an IOAPIC entry, PCI configuration. The next life checks.
@@ -33,9 +34,11 @@ static void check_clean(const struct virtio *console)
 	for (unsigned i = 0; i < PAGE_SIZE / sizeof(*ram); i++)
 		zero &= !ram[i];
 	check(zero, "RAM is zero");
-	check(in8(PORT_SERIAL + UART_SCR) != SCRATCH, "the serial port's scratch register is fresh");
+	check(in8(PORT_SERIAL + UART_SCR) != SCRATCH,
+	      "the serial port's scratch register is fresh");
 	check(ioapic_read(SOME_PIN) & IOAPIC_MASKED, "IOAPIC pins are masked");
-	check(pci_read8(console->slot, PCI_INTERRUPT_LINE) != SOME_LINE, "PCI configuration is fresh");
+	check(pci_read8(console->slot, PCI_INTERRUPT_LINE) != SOME_LINE,
+	      "PCI configuration is fresh");
 	check_equal(virtio_read8(console, VIRTIO_PCI_COMMON_STATUS), 0, "the console is in reset");
 }
 
@@ -58,15 +61,17 @@ void guest_main(const struct boot *boot)
 	check_clean(&console);
 	soil(&console);
 	if (boot_option(boot, "input", input, sizeof(input))) {
-		u8 c = serial_get();
+		u8 c;
 
+		print("reboot-loop: r or q?\n");
+		do
+			c = serial_get();
+		while (c != 'r' && c != 'q');
 		if (c == 'q') {
 			print("reboot-loop: power off\n");
 			acpi_power_off(boot);
 			give_up("the machine powers off");
 		}
-		if (c != 'r')
-			give_up("input is 'r' or 'q'");
 	}
 	print("reboot-loop: again\n");
 	out8(PORT_ACPI_RESET, ACPI_RESET_VALUE);

@@ -30,9 +30,9 @@ static u8 stacks[64][STACK_SIZE] __attribute__((aligned(16)));
 
 /* What the CPUs report, each in its place. */
 static struct report {
-	u32 apic_id;	 /* CPUID leaf 1 */
-	u32 x2apic_id;	 /* CPUID leaf 0xB */
-	u32 lapic_id;	 /* the local APIC itself */
+	u32 apic_id;   /* CPUID leaf 1 */
+	u32 x2apic_id; /* CPUID leaf 0xB */
+	u32 lapic_id;  /* the local APIC itself */
 	bool apic_on, first;
 	u8 mtrr;
 } reports[CPUS_MAX];
@@ -91,7 +91,8 @@ static void start_cpu(u8 apic_id)
 	check_equal(report->apic_id, apic_id, "APIC id %u: CPUID leaf 1", apic_id);
 	check_equal(report->x2apic_id, apic_id, "APIC id %u: CPUID leaf 0xB", apic_id);
 	check_equal(report->lapic_id, apic_id, "APIC id %u: local APIC", apic_id);
-	check(report->apic_on && !report->first, "APIC id %u: local APIC is on, not that of the first CPU", apic_id);
+	check(report->apic_on && !report->first,
+	      "APIC id %u: local APIC is on, not that of the first CPU", apic_id);
 	check_equal(report->mtrr, MTRR_WRITE_BACK, "APIC id %u: memory is write-back", apic_id);
 }
 
@@ -107,7 +108,8 @@ static void check_first(void)
 	report_self(report);
 	check_equal(report->apic_id, 0, "first CPU: CPUID leaf 1");
 	check_equal(report->x2apic_id, 0, "first CPU: CPUID leaf 0xB");
-	check(report->apic_on && report->first, "first CPU: local APIC is on, and that of the first CPU");
+	check(report->apic_on && report->first,
+	      "first CPU: local APIC is on, and that of the first CPU");
 	check_equal(report->mtrr, MTRR_WRITE_BACK, "first CPU: memory is write-back");
 
 	cpuid(1, 0, &a, &b, &c, &d);
@@ -115,7 +117,8 @@ static void check_first(void)
 	check(c & CPUID_1_C_HYPERVISOR, "CPUID: hypervisor");
 	check(c & CPUID_1_C_TSC_DEADLINE, "CPUID: TSC deadline timer");
 	cpuid(CPUID_HYPERVISOR, 0, &a, &signature.b, &signature.c, &signature.d);
-	check(!memcmp(&signature, "KVMKVMKVM\0\0\0", 12), "CPUID: hypervisor signature (%s)", (const char *)&signature);
+	check(!memcmp(&signature, "KVMKVMKVM\0\0\0", 12), "CPUID: hypervisor signature (%s)",
+	      (const char *)&signature);
 	check(a > CPUID_HYPERVISOR, "CPUID: hypervisor features");
 }
 
@@ -131,9 +134,10 @@ void guest_main(const struct boot *boot)
 	check_first();
 	next_stack = (u32)(u64)stacks;
 	memcpy((void *)TRAMPOLINE, trampoline, (size_t)(trampoline_end - trampoline));
-	for (const u8 *entry = madt->entries; entry < (const u8 *)madt + madt->header.len && entry[1];
-	     entry += entry[1])
-		if (entry[0] == MADT_LOCAL_APIC && entry[3] != reports[0].apic_id && reported < ARRAY_SIZE(stacks))
+	for (const u8 *entry = madt->entries;
+	     entry < (const u8 *)madt + madt->header.len && entry[1]; entry += entry[1])
+		if (entry[0] == MADT_LOCAL_APIC && entry[3] != reports[0].apic_id &&
+		    reported < ARRAY_SIZE(stacks))
 			start_cpu(entry[3]);
 	print("smp: %u CPUs\n", reported);
 	check_equal(reported, cpus, "as many CPUs as the MADT lists");

@@ -18,13 +18,14 @@
 #include <linux/virtio_console.h>
 #include <linux/virtio_pci.h>
 
-#define QUEUE_SIZE	     16
-#define QUEUE_ABSENT	     2 /* the console has 0 and 1 */
-#define STATUS_UNKNOWN_BIT   0x10
-#define AVAIL_WITHOUT_EVENT  (sizeof(struct vring_avail) + QUEUE_SIZE * sizeof(u16))
-#define USED_WITHOUT_EVENT   (sizeof(struct vring_used) + QUEUE_SIZE * sizeof(struct vring_used_elem))
+#define QUEUE_SIZE		16
+#define QUEUE_ABSENT		2 /* the console has 0 and 1 */
+#define STATUS_UNKNOWN_BIT	0x10
+#define AVAIL_WITHOUT_EVENT	(sizeof(struct vring_avail) + QUEUE_SIZE * sizeof(u16))
+#define USED_WITHOUT_EVENT	(sizeof(struct vring_used) + QUEUE_SIZE * sizeof(struct vring_used_elem))
 #define ACKNOWLEDGED_AND_DRIVER (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER)
-#define STATUS_LIVE (ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)
+#define STATUS_LIVE                                                                                \
+	(ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)
 #define ISR_CONFIG 2
 
 /* How far the driver comes before it goes wrong. LIVE_INPUT is LIVE; see violations.h. */
@@ -40,7 +41,7 @@ struct violation {
 	const char *what;
 };
 
-#define VIOLATION(part, rule, number, kind, stage, features, what, action) \
+#define VIOLATION(part, rule, number, kind, stage, features, what, action)                         \
 	{#part "-" #rule "." #number, kind, stage, features, what},
 static const struct violation violations[] = {
 #include "violations.h"
@@ -119,8 +120,8 @@ static void describe_indirect(struct virtio *v, u16 index, u32 count, u16 flags)
 			.flags = i + 1u < count ? VRING_DESC_F_NEXT : 0,
 			.next = i + 1,
 		};
-	ring_describe(&v->rings[CONSOLE_TX], index, indirect_table, count * sizeof(indirect_table[0]),
-		      VRING_DESC_F_INDIRECT | flags, 0);
+	ring_describe(&v->rings[CONSOLE_TX], index, indirect_table,
+		      count * sizeof(indirect_table[0]), VRING_DESC_F_INDIRECT | flags, 0);
 }
 
 static void offer(struct virtio *v, u16 head)
@@ -152,7 +153,8 @@ static void offer_huge(struct virtio *v)
 	if (count > ring->size)
 		give_up("RAM of 32 MiB or more, for a chain of 4 GiB");
 	for (u16 i = 0; i < count; i++)
-		ring_describe(ring, i, (void *)LAYOUT_KERNEL, len, i + 1u < count ? VRING_DESC_F_NEXT : 0, i + 1);
+		ring_describe(ring, i, (void *)LAYOUT_KERNEL, len,
+			      i + 1u < count ? VRING_DESC_F_NEXT : 0, i + 1);
 	offer(v, 0);
 }
 
@@ -164,7 +166,8 @@ static void expect_status(const struct virtio *v, u8 status)
 static void expect_no_queue(const struct virtio *v)
 {
 	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, QUEUE_ABSENT);
-	check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_SIZE), 0, "queue_size of an absent queue reads 0");
+	check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_SIZE), 0,
+		    "queue_size of an absent queue reads 0");
 }
 
 static void expect_no_vector(const struct virtio *v, u32 field)
@@ -174,23 +177,25 @@ static void expect_no_vector(const struct virtio *v, u32 field)
 
 static void expect_works(struct virtio *v)
 {
-	check(console_send(v, "the console works all the same\n"), "the console works all the same");
+	check(console_send(v, "the console works all the same\n"),
+	      "the console works all the same");
 }
 
 /* VT-12: what the window does not find is 0, and writing there does nothing. */
 static void expect_blind(const struct virtio *v, u8 bar, u32 offset, u32 len)
 {
 	window_set(v, bar, offset, len);
-	check_equal(pci_read32(v->slot, v->window + sizeof(struct virtio_pci_cap)), 0, "the window shows 0");
+	check_equal(pci_read32(v->slot, v->window + sizeof(struct virtio_pci_cap)), 0,
+		    "the window shows 0");
 	pci_write32(v->slot, v->window + sizeof(struct virtio_pci_cap), 0);
 	expect_status(v, STATUS_LIVE);
 }
 
 static void commit(struct virtio *v, unsigned index)
 {
-#define VIOLATION(part, rule, number, kind, stage, features, what, action) \
-	case part##rule##_##number:                                             \
-		action;                                                         \
+#define VIOLATION(part, rule, number, kind, stage, features, what, action)                         \
+	case part##rule##_##number:                                                                \
+		action;                                                                            \
 		break;
 	switch (index) {
 #include "violations.h"
@@ -255,13 +260,15 @@ static void expect_broken(struct virtio *v, u16 columns)
 	check(wait_for(needs_reset(v)), "the device needs a reset");
 	live = virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK;
 	if (live)
-		check(wait_for(read8(v->isr.address) & ISR_CONFIG), "a configuration interrupt says so");
+		check(wait_for(read8(v->isr.address) & ISR_CONFIG),
+		      "a configuration interrupt says so");
 	else
 		check_equal(read8(v->isr.address), 0, "no interrupt before DRIVER_OK");
 	check_equal(read8(v->isr.address), 0, "the ISR is clear once it was read");
 	violate_again(v);
 	check(needs_reset(v), "the device still needs a reset");
-	check_equal(read16(v->config.address + CONSOLE_COLUMNS), columns, "device configuration can be read");
+	check_equal(read16(v->config.address + CONSOLE_COLUMNS), columns,
+		    "device configuration can be read");
 	if (live && v->rings[CONSOLE_TX].used)
 		expect_not_served(v);
 }
@@ -284,8 +291,10 @@ static void expect_recovery(struct virtio *v)
 	check_equal(read8(v->isr.address), 0, "the ISR is clear after the reset");
 	for (u16 i = 0; i < ARRAY_SIZE(v->rings); i++) {
 		virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, i);
-		check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_ENABLE), 0, "queue %u is not enabled", i);
-		check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_SIZE), RING_SIZE_MAX, "queue %u has its full size", i);
+		check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_ENABLE), 0,
+			    "queue %u is not enabled", i);
+		check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_SIZE), RING_SIZE_MAX,
+			    "queue %u has its full size", i);
 	}
 	virtio_start(v, FEATURE(VIRTIO_F_VERSION_1), QUEUE_SIZE);
 	check(console_send(v, "the console works again\n"), "the console works after a reset");

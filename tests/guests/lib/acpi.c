@@ -61,7 +61,8 @@ unsigned acpi_cpu_count(const struct boot *boot)
 
 	if (!madt)
 		return 0;
-	for (const u8 *entry = madt->entries; entry < (const u8 *)madt + madt->header.len && entry[1]; entry += entry[1]) {
+	for (const u8 *entry = madt->entries;
+	     entry < (const u8 *)madt + madt->header.len && entry[1]; entry += entry[1]) {
 		u32 flags;
 
 		/* type, length, processor, APIC id, flags */

@@ -13,7 +13,7 @@ struct acpi_rsdp {
 	char oem_id[6];
 	u8 revision;
 	u32 rsdt;
-	u32 len;		/* from revision 2 on */
+	u32 len; /* from revision 2 on */
 	u64 xsdt;
 	u8 extended_checksum;
 	u8 reserved[3];
@@ -41,7 +41,7 @@ struct acpi_address {
 struct acpi_fadt {
 	struct acpi_header header;
 	u32 facs, dsdt;
-	u8 reserved1[65];	/* what hardware-reduced machines do without */
+	u8 reserved1[65]; /* what hardware-reduced machines do without */
 	u16 boot_flags;
 	u8 reserved2;
 	u32 flags;
@@ -54,16 +54,16 @@ struct acpi_fadt {
 	struct acpi_address sleep_control, sleep_status;
 } __attribute__((packed));
 
-#define FADT_RESET_SUPPORTED   (1 << 10)
-#define FADT_HARDWARE_REDUCED  (1 << 20)
+#define FADT_RESET_SUPPORTED  (1 << 10)
+#define FADT_HARDWARE_REDUCED (1 << 20)
 /* Of boot_flags (IAPC_BOOT_ARCH). */
-#define FADT_HAS_8042	       (1 << 1)
-#define FADT_NO_VGA	       (1 << 2)
+#define FADT_HAS_8042 (1 << 1)
+#define FADT_NO_VGA   (1 << 2)
 
 struct acpi_madt {
 	struct acpi_header header;
 	u32 lapic, flags;
-	u8 entries[];		/* each begins with type and length */
+	u8 entries[]; /* each begins with type and length */
 } __attribute__((packed));
 
 #define MADT_LOCAL_APIC	 0

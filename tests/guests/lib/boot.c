@@ -59,8 +59,8 @@ static void read_multiboot(struct boot *boot, const struct multiboot_info *info)
 
 static void read_linux(struct boot *boot, const struct boot_params *params)
 {
-	boot->loader_name = boot->entry->how == ENTERED_BY_LINUX64 ? "Linux, 64 bits" :
-								      "Linux, 32 bits";
+	boot->loader_name =
+		boot->entry->how == ENTERED_BY_LINUX64 ? "Linux, 64 bits" : "Linux, 32 bits";
 	boot->command_line = text_at(params->hdr.cmd_line_ptr);
 	boot->rsdp = params->acpi_rsdp_addr;
 	boot->initrd = (const u8 *)(u64)params->hdr.ramdisk_image;

@@ -9,15 +9,27 @@
 
 #include <linux/serial_reg.h>
 
-/* The one piece of state that all of a guest shares: how its checks went. */
+#define SERIAL_FIFO 16 /* bytes that the port takes at once when its transmitter is empty */
+
+/* A millisecond or so, and time for a hypervisor to look up from its work. */
+#define LINGER_EXITS  50
+#define LINGER_CYCLES 3000000
+
+/* The one piece of state that all of a guest shares: how its checks went, and what it is about to say. */
 static struct {
 	unsigned done, failed;
 } checks;
+
+static struct {
+	char text[256];
+	unsigned len;
+} line;
 
 void guest_start(const struct entry *entry)
 {
 	static struct boot boot;
 
+	out8(PORT_SERIAL + UART_FCR, UART_FCR_ENABLE_FIFO);
 	boot_read(&boot, entry);
 	guest_main(&boot);
 	finish();
@@ -41,7 +53,9 @@ void finish(void)
 
 void linger(void)
 {
-	for (unsigned i = 0; i < 500; i++)
+	u64 started = rdtsc();
+
+	for (unsigned exits = 0; exits < LINGER_EXITS || rdtsc() - started < LINGER_CYCLES; exits++)
 		in8(PORT_SERIAL + UART_SCR);
 }
 
@@ -50,6 +64,31 @@ void serial_put(char c)
 	while (!(in8(PORT_SERIAL + UART_LSR) & UART_LSR_THRE))
 		pause();
 	out8(PORT_SERIAL + UART_TX, c);
+}
+
+/* Where each access to a port is a journey to the hypervisor, text travels in groups. */
+static void flush(void)
+{
+	const char *from = line.text;
+
+	while (line.len) {
+		unsigned long count = MIN(line.len, SERIAL_FIFO);
+
+		line.len -= count;
+		while (!(in8(PORT_SERIAL + UART_LSR) & UART_LSR_THRE))
+			pause();
+		asm volatile("rep outsb"
+			     : "+S"(from), "+c"(count)
+			     : "d"((u16)PORT_SERIAL)
+			     : "memory");
+	}
+}
+
+static void put(char c)
+{
+	line.text[line.len++] = c;
+	if (c == '\n' || line.len == sizeof(line.text))
+		flush();
 }
 
 bool serial_ready(void)
@@ -77,13 +116,13 @@ static void print_number(u64 value, unsigned base, unsigned width, char fill, bo
 	while (count < width && count < sizeof(digits))
 		digits[count++] = fill;
 	while (count)
-		serial_put(digits[--count]);
+		put(digits[--count]);
 }
 
 static void print_text(const char *text)
 {
 	while (*text)
-		serial_put(*text++);
+		put(*text++);
 }
 
 static void print_list(const char *format, va_list list)
@@ -95,7 +134,7 @@ static void print_list(const char *format, va_list list)
 		s64 value;
 
 		if (*format != '%') {
-			serial_put(*format);
+			put(*format);
 			continue;
 		}
 		if (*++format == '0')
@@ -109,7 +148,7 @@ static void print_list(const char *format, va_list list)
 			print_text(va_arg(list, const char *));
 			break;
 		case 'c':
-			serial_put((char)va_arg(list, int));
+			put((char)va_arg(list, int));
 			break;
 		case 'd':
 			value = wide ? va_arg(list, s64) : va_arg(list, int);
@@ -121,7 +160,7 @@ static void print_list(const char *format, va_list list)
 				     *format == 'x' ? 16 : 10, width, fill, false);
 			break;
 		default:
-			serial_put(*format);
+			put(*format);
 		}
 	}
 }
@@ -133,6 +172,7 @@ void print(const char *format, ...)
 	va_start(list, format);
 	print_list(format, list);
 	va_end(list);
+	flush();
 }
 
 static void count_check(bool ok)
@@ -150,7 +190,7 @@ bool check(bool ok, const char *format, ...)
 	va_start(list, format);
 	print_list(format, list);
 	va_end(list);
-	serial_put('\n');
+	put('\n');
 	return ok;
 }
 
@@ -164,7 +204,7 @@ bool check_equal(u64 is, u64 wanted, const char *format, ...)
 	va_end(list);
 	if (is != wanted)
 		print(" (is 0x%lx, should be 0x%lx)", is, wanted);
-	serial_put('\n');
+	put('\n');
 	return is == wanted;
 }
 
@@ -176,7 +216,7 @@ void give_up(const char *format, ...)
 	va_start(list, format);
 	print_list(format, list);
 	va_end(list);
-	serial_put('\n');
+	put('\n');
 	leave(EXIT_FAILURE);
 }
 

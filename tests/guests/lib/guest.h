@@ -18,7 +18,7 @@
 
 /* The registers as the loader left them; entry-*.S and start.S know this layout. */
 struct entry {
-	u32 how;	/* ENTERED_BY_... */
+	u32 how; /* ENTERED_BY_... */
 	u32 eax, ebx, esi, edi, ebp;
 	u32 cr0, cr4, eflags;
 	u16 cs, ds, es, ss;
@@ -27,16 +27,16 @@ struct entry {
 /* What the loader told us, whichever way it did. */
 struct boot {
 	const struct entry *entry;
-	const void *info;		/* start_info, multiboot information or boot_params */
-	const char *loader_name;	/* "PVH", ... */
-	const char *command_line;	/* "" if none */
+	const void *info;	  /* start_info, multiboot information or boot_params */
+	const char *loader_name;  /* "PVH", ... */
+	const char *command_line; /* "" if none */
 	const u8 *initrd;
-	u64 initrd_size;		/* 0: none */
-	u64 rsdp;			/* 0: not said */
+	u64 initrd_size; /* 0: none */
+	u64 rsdp;	 /* 0: not said */
 	unsigned map_count;
 	struct range {
 		u64 base, size;
-		u32 type;		/* as in e820: 1 is RAM */
+		u32 type; /* as in e820: 1 is RAM */
 	} map[32];
 };
 
@@ -103,16 +103,19 @@ static inline void out32(u16 port, u32 value)
  * Device registers: one instruction of exactly that width, which a volatile pointer would promise as well, and in
  * the one form that every emulator understands.
  */
-#define MMIO_ACCESS(bits, suffix, constraint)                                                   \
-	static inline u##bits read##bits(u64 address)                                            \
-	{                                                                                        \
-		u##bits value;                                                                   \
-		asm volatile("mov" suffix " (%1), %0" : constraint(value) : "r"(address) : "memory"); \
-		return value;                                                                    \
-	}                                                                                        \
-	static inline void write##bits(u64 address, u##bits value)                               \
-	{                                                                                        \
-		asm volatile("mov" suffix " %0, (%1)" : : "r"(value), "r"(address) : "memory");  \
+#define MMIO_ACCESS(bits, suffix, constraint)                                                      \
+	static inline u##bits read##bits(u64 address)                                              \
+	{                                                                                          \
+		u##bits value;                                                                     \
+		asm volatile("mov" suffix " (%1), %0"                                              \
+			     : constraint(value)                                                   \
+			     : "r"(address)                                                        \
+			     : "memory");                                                          \
+		return value;                                                                      \
+	}                                                                                          \
+	static inline void write##bits(u64 address, u##bits value)                                 \
+	{                                                                                          \
+		asm volatile("mov" suffix " %0, (%1)" : : "r"(value), "r"(address) : "memory");    \
 	}
 MMIO_ACCESS(8, "b", "=r")
 MMIO_ACCESS(16, "w", "=r")
@@ -158,12 +161,15 @@ size_t strlen(const char *text);
 int strcmp(const char *a, const char *b);
 bool starts_with(const char *text, const char *prefix);
 
-/* serial.c: the port is used by polling; what it was set to before does not matter. */
+/*
+ * The serial port, by polling. Its FIFOs are on: a guest that plays with it switches them on again before it
+ * goes on printing.
+ */
 void serial_put(char c);
-bool serial_ready(void);	/* a byte of input waits */
-u8 serial_get(void);		/* waits for one */
+bool serial_ready(void); /* a byte of input waits */
+u8 serial_get(void);	 /* waits for one */
 
-/* print.c: %s %c %d %u %x, with l for 64 bits and a width, zero-padded if it begins with 0. */
+/* %s %c %d %u %x, with l for 64 bits and a width, zero-padded if it begins with 0. */
 void print(const char *format, ...) PRINTF(1, 2);
 
 /*
@@ -183,16 +189,16 @@ __attribute__((noreturn)) void give_up(const char *format, ...) PRINTF(1, 2);
  * broken hypervisors, and no test depends on how long it is.
  */
 #define PATIENCE 60000000000ull /* cycles of the time stamp counter */
-#define wait_for(condition)                                                                     \
-	({                                                                                       \
-		u64 started_ = rdtsc();                                                          \
-		bool happened_;                                                                  \
-		while (!(happened_ = (condition)) && rdtsc() - started_ < PATIENCE)              \
-			pause();                                                                 \
-		happened_;                                                                       \
+#define wait_for(condition)                                                                        \
+	({                                                                                         \
+		u64 started_ = rdtsc();                                                            \
+		bool happened_;                                                                    \
+		while (!(happened_ = (condition)) && rdtsc() - started_ < PATIENCE)                \
+			pause();                                                                   \
+		happened_;                                                                         \
 	})
 
-/* Let some time pass in which a thing that must not happen could: some hundred exits to the hypervisor. */
+/* Let some time pass in which a thing that must not happen could: some exits to the hypervisor. */
 void linger(void);
 
 #endif

@@ -44,8 +44,8 @@ void interrupt_taken(const struct frame *frame)
 
 	if (vector < VECTOR_FIRST) {
 		asm volatile("mov %%cr2, %0" : "=r"(address));
-		give_up("no exception (vector %u, error %lx, rip %lx, cr2 %lx)", vector, frame->error,
-			frame->rip, address);
+		give_up("no exception (vector %u, error %lx, rip %lx, cr2 %lx)", vector,
+			frame->error, frame->rip, address);
 	}
 	interrupts.count[vector]++;
 	if (interrupts.handler)

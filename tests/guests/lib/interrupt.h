@@ -23,13 +23,13 @@
 #define LAPIC_ICR	 0x300
 #define LAPIC_ICR_TARGET 0x310
 
-#define LAPIC_LVT_TIMER	 0x320
-#define LAPIC_LVT_LINT0	 0x350
+#define LAPIC_LVT_TIMER	    0x320
+#define LAPIC_LVT_LINT0	    0x350
 #define LAPIC_TIMER_INITIAL 0x380
 #define LAPIC_TIMER_CURRENT 0x390
 
 #define LVT_MASKED    (1 << 16)
-#define ICR_SELF      (1 << 18)	/* shorthand for the CPU that sends */
+#define ICR_SELF      (1 << 18) /* shorthand for the CPU that sends */
 #define LAPIC_ENABLED (1 << 8)	/* in LAPIC_SPURIOUS */
 #define ICR_INIT      0x4500	/* INIT, assert */
 #define ICR_STARTUP   0x4600	/* start-up, assert; the page is the vector */

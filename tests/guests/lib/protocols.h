@@ -13,10 +13,10 @@
 
 struct pvh_start_info {
 	u32 magic, version, flags, module_count;
-	u64 modules;		/* struct pvh_module[] */
+	u64 modules; /* struct pvh_module[] */
 	u64 command_line;
 	u64 rsdp;
-	u64 map;		/* struct pvh_map[] */
+	u64 map; /* struct pvh_map[] */
 	u32 map_count, reserved;
 };
 
@@ -39,12 +39,12 @@ struct pvh_map {
 
 struct multiboot_info {
 	u32 flags;
-	u32 memory_lower, memory_upper;	/* KiB from 0 and from 1 MiB */
+	u32 memory_lower, memory_upper; /* KiB from 0 and from 1 MiB */
 	u32 boot_device;
 	u32 command_line;
-	u32 module_count, modules;	/* struct multiboot_module[] */
+	u32 module_count, modules; /* struct multiboot_module[] */
 	u32 symbols[4];
-	u32 map_len, map;		/* bytes of struct multiboot_map[] */
+	u32 map_len, map; /* bytes of struct multiboot_map[] */
 };
 
 struct multiboot_module {
@@ -52,7 +52,7 @@ struct multiboot_module {
 };
 
 struct multiboot_map {
-	u32 size;			/* of the rest */
+	u32 size; /* of the rest */
 	u64 base, length;
 	u32 type;
 } __attribute__((packed));

@@ -44,7 +44,8 @@ static void read_capability(struct virtio *virtio, unsigned at)
 		virtio->common = region;
 	} else if (type == VIRTIO_PCI_CAP_NOTIFY_CFG && !virtio->notify.address) {
 		virtio->notify = region;
-		virtio->notify_multiplier = pci_read32(virtio->slot, at + VIRTIO_PCI_NOTIFY_CAP_MULT);
+		virtio->notify_multiplier =
+			pci_read32(virtio->slot, at + VIRTIO_PCI_NOTIFY_CAP_MULT);
 	} else if (type == VIRTIO_PCI_CAP_ISR_CFG && !virtio->isr.address) {
 		virtio->isr = region;
 	} else if (type == VIRTIO_PCI_CAP_DEVICE_CFG && !virtio->config.address) {
@@ -59,13 +60,15 @@ void virtio_find(struct virtio *virtio, unsigned slot)
 
 	memset(virtio, 0, sizeof(*virtio));
 	virtio->slot = slot;
-	if (pci_read16(slot, PCI_VENDOR_ID) != VIRTIO_VENDOR || device < VIRTIO_FIRST_MODERN || device > VIRTIO_LAST)
+	if (pci_read16(slot, PCI_VENDOR_ID) != VIRTIO_VENDOR || device < VIRTIO_FIRST_MODERN ||
+	    device > VIRTIO_LAST)
 		give_up("slot %u has a virtio device", slot);
 	/* Ours are so from power-on; on other boards a firmware has been there before. */
 	pci_write16(slot, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	while ((at = pci_find_capability(slot, PCI_CAP_ID_VNDR, at)))
 		read_capability(virtio, at);
-	if (!virtio->common.address || !virtio->notify.address || !virtio->isr.address || !virtio->window)
+	if (!virtio->common.address || !virtio->notify.address || !virtio->isr.address ||
+	    !virtio->window)
 		give_up("slot %u has all virtio capabilities", slot);
 }
 

@@ -37,10 +37,10 @@
 
 /* A structure that a capability points to. */
 struct region {
-	u64 address;		/* 0: there is none */
+	u64 address; /* 0: there is none */
 	u8 bar;
 	u32 offset, length;
-	unsigned capability;	/* where in configuration space it is named */
+	unsigned capability; /* where in configuration space it is named */
 };
 
 #define RING_SIZE_MAX 256
@@ -51,28 +51,29 @@ struct ring {
 	struct vring_desc *desc;
 	volatile struct vring_avail *avail;
 	volatile struct vring_used *used;
-	u16 available, used_seen;	/* free-running, as in the ring */
+	u16 available, used_seen; /* free-running, as in the ring */
 };
 
 struct virtio {
 	unsigned slot;
 	struct region common, notify, isr, config;
 	u32 notify_multiplier;
-	unsigned window;		/* offset of the PCI_CFG capability */
+	unsigned window; /* offset of the PCI_CFG capability */
 	struct ring rings[2];
 };
 
 /* Find the device's regions; gives up if it is not a modern virtio device. */
 void virtio_find(struct virtio *virtio, unsigned slot);
 
-#define VIRTIO_ACCESS(bits)                                                                 \
-	static inline u##bits virtio_read##bits(const struct virtio *virtio, u32 offset)          \
-	{                                                                                         \
-		return read##bits(virtio->common.address + offset);                               \
-	}                                                                                         \
-	static inline void virtio_write##bits(const struct virtio *virtio, u32 offset, u##bits value) \
-	{                                                                                         \
-		write##bits(virtio->common.address + offset, value);                              \
+#define VIRTIO_ACCESS(bits)                                                                        \
+	static inline u##bits virtio_read##bits(const struct virtio *virtio, u32 offset)           \
+	{                                                                                          \
+		return read##bits(virtio->common.address + offset);                                \
+	}                                                                                          \
+	static inline void virtio_write##bits(const struct virtio *virtio, u32 offset,             \
+					      u##bits value)                                       \
+	{                                                                                          \
+		write##bits(virtio->common.address + offset, value);                               \
 	}
 VIRTIO_ACCESS(8)
 VIRTIO_ACCESS(16)
