@@ -93,7 +93,7 @@ static void start_flat(const struct load *load, struct cpu_state *cpu, bool is_6
 	};
 	place_gdt(load, cpu);
 	cpu->rflags = X86_EFLAGS_FIXED;
-	cpu->cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_NE;
+	cpu->cr0 = X86_CR0_PE | X86_CR0_ET;
 }
 
 void entry_32(const struct load *load, struct cpu_state *cpu, u32 rip)
