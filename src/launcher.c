@@ -41,24 +41,23 @@ struct vcpu_thread {
 struct launcher {
 	const struct options *options;
 	char *command_line;
-	bool console_added;		/* to it, by us */
-	struct file kernel, initrd;	/* fd -1: not open */
+	bool console_added;	    /* to it, by us */
+	struct file kernel, initrd; /* fd -1: not open */
 	struct memory *memory;
 	struct machine machine;
 	struct terminal terminal;
 	struct board board;
 	struct console console;
 	struct engine *engine;
-	struct cpu_state first;		/* how the kernel wants its first vCPU */
+	struct cpu_state first; /* how the kernel wants its first vCPU */
 	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
-	unsigned running;		/* how many of them */
+	unsigned running; /* how many of them */
 	int signal_fd;
-	struct sigaction old_actions[NSIG];	/* of the fatal signals */
+	struct sigaction old_actions[NSIG]; /* of the fatal signals */
 };
 
 /* The signals that the main thread takes from a descriptor, at a time of its choosing. */
-static const int polled_signals[] = {SIGINT,  SIGTERM, SIGHUP, SIGQUIT,
-				     SIGTSTP, SIGCONT, SIGWINCH};
+static const int polled_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
 
 /* And those after which there is nothing to be done but to leave the terminal as it was. */
 static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
@@ -187,8 +186,8 @@ static int open_files(struct launcher *launcher, struct problem *why)
 static int plug_devices(struct launcher *launcher, struct problem *why)
 {
 	const struct options *options = launcher->options;
-	bool takes_input = options->console == CONSOLE_ANY &&
-			   virtio_is_last_console(launcher->command_line);
+	bool takes_input =
+		options->console == CONSOLE_ANY && virtio_is_last_console(launcher->command_line);
 
 	return console_init(&launcher->console, &launcher->board.pci, SLOT_CONSOLE,
 			    &launcher->machine, launcher->memory, &launcher->terminal, takes_input,

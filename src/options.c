@@ -22,8 +22,8 @@
 
 struct option {
 	const char *name;
-	const char *argument;	/* what --help calls it; NULL: takes none */
-	const char *help;	/* NULL: not shown */
+	const char *argument; /* what --help calls it; NULL: takes none */
+	const char *help;     /* NULL: not shown */
 	int (*set)(struct options *options, const char *name, const char *value,
 		   struct problem *why);
 };
@@ -107,8 +107,7 @@ static int set_action(struct options *options, const char *name, const char *val
 }
 
 /* Part of every lguest's command line, but without a device behind it so far: said plainly. */
-static int refuse(struct options *options, const char *name, const char *value,
-		  struct problem *why)
+static int refuse(struct options *options, const char *name, const char *value, struct problem *why)
 {
 	(void)options, (void)value;
 	return problem(why, ENOSYS, "--%s is not part of this version yet", name);
@@ -175,11 +174,12 @@ static int parse_memory(struct options *options, const char *text, struct proble
 			       "memory \"%s\": not a size (MiB, or a number with K, M or G)", text);
 	size = number << shift;
 	if (errno || size >> shift != number || size > MEMORY_MAX)
-		return problem(why, EINVAL, "memory %s: more than the %" PRIu64 " GiB that a guest can have",
+		return problem(why, EINVAL,
+			       "memory %s: more than the %" PRIu64 " GiB that a guest can have",
 			       text, MEMORY_MAX >> 30);
 	if (size < MEMORY_MIN)
-		return problem(why, EINVAL, "memory %s: a guest needs at least %" PRIu64 " MiB", text,
-			       MEMORY_MIN >> 20);
+		return problem(why, EINVAL, "memory %s: a guest needs at least %" PRIu64 " MiB",
+			       text, MEMORY_MIN >> 20);
 	options->memory = align_down(size, PAGE_SIZE);
 	return 0;
 }
@@ -236,7 +236,8 @@ int options_parse(struct options *options, int argc, char **argv, struct problem
 			if (!strcmp(argv[i], "--"))
 				i++;
 			break;
-		} else if (argv[i][0] == '-' && argv[i][1] && !(argv[i][1] >= '0' && argv[i][1] <= '9')) {
+		} else if (argv[i][0] == '-' && argv[i][1] &&
+			   !(argv[i][1] >= '0' && argv[i][1] <= '9')) {
 			err = problem(why, EINVAL, "unknown option %s (lguest --help lists them)",
 				      argv[i]);
 		} else if (!have_memory) {
@@ -261,19 +262,21 @@ int options_parse(struct options *options, int argc, char **argv, struct problem
 void options_help(void)
 {
 	printf("usage: lguest [options] <memory> <kernel> [kernel arguments...]\n"
-	       "Boot a Linux kernel as an ordinary process. Memory is in MiB, or has a suffix K, M, G.\n"
+	       "Boot a Linux kernel as an ordinary process. Memory is in MiB, or has a suffix K, "
+	       "M, G.\n"
 	       "\n");
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		char left[32];
 
 		if (!known[i].help)
 			continue;
-		snprintf(left, sizeof(left), "--%s%s%s", known[i].name, known[i].argument ? "=" : "",
-			 known[i].argument ? known[i].argument : "");
+		snprintf(left, sizeof(left), "--%s%s%s", known[i].name,
+			 known[i].argument ? "=" : "", known[i].argument ? known[i].argument : "");
 		printf("  %-18s %s\n", left, known[i].help);
 	}
 	printf("\n"
-	       "Options of ours may also follow the kernel, up to the first argument that is not one,\n"
+	       "Options of ours may also follow the kernel, up to the first argument that is not "
+	       "one,\n"
 	       "or --. Three ^C within a second end lguest.\n"
 	       "\n"
 	       "Exit status: 0 powered off; 1 lguest failed; 2 the guest crashed; 3 its kernel\n"

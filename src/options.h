@@ -20,10 +20,10 @@ struct options {
 	unsigned cpus;
 	enum console_choice console;
 	bool strict, no_reboot, debug_exit, verbose;
-	u64 memory;		/* bytes, whole pages */
+	u64 memory; /* bytes, whole pages */
 	const char *kernel;
-	const char *initrd;	/* NULL: none */
-	char *command_line;	/* the kernel's; to be freed */
+	const char *initrd; /* NULL: none */
+	char *command_line; /* the kernel's; to be freed */
 };
 
 /* -errno with *problem filled. Strings point into argv, but for the command line. */

@@ -93,7 +93,8 @@ void engine_help(void)
 		struct problem why;
 		struct engine *engine = try_engine(engines[i], NULL, 1, &why);
 
-		printf("%-6s %s: %s\n", engines[i]->name, engine ? "usable" : "not usable", why.text);
+		printf("%-6s %s: %s\n", engines[i]->name, engine ? "usable" : "not usable",
+		       why.text);
 		if (engine)
 			engine->ops->close(engine);
 	}

@@ -18,9 +18,9 @@ struct notifier;
 
 struct segment {
 	u64 base;
-	u32 limit;	/* in bytes, granularity applied */
+	u32 limit; /* in bytes, granularity applied */
 	u16 selector;
-	u8 type;	/* bits 3..0 of the descriptor's access byte */
+	u8 type; /* bits 3..0 of the descriptor's access byte */
 	bool s, present, avl, l, db, g;
 	u8 dpl;
 };
@@ -30,7 +30,7 @@ struct descriptor_table {
 	u16 limit;
 };
 
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };	/* then R8 to R15: the architecture's numbers */
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI }; /* then R8 to R15: the architecture's numbers */
 
 /* The architectural state of one vCPU: so far, what a loader needs to say. */
 struct cpu_state {
@@ -44,7 +44,7 @@ struct cpu_state {
 struct engine;
 
 struct engine_ops {
-	const char *name;	/* "kvm", "soft" */
+	const char *name; /* "kvm", "soft" */
 
 	/*
 	 * A new engine for that many vCPUs, without memory, or NULL with *problem filled: what

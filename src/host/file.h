@@ -11,9 +11,9 @@
 
 struct file {
 	int fd;
-	const char *name;	/* as the user wrote it; belongs to the caller */
-	const char *what;	/* "kernel", "initrd": for messages */
-	u64 size;		/* bytes, when it was last asked */
+	const char *name; /* as the user wrote it; belongs to the caller */
+	const char *what; /* "kernel", "initrd": for messages */
+	u64 size;	  /* bytes, when it was last asked */
 };
 
 /*

@@ -18,29 +18,29 @@
 /* Exit statuses of the launcher; a signal n gives 128 + n. */
 enum exit_status {
 	EXIT_POWERED_OFF = 0,
-	EXIT_LAUNCHER = 1,	/* bad usage, or lguest itself failed */
-	EXIT_CRASHED = 2,	/* triple fault, engine failure, --strict, a device died */
-	EXIT_PANICKED = 3,	/* the guest kernel said so */
+	EXIT_LAUNCHER = 1, /* bad usage, or lguest itself failed */
+	EXIT_CRASHED = 2,  /* triple fault, engine failure, --strict, a device died */
+	EXIT_PANICKED = 3, /* the guest kernel said so */
 	EXIT_SIGNAL = 128,
 };
 
 enum machine_state {
 	MACHINE_RUNNING,
-	MACHINE_RESETTING,	/* the guest asked to start afresh */
+	MACHINE_RESETTING, /* the guest asked to start afresh */
 	MACHINE_STOPPED,
 };
 
 struct machine {
-	bool strict;		/* --strict: the first violation ends the machine */
-	bool no_reboot;		/* --no-reboot: a reset is a power-off */
+	bool strict;	/* --strict: the first violation ends the machine */
+	bool no_reboot; /* --no-reboot: a reset is a power-off */
 
 	_Atomic enum machine_state state;
-	int stop_fd;		/* eventfd, readable from the first word on until machine_restart() */
-	int wake_fd;		/* eventfd, for the main thread: something wants its attention */
+	int stop_fd; /* eventfd, readable from the first word on until machine_restart() */
+	int wake_fd; /* eventfd, for the main thread: something wants its attention */
 
-	pthread_mutex_t lock;	/* guards the two below */
+	pthread_mutex_t lock; /* guards the two below */
 	int status;
-	char why[256];		/* "" for an ordinary end */
+	char why[256]; /* "" for an ordinary end */
 };
 
 /* -errno. */

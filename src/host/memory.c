@@ -141,13 +141,14 @@ int memory_place_file(struct memory *memory, u64 gpa, const struct file *file, u
 
 	if (!at)
 		return problem(why, EFAULT,
-			       "the %s %s does not fit: no memory for %" PRIu64 " bytes at 0x%" PRIx64,
+			       "the %s %s does not fit: no memory for %" PRIu64
+			       " bytes at 0x%" PRIx64,
 			       file->what, file->name, len, gpa);
 	/* Bytes past the end of a file can be mapped, and bite (SIGBUS) only when touched: look first. */
 	if (offset > file->size || len > file->size - offset)
 		return problem(why, EIO,
-			       "the %s %s is truncated: it has %" PRIu64
-			       " bytes, but %" PRIu64 " from offset %" PRIu64 " are needed",
+			       "the %s %s is truncated: it has %" PRIu64 " bytes, but %" PRIu64
+			       " from offset %" PRIu64 " are needed",
 			       file->what, file->name, file->size, len, offset);
 
 	head = MIN(align_up(gpa, PAGE_SIZE) - gpa, len);

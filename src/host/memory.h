@@ -13,16 +13,16 @@
 
 #include "host/file.h"
 
-#define MEMORY_LOW_LIMIT GiB(3)	 /* low RAM ends here at the latest */
-#define MEMORY_HIGH_BASE GiB(4)	 /* RAM past the hole begins here */
+#define MEMORY_LOW_LIMIT GiB(3)		 /* low RAM ends here at the latest */
+#define MEMORY_HIGH_BASE GiB(4)		 /* RAM past the hole begins here */
 #define MEMORY_MAX	 (GiB(1024) * 4) /* the most that we lay out, in bytes */
 
 struct memory_overlay;
 
 struct memory {
-	u8 *base;  /* launcher address of guest-physical 0 */
-	u64 low;   /* bytes of RAM from 0 */
-	u64 high;  /* bytes of RAM from MEMORY_HIGH_BASE */
+	u8 *base; /* launcher address of guest-physical 0 */
+	u64 low;  /* bytes of RAM from 0 */
+	u64 high; /* bytes of RAM from MEMORY_HIGH_BASE */
 
 	/* Told of each write by a device; NULL where no engine cares. Set before any vCPU runs. */
 	void (*written)(void *opaque, u64 gpa, u64 len);

@@ -240,7 +240,8 @@ static void count_interrupts(struct terminal *terminal, const u8 *data, size_t l
 	times[1] = times[2];
 	times[2] = now();
 	if (++terminal->interrupts >= 3 && times[2] - times[0] <= 1000000000ull)
-		machine_stop(terminal->machine, EXIT_SIGNAL + SIGINT, "three ^C: ended by the user");
+		machine_stop(terminal->machine, EXIT_SIGNAL + SIGINT,
+			     "three ^C: ended by the user");
 }
 
 void terminal_read_ready(struct terminal *terminal)
@@ -256,7 +257,8 @@ void terminal_read_ready(struct terminal *terminal)
 	pthread_mutex_lock(&terminal->lock);
 	room = ring_room(&terminal->input);
 	pthread_mutex_unlock(&terminal->lock);
-	n = read(STDIN_FILENO, data, terminal->is_terminal ? sizeof(data) : MIN(room, sizeof(data)));
+	n = read(STDIN_FILENO, data,
+		 terminal->is_terminal ? sizeof(data) : MIN(room, sizeof(data)));
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
 	if (n <= 0) {

@@ -22,14 +22,14 @@
 enum input_console { INPUT_SERIAL, INPUT_VIRTIO };
 
 struct terminal_ring {
-	u32 head, tail;		/* free-running; the data is at tail, modulo the size */
+	u32 head, tail; /* free-running; the data is at tail, modulo the size */
 	u8 data[TERMINAL_RING];
 };
 
 struct terminal {
 	struct machine *machine;
 	struct terminal_ring input, output;
-	pthread_mutex_t lock;	/* guards the rings and what is below */
+	pthread_mutex_t lock; /* guards the rings and what is below */
 	enum input_console owner;
 	int input_fd;		/* eventfd: readable while input waits for INPUT_VIRTIO */
 	int room_fd;		/* eventfd: readable while the output ring has room */
@@ -37,7 +37,7 @@ struct terminal {
 	bool background;	/* the shell's other jobs have the terminal just now */
 	bool write_failed;	/* that was reported */
 	unsigned interrupts;	/* ^C in a row, each in a read of its own */
-	u64 interrupt_times[3];	/* of the latest three: ns, CLOCK_MONOTONIC */
+	u64 interrupt_times[3]; /* of the latest three: ns, CLOCK_MONOTONIC */
 	bool is_terminal;
 	_Atomic bool raw;
 	struct termios saved;

@@ -22,11 +22,11 @@ typedef int64_t s64;
 
 #define PAGE_SIZE KiB(4)
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-#define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)			((a) < (b) ? (a) : (b))
+#define MAX(a, b)			((a) > (b) ? (a) : (b))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define PRINTF(fmt, args)		__attribute__((format(printf, fmt, args)))
 
 /* `to` is a power of two. align_up() wraps to 0 past the top: check before, where the value is a guest's. */
 static inline u64 align_down(u64 value, u64 to)

@@ -32,7 +32,8 @@ static struct memory *new_memory(u64 size)
 /* A file of that many bytes, in which each byte tells its offset. */
 static struct file new_file(u64 size)
 {
-	struct file file = {.fd = memfd_create("test", MFD_CLOEXEC), .name = "pattern", .what = "kernel"};
+	struct file file = {
+		.fd = memfd_create("test", MFD_CLOEXEC), .name = "pattern", .what = "kernel"};
 
 	assert_true(file.fd >= 0);
 	for (u64 i = 0; i < size; i++) {
@@ -243,14 +244,10 @@ static void test_too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small),
-		cmocka_unit_test(test_hole),
-		cmocka_unit_test(test_place),
-		cmocka_unit_test(test_place_refused),
-		cmocka_unit_test(test_clear),
-		cmocka_unit_test(test_written),
-		cmocka_unit_test(test_files),
-		cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_small), cmocka_unit_test(test_hole),
+		cmocka_unit_test(test_place), cmocka_unit_test(test_place_refused),
+		cmocka_unit_test(test_clear), cmocka_unit_test(test_written),
+		cmocka_unit_test(test_files), cmocka_unit_test(test_too_large),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);

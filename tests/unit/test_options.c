@@ -84,8 +84,8 @@ static void test_sizes(void **state)
 		const char *text;
 		u64 size;
 	} good[] = {
-		{"4 k", MiB(4)},      {"4096K k", MiB(4)}, {"4100k k", MiB(4) + KiB(4)},
-		{"8M k", MiB(8)},     {"2G k", GiB(2)},	   {"2g k", GiB(2)},
+		{"4 k", MiB(4)},     {"4096K k", MiB(4)},      {"4100k k", MiB(4) + KiB(4)},
+		{"8M k", MiB(8)},    {"2G k", GiB(2)},	       {"2g k", GiB(2)},
 		{"5121K k", MiB(5)}, {"4194304 k", GiB(4096)},
 	};
 

@@ -15,12 +15,12 @@
 #include <sys/ioctl.h>
 
 /* Intel SDM volume 2, "CPUID"; AMD APM volume 3, appendix E. */
-#define LEAF_FEATURES	   0x1
-#define LEAF_CACHE	   0x4
-#define LEAF_TOPOLOGY	   0xb
-#define LEAF_TOPOLOGY_2	   0x1f
-#define LEAF_AMD_SIZES	   0x80000008
-#define LEAF_AMD_TOPOLOGY  0x8000001e
+#define LEAF_FEATURES	  0x1
+#define LEAF_CACHE	  0x4
+#define LEAF_TOPOLOGY	  0xb
+#define LEAF_TOPOLOGY_2	  0x1f
+#define LEAF_AMD_SIZES	  0x80000008
+#define LEAF_AMD_TOPOLOGY 0x8000001e
 
 #define FEATURES_ECX_DEADLINE	(1u << 24)
 #define FEATURES_ECX_HYPERVISOR (1u << 31)

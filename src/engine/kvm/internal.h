@@ -15,21 +15,21 @@
 #define KVM_VCPUS_MAX 255
 
 struct kvm_vcpu {
-	int fd;			/* -1: not made yet */
-	struct kvm_run *run;	/* shared with the kernel: why it came back */
-	pthread_t thread;	/* valid once `started` */
+	int fd;		     /* -1: not made yet */
+	struct kvm_run *run; /* shared with the kernel: why it came back */
+	pthread_t thread;    /* valid once `started` */
 	_Atomic bool started;
 };
 
 struct kvm {
 	struct engine engine;
-	int device;		/* /dev/kvm: stays open for reboots */
+	int device; /* /dev/kvm: stays open for reboots */
 	int vm;
-	size_t run_size;	/* bytes to map of each vCPU */
-	unsigned slots;		/* memory slots in use */
-	struct kvm_cpuid2 *cpuid;	/* what every vCPU has, its number apart */
-	pthread_mutex_t routes_lock;	/* guards the two below */
-	u32 level_pins;			/* bit n: pin n is in the table */
+	size_t run_size;	     /* bytes to map of each vCPU */
+	unsigned slots;		     /* memory slots in use */
+	struct kvm_cpuid2 *cpuid;    /* what every vCPU has, its number apart */
+	pthread_mutex_t routes_lock; /* guards the two below */
+	u32 level_pins;		     /* bit n: pin n is in the table */
 	struct kvm_irq_routing_entry routes[GSI_COUNT];
 	unsigned vcpu_count, vcpus_added;
 	struct kvm_vcpu vcpus[];

@@ -75,7 +75,8 @@ static int open_device(struct problem *why)
 		const char *help = "";
 
 		if (errno == ENOENT)
-			help = " (load the module kvm_intel or kvm_amd, or switch virtualisation on in "
+			help = " (load the module kvm_intel or kvm_amd, or switch virtualisation "
+			       "on in "
 			       "the firmware)";
 		if (errno == EACCES || errno == EPERM)
 			help = " (join the group that owns it, often kvm)";
@@ -274,10 +275,22 @@ int kvm_vcpu_set_state(const struct kvm_vcpu *vcpu, const struct cpu_state *stat
 {
 	const u64 *gpr = state->gpr;
 	struct kvm_regs regs = {
-		.rax = gpr[RAX], .rcx = gpr[RCX], .rdx = gpr[RDX], .rbx = gpr[RBX],
-		.rsp = gpr[RSP], .rbp = gpr[RBP], .rsi = gpr[RSI], .rdi = gpr[RDI],
-		.r8 = gpr[8],	 .r9 = gpr[9],	  .r10 = gpr[10],  .r11 = gpr[11],
-		.r12 = gpr[12],	 .r13 = gpr[13],  .r14 = gpr[14],  .r15 = gpr[15],
+		.rax = gpr[RAX],
+		.rcx = gpr[RCX],
+		.rdx = gpr[RDX],
+		.rbx = gpr[RBX],
+		.rsp = gpr[RSP],
+		.rbp = gpr[RBP],
+		.rsi = gpr[RSI],
+		.rdi = gpr[RDI],
+		.r8 = gpr[8],
+		.r9 = gpr[9],
+		.r10 = gpr[10],
+		.r11 = gpr[11],
+		.r12 = gpr[12],
+		.r13 = gpr[13],
+		.r14 = gpr[14],
+		.r15 = gpr[15],
 		.rip = state->rip,
 		.rflags = state->rflags,
 	};
@@ -312,22 +325,23 @@ int kvm_vcpu_set_state(const struct kvm_vcpu *vcpu, const struct cpu_state *stat
  */
 static int set_memory_type(const struct kvm_vcpu *vcpu)
 {
-	struct {
-		struct kvm_msrs header;
-		struct kvm_msr_entry entry;
-	} msrs = {
-		.header.nmsrs = 1,
-		.entry = {.index = MSR_MTRR_DEFAULT_TYPE, .data = MTRR_ENABLED | MTRR_WRITE_BACK},
-	};
-	int n = ioctl(vcpu->fd, KVM_SET_MSRS, &msrs);
+	union {
+		struct kvm_msrs list;
+		u8 room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} msrs = {.list.nmsrs = 1};
+	int n;
 
+	msrs.list.entries[0] = (struct kvm_msr_entry){
+		.index = MSR_MTRR_DEFAULT_TYPE,
+		.data = MTRR_ENABLED | MTRR_WRITE_BACK,
+	};
+	n = ioctl(vcpu->fd, KVM_SET_MSRS, &msrs);
 	if (n < 0)
 		return -errno;
 	return n == 1 ? 0 : -EINVAL;
 }
 
-static int kvm_add_vcpu(struct engine *engine, const struct cpu_state *initial,
-			struct problem *why)
+static int kvm_add_vcpu(struct engine *engine, const struct cpu_state *initial, struct problem *why)
 {
 	struct kvm *kvm = kvm_of(engine);
 	unsigned index = kvm->vcpus_added;
@@ -360,12 +374,14 @@ static void report_shutdown(const struct kvm *kvm, unsigned index)
 	    (regs.rip == 0xfff0 && sregs.cs.base == 0xffff0000))
 		machine_stop(machine, EXIT_CRASHED,
 			     "the guest crashed: triple fault on vCPU %u (where is not known: KVM "
-			     "lost its state)", index);
+			     "lost its state)",
+			     index);
 	else
-		machine_stop(machine, EXIT_CRASHED,
-			     "the guest crashed: triple fault on vCPU %u at rip 0x%llx (cs 0x%x, rsp "
-			     "0x%llx, cr2 0x%llx, cr3 0x%llx)", index, regs.rip, sregs.cs.selector,
-			     regs.rsp, sregs.cr2, sregs.cr3);
+		machine_stop(
+			machine, EXIT_CRASHED,
+			"the guest crashed: triple fault on vCPU %u at rip 0x%llx (cs 0x%x, rsp "
+			"0x%llx, cr2 0x%llx, cr3 0x%llx)",
+			index, regs.rip, sregs.cs.selector, regs.rsp, sregs.cr2, sregs.cr3);
 }
 
 static void report_error(const struct kvm *kvm, unsigned index, int err)
@@ -376,24 +392,26 @@ static void report_error(const struct kvm *kvm, unsigned index, int err)
 
 	ioctl(kvm->vcpus[index].fd, KVM_GET_REGS, &regs);
 	if (err == EFAULT)
-		machine_stop(machine, EXIT_CRASHED,
-			     "vCPU %u stopped at rip 0x%llx: the host has no memory for it (was the "
-			     "kernel or initrd file truncated?)", index, regs.rip);
+		machine_stop(
+			machine, EXIT_CRASHED,
+			"vCPU %u stopped at rip 0x%llx: the host has no memory for it (was the "
+			"kernel or initrd file truncated?)",
+			index, regs.rip);
 	else if (err)
 		machine_stop(machine, EXIT_CRASHED, "vCPU %u stopped at rip 0x%llx: KVM_RUN: %s",
 			     index, regs.rip, strerror(err));
 	else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
 		machine_stop(machine, EXIT_CRASHED,
 			     "vCPU %u stopped at rip 0x%llx: KVM cannot emulate what is there "
-			     "(internal error %u)", index, regs.rip, run->internal.suberror);
+			     "(internal error %u)",
+			     index, regs.rip, run->internal.suberror);
 	else if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
 		machine_stop(machine, EXIT_CRASHED,
 			     "vCPU %u cannot enter the guest: hardware reason 0x%llx", index,
 			     run->fail_entry.hardware_entry_failure_reason);
 	else
-		machine_stop(machine, EXIT_CRASHED,
-			     "vCPU %u stopped at rip 0x%llx: KVM exit %u", index, regs.rip,
-			     run->exit_reason);
+		machine_stop(machine, EXIT_CRASHED, "vCPU %u stopped at rip 0x%llx: KVM exit %u",
+			     index, regs.rip, run->exit_reason);
 }
 
 /* A string instruction makes `count` accesses in one exit: stop between them if the first powered us off. */
@@ -502,8 +520,8 @@ static void kvm_msi(struct engine *engine, u64 address, u32 data)
  * in its own table (otherwise it is silent, and the pin stuck). It stays there while it is
  * masked: its last interrupt may still be in service.
  */
-static void kvm_ioapic_route(struct engine *engine, unsigned pin, u64 address, u32 data,
-			     bool level, bool masked)
+static void kvm_ioapic_route(struct engine *engine, unsigned pin, u64 address, u32 data, bool level,
+			     bool masked)
 {
 	struct kvm *kvm = kvm_of(engine);
 	struct kvm_irq_routing_entry route = {
@@ -511,10 +529,10 @@ static void kvm_ioapic_route(struct engine *engine, unsigned pin, u64 address, u
 		.type = KVM_IRQ_ROUTING_MSI,
 		.u.msi = {.address_lo = (u32)address, .address_hi = address >> 32, .data = data},
 	};
-	struct {
-		struct kvm_irq_routing header;
-		struct kvm_irq_routing_entry entries[GSI_COUNT];
-	} table = {.header.nr = 0};
+	union {
+		struct kvm_irq_routing list;
+		u8 room[sizeof(struct kvm_irq_routing) + sizeof(kvm->routes)];
+	} table = {.list.nr = 0};
 	u32 bit = 1u << pin;
 	bool known, wanted;
 
@@ -529,7 +547,7 @@ static void kvm_ioapic_route(struct engine *engine, unsigned pin, u64 address, u
 	kvm->routes[pin] = route;
 	for (unsigned i = 0; i < GSI_COUNT; i++)
 		if (kvm->level_pins & 1u << i)
-			table.entries[table.header.nr++] = kvm->routes[i];
+			table.list.entries[table.list.nr++] = kvm->routes[i];
 	ioctl(kvm->vm, KVM_SET_GSI_ROUTING, &table);
 	pthread_mutex_unlock(&kvm->routes_lock);
 }

@@ -22,29 +22,29 @@
 /* The guest-physical pages that the probe sees; it sees them at the same virtual addresses. */
 enum page { PML4, PDPT, PD, TABLES, CODE, STACK, DATA, PAGES };
 
-#define AT(page) ((page) * PAGE_SIZE)
+#define AT(page) ((page)*PAGE_SIZE)
 
 /* Ports that the code writes to when it is through: the exits that we wait for. */
-#define PORT_LOOPED  0x10
+#define PORT_LOOPED   0x10
 #define PORT_FEATURES 0x11
 
-#define SHORT_LOOP 2500 /* turns, of two instructions each */
-#define LONG_LOOP  10000
-#define TRIES	   3
+#define SHORT_LOOP	  2500 /* turns, of two instructions each */
+#define LONG_LOOP	  10000
+#define TRIES		  3
 #define WANTED_PER_SECOND 20000000ull
 
 #define PTE_PRESENT 1
 #define PTE_WRITE   2
 #define PTE_LARGE   0x80
 
-#define CR0_PE	 (1u << 0)
-#define CR0_NE	 (1u << 5)
-#define CR0_PG	 (1u << 31)
-#define CR4_PAE	 (1u << 5)
-#define CR4_OSFXSR (1u << 9)
+#define CR0_PE	    (1u << 0)
+#define CR0_NE	    (1u << 5)
+#define CR0_PG	    (1u << 31)
+#define CR4_PAE	    (1u << 5)
+#define CR4_OSFXSR  (1u << 9)
 #define CR4_OSXSAVE (1u << 18)
-#define EFER_LME (1u << 8)
-#define EFER_LMA (1u << 10)
+#define EFER_LME    (1u << 8)
+#define EFER_LMA    (1u << 10)
 
 #define SELECTOR_CODE 0x08
 #define SELECTOR_DATA 0x10
@@ -98,13 +98,27 @@ static void fill_pages(u8 *pages)
 
 static struct cpu_state probe_state(void)
 {
-	const struct segment data = {.limit = 0xffffffff, .selector = SELECTOR_DATA, .type = 3,
-				     .s = true, .present = true, .db = true, .g = true};
+	const struct segment data = {.limit = 0xffffffff,
+				     .selector = SELECTOR_DATA,
+				     .type = 3,
+				     .s = true,
+				     .present = true,
+				     .db = true,
+				     .g = true};
 	struct cpu_state state = {
 		.rflags = 2,
-		.cs = {.limit = 0xffffffff, .selector = SELECTOR_CODE, .type = 11, .s = true,
-		       .present = true, .l = true, .g = true},
-		.ds = data, .es = data, .fs = data, .gs = data, .ss = data,
+		.cs = {.limit = 0xffffffff,
+		       .selector = SELECTOR_CODE,
+		       .type = 11,
+		       .s = true,
+		       .present = true,
+		       .l = true,
+		       .g = true},
+		.ds = data,
+		.es = data,
+		.fs = data,
+		.gs = data,
+		.ss = data,
 		.tr = {.limit = 0x67, .selector = SELECTOR_TASK, .type = 11, .present = true},
 		.gdt = {.base = AT(TABLES), .limit = 0x1f},
 		.idt = {.base = AT(TABLES) + PAGE_SIZE / 2, .limit = 4 * 16 - 1},
@@ -176,12 +190,13 @@ static bool run_probe(const struct kvm_vcpu *vcpu, struct problem *why)
 	    run_to(vcpu, &state, probe_features - probe_loop, PORT_FEATURES, why))
 		return false;
 	/* A clock too coarse to see a difference saw something fast. */
-	per_second = longer > shorter ? instructions * 1000000000ull / (longer - shorter)
-				      : UINT64_MAX;
+	per_second =
+		longer > shorter ? instructions * 1000000000ull / (longer - shorter) : UINT64_MAX;
 	if (per_second < WANTED_PER_SECOND) {
 		problem(why, EOPNOTSUPP,
 			"/dev/kvm interprets kernel-mode code, at %" PRIu64
-			" million instructions a second", per_second / 1000000);
+			" million instructions a second",
+			per_second / 1000000);
 		return false;
 	}
 	problem(why, 0, "/dev/kvm runs at the speed of the hardware");
@@ -192,7 +207,8 @@ bool kvm_probe(struct engine *engine, struct problem *why)
 {
 	struct kvm *kvm = container_of(engine, struct kvm, engine);
 	struct kvm_userspace_memory_region slot = {.slot = 0, .memory_size = AT(PAGES)};
-	u8 *pages = mmap(NULL, AT(PAGES), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	u8 *pages =
+		mmap(NULL, AT(PAGES), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool good = false;
 
 	if (pages == MAP_FAILED) {
