@@ -581,7 +581,7 @@ static const struct test interruptions[] = {
 };
 
 /* One life, up to where it has nothing more to do than to wait for us. */
-#define LIFE   EXPECT("reboot-loop: a new life"), EXPECT("ok: the console is in reset")
+#define LIFE   EXPECT("reboot-loop: a new life"), EXPECT("r or q?")
 #define REBOOT LIFE, TYPE("r")
 #define FIVE   REBOOT, REBOOT, REBOOT, REBOOT, REBOOT
 
