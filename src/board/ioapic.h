@@ -15,13 +15,13 @@
 
 struct ioapic {
 	struct engine *engine;
-	pthread_mutex_t lock;	/* never held across msi() */
+	pthread_mutex_t lock; /* never held across msi() */
 	struct region region;
 	u8 select;
 	u8 id;
 	struct ioapic_pin {
-		u64 entry;	/* the redirection entry, with delivery status and remote IRR */
-		u64 sources;	/* bit n: source n asserts the pin */
+		u64 entry;   /* the redirection entry, with delivery status and remote IRR */
+		u64 sources; /* bit n: source n asserts the pin */
 	} pins[GSI_COUNT];
 };
 

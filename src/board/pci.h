@@ -15,9 +15,9 @@
 
 #include <linux/pci_regs.h>
 
-#define PCI_SLOTS 32
-#define PCI_BARS  6
-#define PCI_MSIX_MAX 64		/* vectors of a device at most */
+#define PCI_SLOTS	32
+#define PCI_BARS	6
+#define PCI_MSIX_MAX	64 /* vectors of a device at most */
 #define PCI_CONFIG_SIZE 256
 
 struct pci_device;
@@ -39,11 +39,11 @@ struct pci_ops {
 };
 
 struct pci_bar {
-	u32 size;		/* a power of two, at least 16; 0: not implemented */
-	u32 base;		/* as the guest wrote it, low bits clear */
-	u32 initial;		/* what the board assigned */
-	bool mapped;		/* decoding, and on the bus */
-	struct region region;	/* ops, opaque and name are the device's */
+	u32 size;	      /* a power of two, at least 16; 0: not implemented */
+	u32 base;	      /* as the guest wrote it, low bits clear */
+	u32 initial;	      /* what the board assigned */
+	bool mapped;	      /* decoding, and on the bus */
+	struct region region; /* ops, opaque and name are the device's */
 };
 
 struct pci_device {
@@ -56,37 +56,37 @@ struct pci_device {
 	unsigned slot;
 
 	/* The rest is pci.c's and msix.c's. */
-	pthread_mutex_t lock;	/* guards all below; never held across msi() or ops->window_*() */
+	pthread_mutex_t lock; /* guards all below; never held across msi() or ops->window_*() */
 	u8 config[PCI_CONFIG_SIZE];
-	u8 writable[PCI_CONFIG_SIZE];	/* bits that a guest may change */
+	u8 writable[PCI_CONFIG_SIZE]; /* bits that a guest may change */
 	u8 power_on[PCI_CONFIG_SIZE];
 	struct pci_bar bars[PCI_BARS];
-	unsigned next_capability;	/* where the next one goes */
-	unsigned last_capability;	/* whose "next" pointer to fill in */
+	unsigned next_capability; /* where the next one goes */
+	unsigned last_capability; /* whose "next" pointer to fill in */
 	unsigned window, window_len;
-	bool intx;			/* what the device wants on its pin */
+	bool intx; /* what the device wants on its pin */
 
 	struct {
-		unsigned vectors;	/* 0: none */
-		unsigned capability;	/* offset in config */
+		unsigned vectors;    /* 0: none */
+		unsigned capability; /* offset in config */
 		unsigned bar;
 		struct msix_entry {
 			u64 address;
 			u32 data, control;
 		} table[PCI_MSIX_MAX];
-		u64 pending;		/* bit n: sent while masked */
+		u64 pending; /* bit n: sent while masked */
 	} msix;
 };
 
 struct pci_bus {
 	struct bus *bus;
 	struct ioapic *ioapic;
-	struct engine *engine;		/* delivers MSIs; set by pci_reset() */
+	struct engine *engine; /* delivers MSIs; set by pci_reset() */
 	struct pci_device *devices[PCI_SLOTS];
 	struct pci_device bridge;
-	pthread_mutex_t lock;		/* guards `address` */
-	u32 address;			/* what was written to 0xCF8 */
-	u32 next_base;			/* where the next BAR is placed */
+	pthread_mutex_t lock; /* guards `address` */
+	u32 address;	      /* what was written to 0xCF8 */
+	u32 next_base;	      /* where the next BAR is placed */
 	struct region address_region, data_region;
 };
 
@@ -105,7 +105,8 @@ void pci_device_init(struct pci_device *device, const char *name, const struct p
 		     u16 vendor, u16 id, u8 revision, u32 class_code);
 
 /* BAR number `bar` is `size` bytes of 32-bit memory; `ops` hears accesses with offsets from its start. */
-void pci_set_bar(struct pci_device *device, unsigned bar, u32 size, const struct region_ops *ops, void *opaque);
+void pci_set_bar(struct pci_device *device, unsigned bar, u32 size, const struct region_ops *ops,
+		 void *opaque);
 
 /*
  * Append a capability: `len` bytes, of which the first is its id and the second is filled in here. Returns its

@@ -15,6 +15,7 @@ struct pvpanic {
 };
 
 /* Plugs itself in at that slot. -errno as pci_add(). */
-int pvpanic_init(struct pvpanic *pvpanic, struct pci_bus *pci, unsigned slot, struct machine *machine);
+int pvpanic_init(struct pvpanic *pvpanic, struct pci_bus *pci, unsigned slot,
+		 struct machine *machine);
 
 #endif

@@ -194,8 +194,6 @@ static void queue_serve(struct virtio_queue *queue)
 		}
 		queue_suppress(&queue->ring);
 		wait = device->ops->serve(device, queue->index);
-		if (atomic_load(&device->broken))
-			continue;
 		queue_signal(queue);
 		if (wait & WAIT_KICK && queue_unsuppress(&queue->ring))
 			continue;
@@ -360,7 +358,6 @@ static bool settle_features(struct virtio_device *device, struct violation *viol
 		log_verbose("%s: features 0x%llx accepted", device->name,
 			    (unsigned long long)device->accepted);
 		atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_FEATURES_OK);
-		device->pci->features_confirmed = false;
 		return true;
 	}
 	log_verbose("%s: features 0x%llx refused: %s (0x%llx offered)", device->name,

@@ -82,19 +82,13 @@ static bool isr_set(struct virtio_pci *pci, u8 bit)
 	return live;
 }
 
-static void send_vector(struct virtio_pci *pci, u16 vector)
-{
-	if (vector != VIRTIO_MSI_NO_VECTOR)
-		pci_msix_send(&pci->pci, vector);
-}
-
-/* virtio: Used Buffer Notifications */
+/* virtio: Used Buffer Notifications. NO_VECTOR is one that no table has, and is not sent. */
 void virtio_pci_interrupt_queue(struct virtio_queue *queue)
 {
 	struct virtio_pci *pci = queue->device->pci;
 
 	if (pci_msix_enabled(&pci->pci))
-		send_vector(pci, queue->vector);
+		pci_msix_send(&pci->pci, queue->vector);
 	else if (isr_set(pci, ISR_QUEUE))
 		virtio_pci_settle(pci);
 }
@@ -109,7 +103,7 @@ void virtio_pci_interrupt_config(struct virtio_pci *pci)
 	if (!isr_set(pci, ISR_CONFIG))
 		return;
 	virtio_pci_settle(pci);
-	send_vector(pci, pci->config_vector);
+	pci_msix_send(&pci->pci, pci->config_vector);
 }
 
 static u8 isr_read(struct virtio_pci *pci)
@@ -587,6 +581,7 @@ int virtio_pci_plug(struct virtio_device *device, struct pci_bus *bus, unsigned 
 	pthread_mutex_init(&pci->interrupt_lock, NULL);
 	pthread_mutex_init(&pci->notifier_lock, NULL);
 	pci->config_vector = VIRTIO_MSI_NO_VECTOR;
+	_Static_assert(VIRTIO_MSI_NO_VECTOR >= PCI_MSIX_MAX, "NO_VECTOR is a vector");
 
 	pci_device_init(&pci->pci, device->name, &pci_ops, VIRTIO_PCI_VENDOR,
 			VIRTIO_PCI_ID + device->ops->id, VIRTIO_PCI_REVISION,

@@ -18,43 +18,44 @@
 
 /* Which way the buffers of a queue go. */
 enum queue_direction {
-	QUEUE_BOTH,	/* readable ones, then writable ones */
-	QUEUE_IN,	/* to the driver: writable only */
-	QUEUE_OUT,	/* from the driver: readable only */
+	QUEUE_BOTH, /* readable ones, then writable ones */
+	QUEUE_IN,   /* to the driver: writable only */
+	QUEUE_OUT,  /* from the driver: readable only */
 };
 
 /* A rule that the driver broke: the requirement's id, the value, what the rule is. */
 struct violation {
-	char text[160];		/* "VQ-1: available index 77 runs ahead of 12 by more than the queue size 16" */
-	bool strict_only;	/* common drivers do it: goes unsaid without --strict */
+	char text
+		[160]; /* "VQ-1: available index 77 runs ahead of 12 by more than the queue size 16" */
+	bool strict_only; /* common drivers do it: goes unsaid without --strict */
 };
 
 struct queue {
 	/* Set up by the transport while the queue is not live. */
 	const struct memory *memory;
-	const char *device;		/* names for messages */
+	const char *device; /* names for messages */
 	unsigned index;
 	enum queue_direction direction;
-	u16 size;			/* a power of two, 1..QUEUE_SIZE_MAX */
-	u64 desc, driver, used;		/* guest-physical addresses of the three areas */
-	bool event_idx, indirect;	/* negotiated */
-	bool strict;			/* strict-only rules count as well */
+	u16 size;		  /* a power of two, 1..QUEUE_SIZE_MAX */
+	u64 desc, driver, used;	  /* guest-physical addresses of the three areas */
+	bool event_idx, indirect; /* negotiated */
+	bool strict;		  /* strict-only rules count as well */
 
 	/* queue.c's own. */
 	const void *desc_table;
 	void *avail_ring, *used_ring;
-	u16 next_avail;			/* index of the next chain to take */
-	u16 next_used;			/* index of the next used element */
-	u16 signalled;			/* next_used when the driver was last considered for an interrupt */
-	bool suppressed;		/* the driver was asked not to notify */
+	u16 next_avail;	 /* index of the next chain to take */
+	u16 next_used;	 /* index of the next used element */
+	u16 signalled;	 /* next_used when the driver was last considered for an interrupt */
+	bool suppressed; /* the driver was asked not to notify */
 };
 
 /* One buffer of the driver's: first what the device may read, then what it may write. */
 struct chain {
 	u16 head;
-	unsigned readable, writable;		/* elements of iov: the readable come first */
-	u64 readable_len, writable_len;		/* bytes */
-	struct iovec iov[QUEUE_SIZE_MAX];	/* launcher addresses, checked */
+	unsigned readable, writable;	  /* elements of iov: the readable come first */
+	u64 readable_len, writable_len;	  /* bytes */
+	struct iovec iov[QUEUE_SIZE_MAX]; /* launcher addresses, checked */
 };
 
 /*
