@@ -129,7 +129,9 @@ static void release_signals(struct launcher *launcher)
 	close(launcher->signal_fd);
 }
 
-/* The value of the last console= on a kernel command line, and its length; NULL if there is none. */
+/*
+ * The value of the last console= on a kernel command line, and its length; NULL if there is none.
+ */
 static const char *last_console(const char *command_line, size_t *length)
 {
 	const char *found = NULL;

@@ -131,7 +131,10 @@ static const struct option known[] = {
 	{"chroot", "FOLDER", NULL, refuse},
 };
 
-/* The option that `argument` names ("--name", "--name=value", "-v"), or NULL; *value is NULL where none is attached. */
+/*
+ * The option that `argument` names ("--name", "--name=value", "-v"), or NULL; *value is NULL where
+ * none is attached.
+ */
 static const struct option *find(const char *argument, const char **value)
 {
 	*value = NULL;

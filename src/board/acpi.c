@@ -74,7 +74,9 @@ struct generic_address {
 #define SPACE_SYSTEM_IO 1
 #define ACCESS_BYTE	1
 
-/* "Fixed ACPI Description Table". On a hardware-reduced machine most of it means nothing, and is 0. */
+/*
+ * "Fixed ACPI Description Table". On a hardware-reduced machine most of it means nothing, and is 0.
+ */
 struct fadt {
 	struct header header;
 	u32 firmware_control;
@@ -109,8 +111,8 @@ _Static_assert(sizeof(struct fadt) == 276, "FADT layout");
 #define FADT_REVISION 6
 
 /*
- * "IA-PC Boot Architecture Flags". Bit 1, a keyboard controller, and bit 5, no CMOS clock, stay clear:
- * the one is not here and the other is.
+ * "IA-PC Boot Architecture Flags". Bit 1, a keyboard controller, and bit 5, no CMOS clock, stay
+ * clear: the one is not here and the other is.
  */
 #define BOOT_NO_VGA (1 << 2)
 
@@ -255,8 +257,8 @@ static void build_fadt(struct fadt *fadt)
 }
 
 /*
- * No interrupt source overrides: they tell where ISA interrupts went, and there is no ISA here. Whoever
- * uses GSI 4 is told in the DSDT that it is an edge.
+ * No interrupt source overrides: they tell where ISA interrupts went, and there is no ISA here.
+ * Whoever uses GSI 4 is told in the DSDT that it is an edge.
  */
 static void build_madt(struct tables *tables, unsigned cpus)
 {

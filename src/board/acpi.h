@@ -7,7 +7,10 @@
 
 #include "host/memory.h"
 
-/* Write all tables into RAM, from LAYOUT_ACPI on, where the RSDP is. `cpus` is 1 to 255, with APIC ids from 0. */
+/*
+ * Write all tables into RAM, from LAYOUT_ACPI on, where the RSDP is. `cpus` is 1 to 255, with APIC
+ * ids from 0.
+ */
 void acpi_build(struct memory *memory, unsigned cpus);
 
 #endif

@@ -52,7 +52,10 @@ void board_destroy(struct board *board)
 void board_power_on(struct board *board, struct engine *engine, unsigned cpus)
 {
 	board->engine = engine;
-	/* The IOAPIC first: the others let go of their interrupt lines, and it should know the engine by then. */
+	/*
+	 * The IOAPIC first: the others let go of their interrupt lines, and it should know the
+	 * engine by then.
+	 */
 	ioapic_reset(&board->ioapic, engine);
 	pci_reset(&board->pci, engine);
 	serial_reset(&board->serial);

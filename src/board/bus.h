@@ -16,8 +16,9 @@
 enum space { PORT, MEMORY };
 
 /*
- * `offset` is from the start of the region; len is 1, 2, 4 or 8, and the access lies wholly inside. Called
- * without any lock, on any vCPU thread, several at once. The upper bits of a read are cut off.
+ * `offset` is from the start of the region; len is 1, 2, 4 or 8, and the access lies wholly inside.
+ * Called without any lock, on any vCPU thread, several at once. The upper bits of a read are cut
+ * off.
  */
 struct region_ops {
 	u64 (*read)(void *opaque, u64 offset, unsigned len);
@@ -37,15 +38,16 @@ struct bus *bus_new(void);
 void bus_free(struct bus *bus);
 
 /*
- * The region belongs to the caller and must not change while it is on the bus. Where two overlap, the one
- * that was added first answers. After bus_remove() a call that was under way may still arrive.
+ * The region belongs to the caller and must not change while it is on the bus. Where two overlap,
+ * the one that was added first answers. After bus_remove() a call that was under way may still
+ * arrive.
  */
 void bus_add(struct bus *bus, enum space space, const struct region *region);
 void bus_remove(struct bus *bus, enum space space, const struct region *region);
 
 /*
- * An access by the guest: any vCPU thread. len is 1 to 8 (a power of two on ports). One that is not wholly
- * inside a region is done byte by byte.
+ * An access by the guest: any vCPU thread. len is 1 to 8 (a power of two on ports). One that is not
+ * wholly inside a region is done byte by byte.
  */
 u64 bus_read(struct bus *bus, enum space space, u64 address, unsigned len);
 void bus_write(struct bus *bus, enum space space, u64 address, unsigned len, u64 value);

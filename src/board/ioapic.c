@@ -130,7 +130,9 @@ static void outbox_send(const struct outbox *outbox, struct engine *engine)
 		engine->ops->msi(engine, outbox->messages[i].address, outbox->messages[i].data);
 }
 
-/* A level-triggered pin sends if it is asserted, may, and is not being handled already. Lock held. */
+/*
+ * A level-triggered pin sends if it is asserted, may, and is not being handled already. Lock held.
+ */
 static void level_update(struct ioapic_pin *pin, struct outbox *outbox)
 {
 	if (!entry_is_level(pin->entry) || !pin->sources)
@@ -197,7 +199,10 @@ static u32 read_indexed(const struct ioapic *ioapic)
 	switch (ioapic->select) {
 	case INDEX_ID:
 	case INDEX_ARBITRATION:
-		/* The arbitration id is loaded with the id, and there is no bus on which to arbitrate. */
+		/*
+		 * The arbitration id is loaded with the id, and there is no bus on which to
+		 * arbitrate.
+		 */
 		return (u32)ioapic->id << ID_SHIFT;
 	case INDEX_VERSION:
 		return VERSION_VALUE;

@@ -32,7 +32,10 @@ void ioapic_destroy(struct ioapic *ioapic);
 /* As at power-on; from now on `engine` delivers. No vCPU runs. */
 void ioapic_reset(struct ioapic *ioapic, struct engine *engine);
 
-/* Source 0..63 asserts or releases the pin. An edge-triggered pin sends when the first source asserts it. Any thread. */
+/*
+ * Source 0..63 asserts or releases the pin. An edge-triggered pin sends when the first source
+ * asserts it. Any thread.
+ */
 void ioapic_set(struct ioapic *ioapic, unsigned pin, unsigned source, bool asserted);
 
 /* A level-triggered interrupt of that vector was finished by a local APIC. Any vCPU thread. */

@@ -21,7 +21,10 @@
 /* Kernels are loaded from here on. */
 #define LAYOUT_KERNEL 0x100000
 
-/* No suffixes: dsdt.asl reads this file too, and its compiler does no sums in a descriptor. acpi.c checks ours. */
+/*
+ * No suffixes: dsdt.asl reads this file too, and its compiler does no sums in a descriptor. acpi.c
+ * checks ours.
+ */
 #define LAYOUT_PCI_WINDOW      0xc0000000
 #define LAYOUT_PCI_WINDOW_END  0xfec00000
 #define LAYOUT_PCI_WINDOW_LAST 0xfebfffff

@@ -111,7 +111,9 @@ void pci_msix_send(struct pci_device *device, unsigned vector)
 	msix_deliver(device, &outbox);
 }
 
-/* One dword of the table or the pending bits; what is neither is reserved and reads 0. Lock held. */
+/*
+ * One dword of the table or the pending bits; what is neither is reserved and reads 0. Lock held.
+ */
 static u32 read_dword(const struct pci_device *device, unsigned offset)
 {
 	unsigned vector = offset / PCI_MSIX_ENTRY_SIZE;
@@ -145,7 +147,9 @@ static void write_dword(struct pci_device *device, unsigned offset, u32 value)
 	entry = &device->msix.table[vector];
 	switch (offset % PCI_MSIX_ENTRY_SIZE) {
 	case PCI_MSIX_ENTRY_LOWER_ADDR:
-		/* "For proper DWORD alignment, software must always write zeroes to these two bits" */
+		/*
+		 * "For proper DWORD alignment, software must always write zeroes to these two bits"
+		 */
 		entry->address = (entry->address & ~0xffffffffull) | (value & ~3u);
 		break;
 	case PCI_MSIX_ENTRY_UPPER_ADDR:
@@ -160,7 +164,10 @@ static void write_dword(struct pci_device *device, unsigned offset, u32 value)
 	}
 }
 
-/* Software must use aligned dwords or qwords; of all else the result is undefined, and ours is nothing. */
+/*
+ * Software must use aligned dwords or qwords; of all else the result is undefined, and ours is
+ * nothing.
+ */
 static bool well_formed(u64 offset, unsigned len)
 {
 	return (len == 4 || len == 8) && offset % len == 0;

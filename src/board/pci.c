@@ -143,8 +143,8 @@ static void bar_map(struct pci_device *device, unsigned index)
 }
 
 /*
- * PCI-3: the BARs are where configuration space says. A guest that sizes a BAR while it decodes finds
- * it at the top of memory for a moment: so does one on a real machine.
+ * PCI-3: the BARs are where configuration space says. A guest that sizes a BAR while it decodes
+ * finds it at the top of memory for a moment: so does one on a real machine.
  */
 static void bars_update(struct pci_device *device)
 {
@@ -386,7 +386,9 @@ int pci_add(struct pci_bus *pci, struct pci_device *device, unsigned slot)
 	put_le(device->config + PCI_COMMAND, command, 2);
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		put_le(device->config + bar_offset(i), device->bars[i].initial, 4);
-	/* All devices of ours that interrupt at all have MSI-X, and INTA# for guests that have not. */
+	/*
+	 * All devices of ours that interrupt at all have MSI-X, and INTA# for guests that have not.
+	 */
 	if (device->msix.vectors) {
 		device->config[PCI_INTERRUPT_PIN] = INTA;
 		device->config[PCI_INTERRUPT_LINE] = intx_pin(device);
@@ -457,7 +459,9 @@ void pci_destroy(struct pci_bus *pci)
 static void device_reset(struct pci_device *device)
 {
 	pthread_mutex_lock(&device->lock);
-	/* All the way off, so that the device hears of the new place even where it is the old one. */
+	/*
+	 * All the way off, so that the device hears of the new place even where it is the old one.
+	 */
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		bar_unmap(device, i);
 	memcpy(device->config, device->power_on, sizeof(device->config));

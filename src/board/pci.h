@@ -25,15 +25,16 @@ struct pci_bus;
 
 struct pci_ops {
 	/*
-	 * Accesses to a part of configuration space that the device handles itself: pci_add_window(). `offset` is
-	 * from its start. Called with no lock held. Both NULL if there is none.
+	 * Accesses to a part of configuration space that the device handles itself:
+	 * pci_add_window(). `offset` is from its start. Called with no lock held. Both NULL if
+	 * there is none.
 	 */
 	u32 (*window_read)(struct pci_device *device, unsigned offset, unsigned len);
 	void (*window_write)(struct pci_device *device, unsigned offset, unsigned len, u32 value);
 
 	/*
-	 * The BAR now decodes at `base`, or (mapped false) no longer decodes there. Called after the bus knows, with the
-	 * device's lock held: must not call pci_*() for it. May be NULL.
+	 * The BAR now decodes at `base`, or (mapped false) no longer decodes there. Called after
+	 * the bus knows, with the device's lock held: must not call pci_*() for it. May be NULL.
 	 */
 	void (*bar_moved)(struct pci_device *device, unsigned bar, u64 base, bool mapped);
 };
@@ -94,23 +95,29 @@ struct pci_bus {
 void pci_init(struct pci_bus *pci, struct bus *bus, struct ioapic *ioapic);
 void pci_destroy(struct pci_bus *pci);
 
-/* All devices' configuration spaces as at power-on, BARs assigned and decoding; each bar_moved() hears of it. No vCPU runs. */
+/*
+ * All devices' configuration spaces as at power-on, BARs assigned and decoding; each bar_moved()
+ * hears of it. No vCPU runs.
+ */
 void pci_reset(struct pci_bus *pci, struct engine *engine);
 
 /*
- * A device is made in this order: pci_device_init(), pci_set_bar(), pci_add_*() in the order of preference,
- * pci_add(). It lives until pci_destroy(). Subsystem ids are those of the device.
+ * A device is made in this order: pci_device_init(), pci_set_bar(), pci_add_*() in the order of
+ * preference, pci_add(). It lives until pci_destroy(). Subsystem ids are those of the device.
  */
 void pci_device_init(struct pci_device *device, const char *name, const struct pci_ops *ops,
 		     u16 vendor, u16 id, u8 revision, u32 class_code);
 
-/* BAR number `bar` is `size` bytes of 32-bit memory; `ops` hears accesses with offsets from its start. */
+/*
+ * BAR number `bar` is `size` bytes of 32-bit memory; `ops` hears accesses with offsets from its
+ * start.
+ */
 void pci_set_bar(struct pci_device *device, unsigned bar, u32 size, const struct region_ops *ops,
 		 void *opaque);
 
 /*
- * Append a capability: `len` bytes, of which the first is its id and the second is filled in here. Returns its
- * offset in configuration space.
+ * Append a capability: `len` bytes, of which the first is its id and the second is filled in here.
+ * Returns its offset in configuration space.
  */
 unsigned pci_add_capability(struct pci_device *device, const void *capability, unsigned len);
 
@@ -118,25 +125,34 @@ unsigned pci_add_capability(struct pci_device *device, const void *capability, u
 void pci_add_window(struct pci_device *device, unsigned offset, unsigned len);
 
 /*
- * MSI-X with `vectors` vectors, its table and pending bits in BAR number `bar`, which this sets up. Also
- * what makes it a device that interrupts: it gets INTA# with it.
+ * MSI-X with `vectors` vectors, its table and pending bits in BAR number `bar`, which this sets up.
+ * Also what makes it a device that interrupts: it gets INTA# with it.
  */
 void pci_add_msix(struct pci_device *device, unsigned bar, unsigned vectors);
 
 /* Plug it in at slot 1..31. -EBUSY: taken. -ENOSPC: the PCI window is full. */
 int pci_add(struct pci_bus *pci, struct pci_device *device, unsigned slot);
 
-/* Configuration accesses as mechanism 1 does them; for tests and for the ports. len 1, 2 or 4, inside a dword. */
+/*
+ * Configuration accesses as mechanism 1 does them; for tests and for the ports. len 1, 2 or 4,
+ * inside a dword.
+ */
 u32 pci_config_read(struct pci_device *device, unsigned offset, unsigned len);
 void pci_config_write(struct pci_device *device, unsigned offset, unsigned len, u32 value);
 
 /* MSI-X is switched on (INTx is not to be used then). Any thread. */
 bool pci_msix_enabled(struct pci_device *device);
 
-/* Send that vector, or mark it pending while it is masked or the device no bus master. Nothing if MSI-X is off or there is no such vector. Any thread. */
+/*
+ * Send that vector, or mark it pending while it is masked or the device no bus master. Nothing if
+ * MSI-X is off or there is no such vector. Any thread.
+ */
 void pci_msix_send(struct pci_device *device, unsigned vector);
 
-/* Assert or release INTA#; the status register and the interrupt disable bit are seen to. Any thread. */
+/*
+ * Assert or release INTA#; the status register and the interrupt disable bit are seen to. Any
+ * thread.
+ */
 void pci_set_intx(struct pci_device *device, bool asserted);
 
 #endif

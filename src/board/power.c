@@ -40,7 +40,10 @@ static u8 acpi_read_register(struct power *power, u64 number)
 	case REGISTER_CONTROL:
 		return atomic_load(&power->sleep_control);
 	case REGISTER_STATUS:
-		/* Who can ask is awake. One that tried to sleep in another way than S5 is up again at once. */
+		/*
+		 * Who can ask is awake. One that tried to sleep in another way than S5 is up again
+		 * at once.
+		 */
 		return WAKE_STATUS;
 	}
 	return 0;
@@ -79,9 +82,9 @@ static const struct region_ops acpi_ops = {
 };
 
 /*
- * RUN-6. The status port says that a key waits, so that kernels that ask "is anybody there?" get an answer.
- * Those that first drain the buffer read the data port until the status port says that it is empty, and it
- * had better say so.
+ * RUN-6. The status port says that a key waits, so that kernels that ask "is anybody there?" get an
+ * answer. Those that first drain the buffer read the data port until the status port says that it
+ * is empty, and it had better say so.
  */
 static u64 keyboard_data_read(void *opaque, u64 offset, unsigned len)
 {
@@ -131,7 +134,9 @@ static u64 debug_exit_read(void *opaque, u64 offset, unsigned len)
 	return ~0ull;
 }
 
-/* The lowest bit is always set: whatever the guest says, it cannot pass for an ordinary power-off. */
+/*
+ * The lowest bit is always set: whatever the guest says, it cannot pass for an ordinary power-off.
+ */
 static void debug_exit_write(void *opaque, u64 offset, unsigned len, u64 value)
 {
 	struct power *power = opaque;

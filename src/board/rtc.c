@@ -17,7 +17,10 @@
 
 #include <string.h>
 
-/* MC146818A data sheet, "Address Map": registers, and the bits of A, B and D that mean something here. */
+/*
+ * MC146818A data sheet, "Address Map": registers, and the bits of A, B and D that mean something
+ * here.
+ */
 enum {
 	RTC_SECONDS = 0x00,
 	RTC_MINUTES = 0x02,
@@ -120,7 +123,10 @@ static u8 rtc_read_data(struct rtc *rtc)
 	return rtc->ram[rtc->index];
 }
 
-/* The index reads back: strictly it is write-only, but a driver that saves and restores it means well. */
+/*
+ * The index reads back: strictly it is write-only, but a driver that saves and restores it means
+ * well.
+ */
 static u64 rtc_read(void *opaque, u64 offset, unsigned len)
 {
 	struct rtc *rtc = opaque;

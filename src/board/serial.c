@@ -21,7 +21,9 @@
 #define SERIAL_PORTS  8
 #define SERIAL_SOURCE 0 /* nobody shares our pin of the IOAPIC */
 
-/* The bits that exist. The rest reads 0, which is how drivers tell us from our fancier descendants. */
+/*
+ * The bits that exist. The rest reads 0, which is how drivers tell us from our fancier descendants.
+ */
 #define IER_BITS  (UART_IER_RDI | UART_IER_THRI | UART_IER_RLSI | UART_IER_MSI)
 #define MCR_BITS  (UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT1 | UART_MCR_OUT2 | UART_MCR_LOOP)
 #define FCR_BITS  (UART_FCR_ENABLE_FIFO | UART_FCR_DMA_SELECT | UART_FCR_TRIGGER_MASK)
@@ -30,7 +32,10 @@
 /* A cable with somebody at the other end. */
 #define MSR_CONNECTED (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
 
-/* For each visit; see serial_settle(). A guest that toggles faster than that is not after interrupts. */
+/*
+ * For each visit; see serial_settle(). A guest that toggles faster than that is not after
+ * interrupts.
+ */
 #define PUBLISH_ROUNDS 64
 
 static unsigned fifo_size(const struct serial *serial)
@@ -65,8 +70,8 @@ static u8 fifo_take(struct serial *serial)
 }
 
 /*
- * A byte comes back in loopback mode, whether it is convenient or not. ("Line Status Register", overrun:
- * with FIFOs the newcomer is lost, without them the one that was not fetched in time.)
+ * A byte comes back in loopback mode, whether it is convenient or not. ("Line Status Register",
+ * overrun: with FIFOs the newcomer is lost, without them the one that was not fetched in time.)
  */
 static void loop_back(struct serial *serial, u8 byte)
 {
@@ -108,11 +113,12 @@ static u8 modem_lines(const struct serial *serial)
 }
 
 /*
- * What IIR reports: of all that is enabled and pending the most important ("Interrupt Identification
- * Register", in that order).
+ * What IIR reports: of all that is enabled and pending the most important ("Interrupt
+ * Identification Register", in that order).
  *
- * Characters below the trigger level time out when nobody touches the FIFO for the length of four. On a wire
- * of infinite speed that is at once, and again at once if some are left: so there is no timer here.
+ * Characters below the trigger level time out when nobody touches the FIFO for the length of four.
+ * On a wire of infinite speed that is at once, and again at once if some are left: so there is no
+ * timer here.
  */
 static u8 interrupt_cause(const struct serial *serial)
 {
@@ -129,8 +135,8 @@ static u8 interrupt_cause(const struct serial *serial)
 }
 
 /*
- * The interrupt line. PCs lead it through a gate that OUT2 opens. (Theirs is shut in loopback mode. Ours
- * is not: the data sheet wants interrupts to be tested there.)
+ * The interrupt line. PCs lead it through a gate that OUT2 opens. (Theirs is shut in loopback mode.
+ * Ours is not: the data sheet wants interrupts to be tested there.)
  */
 static bool interrupt_line(const struct serial *serial)
 {
@@ -154,17 +160,17 @@ static bool next_level(struct serial *serial, bool *level)
 /*
  * The end of every visit: tell others what it changed. Comes with the lock, leaves without.
  *
- * No lock may be held across ioapic_set(), which may call the engine's msi(); yet the IOAPIC must hear of
- * the changes in the order in which they happened, or it believes for ever what was true a moment ago. So
- * only one thread at a time talks to it: whoever finds `publishing` clear. It looks again after each call,
- * with the lock, until the IOAPIC has been told what is true at that moment. Who finds `publishing` set leaves
- * it to the other, who will look again after this change was made. A fall that was followed by a rise
- * while the other was busy shows in `fell`: the pin is edge-triggered, and the driver that saw IIR quiet
- * waits for that edge.
+ * No lock may be held across ioapic_set(), which may call the engine's msi(); yet the IOAPIC must
+ * hear of the changes in the order in which they happened, or it believes for ever what was true a
+ * moment ago. So only one thread at a time talks to it: whoever finds `publishing` clear. It looks
+ * again after each call, with the lock, until the IOAPIC has been told what is true at that moment.
+ * Who finds `publishing` set leaves it to the other, who will look again after this change was
+ * made. A fall that was followed by a rise while the other was busy shows in `fell`: the pin is
+ * edge-triggered, and the driver that saw IIR quiet waits for that edge.
  *
- * A guest could keep a thread in that loop with another vCPU that does nothing but raise and lower the line,
- * and the main thread has better things to do. So it gives up after some rounds, and has the main thread
- * come back (serial_pump()) for the rest.
+ * A guest could keep a thread in that loop with another vCPU that does nothing but raise and lower
+ * the line, and the main thread has better things to do. So it gives up after some rounds, and has
+ * the main thread come back (serial_pump()) for the rest.
  */
 static void serial_settle(struct serial *serial)
 {
@@ -246,7 +252,10 @@ static void transmit(struct serial *serial, u8 byte)
 static void write_ier(struct serial *serial, u8 value)
 {
 	value &= IER_BITS;
-	/* The transmitter is empty, and enabling the interrupt says so at once: Linux tests that we do. */
+	/*
+	 * The transmitter is empty, and enabling the interrupt says so at once: Linux tests that we
+	 * do.
+	 */
 	if (value & ~serial->ier & UART_IER_THRI)
 		serial->tx_pending = true;
 	serial->ier = value;
@@ -351,7 +360,10 @@ void serial_pump(struct serial *serial)
 		len = terminal_take(serial->terminal, INPUT_SERIAL, data, room);
 	for (size_t i = 0; i < len; i++)
 		fifo_put(serial, data[i]);
-	/* If there was room to spare, the terminal has no more, and speaks up by itself when it has. */
+	/*
+	 * If there was room to spare, the terminal has no more, and speaks up by itself when it
+	 * has.
+	 */
 	serial->backlog = len == room;
 	serial_settle(serial);
 }

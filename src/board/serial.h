@@ -46,8 +46,8 @@ void serial_reset(struct serial *serial);
 void serial_destroy(struct serial *serial);
 
 /*
- * Main thread, whenever it was woken and when input came: move waiting input into the receive FIFO as far
- * as it has room.
+ * Main thread, whenever it was woken and when input came: move waiting input into the receive FIFO
+ * as far as it has room.
  */
 void serial_pump(struct serial *serial);
 

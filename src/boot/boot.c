@@ -50,7 +50,10 @@ static const struct stranger {
 	const char *magic;
 	const char *is;
 } strangers[] = {
-	/* linux: Documentation/arch/arm64/booting.rst, Documentation/arch/riscv/boot-image-header.rst */
+	/*
+	 * linux: Documentation/arch/arm64/booting.rst,
+	 * Documentation/arch/riscv/boot-image-header.rst
+	 */
 	{0x38, "ARM\x64", "is a kernel for another processor (ARM64)"},
 	{0x38, "RSC\x05", "is a kernel for another processor (RISC-V)"},
 	{0x24, "\x18\x28\x6f\x01", "is a kernel for another processor (ARM)"},
@@ -193,7 +196,9 @@ int load_claim(const struct load *load, const char *what, u64 start, u64 size)
 	return 0;
 }
 
-/* Under --verbose: was it mapped (shared with other guests) or read? Its first whole page can tell. */
+/*
+ * Under --verbose: was it mapped (shared with other guests) or read? Its first whole page can tell.
+ */
 static const char *how_placed(const struct load *load, u64 gpa, u64 len)
 {
 	u64 page = align_up(gpa, PAGE_SIZE);

@@ -26,7 +26,10 @@ struct boot {
 /* What kind of kernel is it? -errno with *problem filled (-ENOEXEC: none of ours). */
 int boot_recognise(const struct file *kernel, enum kernel_format *format, struct problem *problem);
 
-/* Load it all and say how the first vCPU starts. Under --verbose, says what went where. -errno with *problem filled. */
+/*
+ * Load it all and say how the first vCPU starts. Under --verbose, says what went where. -errno with
+ * *problem filled.
+ */
 int boot_load(const struct boot *boot, struct cpu_state *cpu, struct problem *problem);
 
 #endif

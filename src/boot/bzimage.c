@@ -57,7 +57,10 @@ bool bzimage_recognise(const struct kernel_head *head)
 	return head->len >= HEADER_MAGIC + 4 && !memcmp(head->bytes + HEADER_MAGIC, "HdrS", 4);
 }
 
-/* Where a header of each version ends at the least: a shorter one does not have the fields it promises. */
+/*
+ * Where a header of each version ends at the least: a shorter one does not have the fields it
+ * promises.
+ */
 static unsigned header_end(unsigned version)
 {
 	static const struct {
@@ -182,7 +185,10 @@ static int plan(const struct load *load, struct bzimage *image)
 	return load_claim(load, "unpacked kernel (init_size)", image->runtime, image->runtime_size);
 }
 
-/* The 64-bit entry is at a fixed place; the 32-bit one is in code32_start, in terms of the fixed address. */
+/*
+ * The 64-bit entry is at a fixed place; the 32-bit one is in code32_start, in terms of the fixed
+ * address.
+ */
 static int find_entry(const struct load *load, struct bzimage *image)
 {
 	const struct file *kernel = load->boot->kernel;

@@ -19,7 +19,9 @@
 /* LOAD-2: all program headers together take at most this many bytes. */
 #define PROGRAM_HEADERS_MAX 65536
 
-/* Notes of a kernel take a few hundred bytes. Somebody who brings more than this is up to no good. */
+/*
+ * Notes of a kernel take a few hundred bytes. Somebody who brings more than this is up to no good.
+ */
 #define NOTES_MAX MiB(1)
 
 #ifndef EM_LOONGARCH
@@ -198,7 +200,10 @@ static int check_segment(const struct file *kernel, unsigned number,
 	return 0;
 }
 
-/* Overlapping segments would put one's bytes into another's zeroes. Quadratic, but there are at most 2,048. */
+/*
+ * Overlapping segments would put one's bytes into another's zeroes. Quadratic, but there are at
+ * most 2,048.
+ */
 static int check_overlaps(const struct elf *elf, struct problem *why)
 {
 	for (unsigned i = 0; i < elf->count; i++) {
@@ -298,7 +303,9 @@ int elf_place(const struct elf *elf, const struct load *load)
 		err = load_place(load, what, segment->paddr, segment->offset, segment->filesz);
 		if (err)
 			return err;
-		/* Memory is zero until something is put there: bss needs no work, only a mention. */
+		/*
+		 * Memory is zero until something is put there: bss needs no work, only a mention.
+		 */
 		if (bss)
 			log_verbose("kernel %s: segment %u goes on to 0x%" PRIx64 " with 0x%" PRIx64
 				    " zero bytes",
@@ -339,7 +346,10 @@ int elf_entry(const struct elf *elf, u64 *entry, struct problem *why)
 		      elf->entry);
 }
 
-/* Look through one PT_NOTE that was read to `notes`. Its alignment is 8 where the segment says so, and else 4. */
+/*
+ * Look through one PT_NOTE that was read to `notes`. Its alignment is 8 where the segment says so,
+ * and else 4.
+ */
 static int scan_notes(const struct elf *elf, const struct elf_segment *segment, const u8 *notes,
 		      const char *owner, u32 type, void *data, u32 max, struct problem *why)
 {

@@ -16,12 +16,18 @@
 /* Selectors that the boot protocol prescribes: boot.rst, "32-bit Boot Protocol". */
 #define BOOT_CS 0x10
 #define BOOT_DS 0x18
-/* KVM on Intel will not enter a guest without a busy TSS (Intel SDM 3C, "Checks on Guest Segment Registers"). */
+/*
+ * KVM on Intel will not enter a guest without a busy TSS (Intel SDM 3C, "Checks on Guest Segment
+ * Registers").
+ */
 #define BOOT_TR 0x20
 
 #define GDT_ENTRIES 6 /* two of them empty; a TSS takes two in 64-bit mode */
 
-/* Descriptor types: Intel SDM 3A, "Code- and Data-Segment Descriptor Types" and "System Descriptor Types". */
+/*
+ * Descriptor types: Intel SDM 3A, "Code- and Data-Segment Descriptor Types" and "System Descriptor
+ * Types".
+ */
 #define TYPE_CODE 11 /* execute, read, accessed */
 #define TYPE_DATA 3  /* read, write, accessed */
 #define TYPE_TSS  11 /* busy */
@@ -64,7 +70,10 @@ static void place_gdt(const struct load *load, struct cpu_state *cpu)
 	cpu->gdt = (struct descriptor_table){BOOT_GDT, GDT_ENTRIES * sizeof(*gdt) - 1};
 }
 
-/* What both modes have in common. The IDT is empty: an early exception is a triple fault, and ends with a clear line. */
+/*
+ * What both modes have in common. The IDT is empty: an early exception is a triple fault, and ends
+ * with a clear line.
+ */
 static void start_flat(const struct load *load, struct cpu_state *cpu, bool is_64)
 {
 	const struct segment data = {

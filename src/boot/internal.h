@@ -31,7 +31,10 @@
 #define INITRD_MAX_DEFAULT	 0x37ffffffu
 #define COMMAND_LINE_MAX_DEFAULT 2047u
 
-/* Enough of the file to recognise it: a Multiboot header lies within so many bytes (Multiboot: OS image format). */
+/*
+ * Enough of the file to recognise it: a Multiboot header lies within so many bytes (Multiboot: OS
+ * image format).
+ */
 #define KERNEL_HEAD 8192
 
 struct kernel_head {
@@ -62,7 +65,10 @@ int load_claim(const struct load *load, const char *what, u64 start, u64 size);
 /* Put that part of the kernel file there. -errno. */
 int load_place(const struct load *load, const char *what, u64 gpa, u64 offset, u64 len);
 
-/* Put the initrd, and the command line (at most `max` bytes without the zero) in their places. -errno. */
+/*
+ * Put the initrd, and the command line (at most `max` bytes without the zero) in their places.
+ * -errno.
+ */
 int load_place_initrd(const struct load *load);
 int load_place_command_line(const struct load *load, u64 max);
 
@@ -88,7 +94,10 @@ struct elf {
 	struct elf_segment *segments; /* of all types; malloc()ed */
 };
 
-/* The file starts with the ELF magic. Is it for this machine and of a kind that can be run where it was linked to? */
+/*
+ * The file starts with the ELF magic. Is it for this machine and of a kind that can be run where it
+ * was linked to?
+ */
 int elf_check_head(const struct file *kernel, const struct kernel_head *head, struct problem *why);
 
 /* Read and check all program headers. On success the caller must elf_free(). -errno. */
@@ -106,8 +115,8 @@ bool elf_covers(const struct elf *elf, u64 paddr);
 int elf_entry(const struct elf *elf, u64 *entry, struct problem *why);
 
 /*
- * Find the note of this owner and type: up to `max` bytes of it into *data. Its length; 0 if there is no such
- * note, -errno.
+ * Find the note of this owner and type: up to `max` bytes of it into *data. Its length; 0 if there
+ * is no such note, -errno.
  */
 int elf_find_note(const struct elf *elf, const char *owner, u32 type, void *data, u32 max,
 		  struct problem *why);
@@ -126,7 +135,10 @@ int multiboot_load(struct load *load, struct cpu_state *cpu);
 /* bootparams.c: the zero page, around this setup header (`len` bytes of it count). */
 void bootparams_place(const struct load *load, const struct setup_header *header, size_t len);
 
-/* entry.c: the first instruction is at `rip`, in flat 32-bit or in 64-bit mode; all other registers are zero. */
+/*
+ * entry.c: the first instruction is at `rip`, in flat 32-bit or in 64-bit mode; all other registers
+ * are zero.
+ */
 void entry_32(const struct load *load, struct cpu_state *cpu, u32 rip);
 void entry_64(const struct load *load, struct cpu_state *cpu, u64 rip);
 

@@ -20,7 +20,9 @@
 #define LOADER_MAGIC 0x2badb002 /* "Machine state" */
 #define HEADER_ALIGN 4
 
-/* "The magic fields of Multiboot header": what the kernel wants. Bits 0 to 15 must be understood. */
+/*
+ * "The magic fields of Multiboot header": what the kernel wants. Bits 0 to 15 must be understood.
+ */
 #define WANTS_PAGE_ALIGN  (1u << 0) /* modules on page boundaries: ours always are */
 #define WANTS_MEMORY_INFO (1u << 1) /* it always gets it */
 #define WANTS_VIDEO	  (1u << 2)
@@ -80,7 +82,10 @@ _Static_assert(BOOT_INFO + sizeof(struct multiboot_area) <= BOOT_COMMAND_LINE, "
 
 #define AREA_ADDRESS(field) (BOOT_INFO + offsetof(struct multiboot_area, field))
 
-/* "OS image format": all of it within the first 8192 bytes, 32-bit aligned. Its offset in the file, or -1. */
+/*
+ * "OS image format": all of it within the first 8192 bytes, 32-bit aligned. Its offset in the file,
+ * or -1.
+ */
 static int find_header(const struct kernel_head *head, struct multiboot_header *header)
 {
 	for (u64 at = 0; at + SHORT_HEADER <= head->len; at += HEADER_ALIGN) {
@@ -181,7 +186,9 @@ static void place_module(const struct load *load, struct multiboot_area *area)
 	const char *path = load->boot->initrd->name;
 	const char *slash = strrchr(path, '/');
 
-	/* Its name, for kernels that look; where it lies on the host is not the guest's business. */
+	/*
+	 * Its name, for kernels that look; where it lies on the host is not the guest's business.
+	 */
 	snprintf(area->module_name, sizeof(area->module_name), "%s", slash ? slash + 1 : path);
 	area->info.mods_count = 1;
 	area->info.mods_addr = AREA_ADDRESS(module);

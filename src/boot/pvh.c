@@ -56,7 +56,10 @@ int pvh_recognise(const struct elf *elf, u64 *entry, struct problem *why)
 
 	if (len <= 0)
 		return len;
-	/* The width is that of a pointer where the kernel was built; shorter ones leave zeroes above. */
+	/*
+	 * The width is that of a pointer where the kernel was built; shorter ones leave zeroes
+	 * above.
+	 */
 	if (len != sizeof(u32) && len != sizeof(u64))
 		return refuse(elf->file, why, ENOEXEC,
 			      "is damaged: its PVH entry note has %d bytes, not 4 or 8", len);

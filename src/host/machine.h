@@ -50,10 +50,15 @@ void machine_destroy(struct machine *machine);
 /* End it with this exit status. `format` NULL: there is nothing to explain. Any thread; returns. */
 void machine_stop(struct machine *machine, int status, const char *format, ...) PRINTF(3, 4);
 
-/* The guest wants to reboot. Any thread; returns. A stop that comes later wins, one that came before stays. */
+/*
+ * The guest wants to reboot. Any thread; returns. A stop that comes later wins, one that came
+ * before stays.
+ */
 void machine_reset(struct machine *machine);
 
-/* After a reset, with every vCPU and device at rest: run again. False if it was stopped meanwhile. */
+/*
+ * After a reset, with every vCPU and device at rest: run again. False if it was stopped meanwhile.
+ */
 bool machine_restart(struct machine *machine);
 
 static inline bool machine_running(const struct machine *machine)

@@ -14,7 +14,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* A stray pointer of ours should meet a guard, however large the structure it indexes: be generous. */
+/*
+ * A stray pointer of ours should meet a guard, however large the structure it indexes: be generous.
+ */
 #define GUARD MiB(1)
 
 struct memory_overlay {
@@ -144,7 +146,10 @@ int memory_place_file(struct memory *memory, u64 gpa, const struct file *file, u
 			       "the %s %s does not fit: no memory for %" PRIu64
 			       " bytes at 0x%" PRIx64,
 			       file->what, file->name, len, gpa);
-	/* Bytes past the end of a file can be mapped, and bite (SIGBUS) only when touched: look first. */
+	/*
+	 * Bytes past the end of a file can be mapped, and bite (SIGBUS) only when touched: look
+	 * first.
+	 */
 	if (offset > file->size || len > file->size - offset)
 		return problem(why, EIO,
 			       "the %s %s is truncated: it has %" PRIu64 " bytes, but %" PRIu64

@@ -16,7 +16,10 @@ struct problem {
 	char text[512];
 };
 
-/* Fills *problem and returns -err, so that a caller can say `return problem(p, ENOENT, "...", ...)`. */
+/*
+ * Fills *problem and returns -err, so that a caller can say `return problem(p, ENOENT, "...",
+ * ...)`.
+ */
 int problem(struct problem *problem, int err, const char *format, ...) PRINTF(3, 4);
 
 #endif

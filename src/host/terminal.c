@@ -200,8 +200,9 @@ short terminal_input_events(struct terminal *terminal)
 	room = ring_room(&terminal->input);
 	pthread_mutex_unlock(&terminal->lock);
 	/*
-	 * A file or a pipe can wait until the guest takes what it has. A person cannot: the three ^C
-	 * of someone whose guest is stuck must be seen. What does not fit then is lost, as on a wire.
+	 * A file or a pipe can wait until the guest takes what it has. A person cannot: the three
+	 * ^C of someone whose guest is stuck must be seen. What does not fit then is lost, as on a
+	 * wire.
 	 */
 	return room || terminal->is_terminal ? POLLIN : 0;
 }
@@ -279,7 +280,10 @@ void terminal_write_ready(struct terminal *terminal)
 	u32 start, len;
 	ssize_t n;
 
-	/* Only we take bytes out, so what is there now stays there while the lock is open for others to add. */
+	/*
+	 * Only we take bytes out, so what is there now stays there while the lock is open for
+	 * others to add.
+	 */
 	pthread_mutex_lock(&terminal->lock);
 	start = ring->tail % TERMINAL_RING;
 	len = MIN(ring_used(ring), MIN(TERMINAL_RING - start, WRITE_MAX));

@@ -28,7 +28,10 @@ typedef int64_t s64;
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define PRINTF(fmt, args)		__attribute__((format(printf, fmt, args)))
 
-/* `to` is a power of two. align_up() wraps to 0 past the top: check before, where the value is a guest's. */
+/*
+ * `to` is a power of two. align_up() wraps to 0 past the top: check before, where the value is a
+ * guest's.
+ */
 static inline u64 align_down(u64 value, u64 to)
 {
 	return value & ~(to - 1);

@@ -25,8 +25,8 @@ enum queue_direction {
 
 /* A rule that the driver broke: the requirement's id, the value, what the rule is. */
 struct violation {
-	char text
-		[160]; /* "VQ-1: available index 77 runs ahead of 12 by more than the queue size 16" */
+	char text[160];	  /* "VQ-1: available index 77 runs ahead of 12 by more than the queue size
+			     16" */
 	bool strict_only; /* common drivers do it: goes unsaid without --strict */
 };
 
@@ -70,10 +70,15 @@ bool queue_start(struct queue *queue, struct violation *violation);
  */
 int queue_pop(struct queue *queue, struct chain *chain, struct violation *violation);
 
-/* Give a chain back with `written` bytes written into its writable part (clamped to writable_len). */
+/*
+ * Give a chain back with `written` bytes written into its writable part (clamped to writable_len).
+ */
 void queue_push(struct queue *queue, const struct chain *chain, u32 written);
 
-/* Give back the chain with this head, when the struct chain is no longer at hand; the caller has told guest_ram_written(). */
+/*
+ * Give back the chain with this head, when the struct chain is no longer at hand; the caller has
+ * told guest_ram_written().
+ */
 void queue_push_head(struct queue *queue, u16 head, u32 written);
 
 /* Whether anything waits to be taken. */
@@ -87,8 +92,8 @@ void queue_suppress(struct queue *queue);
 bool queue_unsuppress(struct queue *queue);
 
 /*
- * After a batch of pushes: does the driver want an interrupt for them? -EPROTO for a broken rule (avail.flags not 0 or 1;
- * non-zero with EVENT_IDX is strict only).
+ * After a batch of pushes: does the driver want an interrupt for them? -EPROTO for a broken rule
+ * (avail.flags not 0 or 1; non-zero with EVENT_IDX is strict only).
  */
 int queue_wants_interrupt(struct queue *queue, struct violation *violation);
 

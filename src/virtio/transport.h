@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What virtio/device.c, virtio/pci.c and virtio/common.c know of each other, and nobody else.
+ * What virtio/device.c, virtio/pci.c and virtio/common.c know of each other, and
+ * nobody else.
  *
- * The locks, outermost first: virtio_pci.lock       the transport lock: registers, and
- * what a device does with them. It is held while waiting for a queue's thread to come
- * to rest, so those threads never take it, nor does any function that a device may call
- * from them. pci_device.lock         board/pci.c's; pci_ops.bar_moved() comes with it
- * held. config_lock, interrupt_lock, notifier_lock, virtio_queue.lock: leaves; no two
- * at once. No lock is held across anything that may send an interrupt.
+ * The locks, outermost first:
+ *
+ * - virtio_pci.lock, the transport lock: registers, and what a device does with
+ *   them. It is held while waiting for a queue's thread to come to rest, so those
+ *   threads never take it, nor does any function that a device may call from them.
+ * - pci_device.lock, board/pci.c's: pci_ops.bar_moved() comes with it held.
+ * - config_lock, interrupt_lock, notifier_lock, virtio_queue.lock: leaves, no two
+ *   at once. A device's config_read() is called with config_lock held, so a lock
+ *   that it takes must never be held across virtio_config_begin().
+ *
+ * No lock is held across anything that may send an interrupt.
  */
 #ifndef VIRTIO_TRANSPORT_H
 #define VIRTIO_TRANSPORT_H

@@ -22,7 +22,7 @@ struct virtio_device;
 
 /* What a queue waits for, after it was served. */
 enum queue_wait {
-	WAIT_KICK = 1,	 /* the driver to make more available */
+	WAIT_KICK = 1,	 /* the driver to make more available: the ring is drained */
 	WAIT_SOURCE = 2, /* the queue's source to become readable */
 	WAIT_BROKEN = 4, /* nothing: virtio_violation() was called */
 };

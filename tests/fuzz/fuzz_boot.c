@@ -167,7 +167,10 @@ static void good_multiboot(u8 *bytes, u8 flags, u8 more_flags)
 	memcpy(bytes + GOOD_EXTRA, header, sizeof(header));
 }
 
-/* Three bytes are one change: where, and to what. The rest of the input, if it is odd, cuts the file short. */
+/*
+ * Three bytes are one change: where, and to what. The rest of the input, if it is odd, cuts the
+ * file short.
+ */
 static void try_changed(u8 *bytes, const u8 *changes, size_t size)
 {
 	size_t len = GOOD_SIZE;

@@ -23,10 +23,15 @@
 
 #define LINUX_HEADER_MAGIC 0x53726448 /* "HdrS" */
 
-/* Large enough to begin in one page and end in another, where a loader has to clear and cannot merely map. */
+/*
+ * Large enough to begin in one page and end in another, where a loader has to clear and cannot
+ * merely map.
+ */
 static u8 nothing[3 * PAGE_SIZE];
 
-/* CRC-32 as gzip and Ethernet have it, so that a test can compute it with whatever it has at hand. */
+/*
+ * CRC-32 as gzip and Ethernet have it, so that a test can compute it with whatever it has at hand.
+ */
 static u32 crc32(const u8 *data, u64 len)
 {
 	u32 crc = ~0u;

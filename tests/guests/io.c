@@ -88,7 +88,10 @@ static void check_string_output(void)
 	check(!count && from == line + sizeof(line) - 1, "rep outsb goes to its end");
 }
 
-/* RUN-6: a keyboard that is always busy until somebody fetches what it has to say, and then never again. */
+/*
+ * RUN-6: a keyboard that is always busy until somebody fetches what it has to say, and then never
+ * again.
+ */
 static void check_keyboard(void)
 {
 	check_equal(in8(PORT_KEYBOARD), 1, "port 64 reads 1");

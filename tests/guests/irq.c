@@ -33,7 +33,10 @@ enum {
 #define IOAPIC_ID      0
 #define IOAPIC_VERSION 1
 
-/* The message that interrupts the CPU with APIC id 0 (Intel SDM 3A, "Message Address Register Format"). */
+/*
+ * The message that interrupts the CPU with APIC id 0 (Intel SDM 3A, "Message Address Register
+ * Format").
+ */
 #define MSI_ADDRESS LAYOUT_LAPIC
 
 /* What the handler knows about, because nobody passes it anything. */
@@ -84,7 +87,10 @@ static void check_local(void)
 	interrupts_on();
 	expect(VECTOR_SELF, before, 1, "two that waited together are one");
 
-	/* With sti, the instruction after it still runs: nothing can come between the two, and hlt must wake up. */
+	/*
+	 * With sti, the instruction after it still runs: nothing can come between the two, and hlt
+	 * must wake up.
+	 */
 	before = interrupt_count(VECTOR_TIMER);
 	interrupts_off();
 	lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER);
@@ -112,7 +118,10 @@ static void check_ioapic(void)
 	ioapic_write(GSI_RTC, IOAPIC_MASKED);
 }
 
-/* The transmitter is empty as soon as it is asked: an interrupt for each time that THRI is switched on or a byte sent. */
+/*
+ * The transmitter is empty as soon as it is asked: an interrupt for each time that THRI is switched
+ * on or a byte sent.
+ */
 static void check_serial_edge(void)
 {
 	unsigned before = interrupt_count(VECTOR_SERIAL);
@@ -138,7 +147,10 @@ static void check_serial_edge(void)
 	in8(PORT_SERIAL + UART_IIR);
 }
 
-/* Receiving, without anybody who sends: in loopback mode, where the trigger level can be seen at work. */
+/*
+ * Receiving, without anybody who sends: in loopback mode, where the trigger level can be seen at
+ * work.
+ */
 static void check_serial_fifo(void)
 {
 	unsigned before = interrupt_count(VECTOR_SERIAL), waiting = 0;
@@ -174,7 +186,10 @@ static void send(const char *text)
 		give_up("the console takes text");
 }
 
-/* Level-triggered: as long as the ISR was not read, the pin is asserted, and each end of interrupt brings another. */
+/*
+ * Level-triggered: as long as the ISR was not read, the pin is asserted, and each end of interrupt
+ * brings another.
+ */
 static void check_intx(void)
 {
 	const u32 entry = VECTOR_INTX | IOAPIC_LEVEL;
@@ -363,7 +378,9 @@ static void check_msix_off(const struct msix *msix)
 	ioapic_write(state.intx_pin, IOAPIC_MASKED);
 }
 
-/* The one event that a console has to tell and a guest can bring about: that the driver is no good. */
+/*
+ * The one event that a console has to tell and a guest can bring about: that the driver is no good.
+ */
 static void check_config_interrupt(const struct msix *msix)
 {
 	unsigned before = interrupt_count(VECTOR_CONFIG);

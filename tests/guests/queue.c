@@ -69,7 +69,10 @@ static void check_negotiation(const struct virtio *v)
 	check(virtio_reset(v), "a reset ends");
 }
 
-/* The transmit queue is to use what was offered; a used length of 0 says that nothing was written (VQ-9). */
+/*
+ * The transmit queue is to use what was offered; a used length of 0 says that nothing was written
+ * (VQ-9).
+ */
 static void expect_sent(struct virtio *v, u16 head, const char *how)
 {
 	u16 used;
@@ -98,7 +101,10 @@ static void check_plain(struct virtio *v)
 	offer(v, 3);
 	expect_sent(v, 3, "one descriptor");
 
-	/* The first 15 bytes one by one, in a chain that runs backwards through the table, then the rest. */
+	/*
+	 * The first 15 bytes one by one, in a chain that runs backwards through the table, then the
+	 * rest.
+	 */
 	for (u16 i = 0; i < pieces; i++) {
 		u16 at = pieces - 1 - i;
 		u32 len = at ? 1 : sizeof(line) - pieces;
@@ -168,7 +174,10 @@ static void check_indirect(struct virtio *v)
 	offer(v, 5);
 	expect_sent(v, 5, "an indirect table");
 
-	/* virtio: Indirect Descriptors: WRITE on the descriptor that refers to the table is ignored. */
+	/*
+	 * virtio: Indirect Descriptors: WRITE on the descriptor that refers to the table is
+	 * ignored.
+	 */
 	ring_describe(tx, 5, table, sizeof(table), VRING_DESC_F_INDIRECT | VRING_DESC_F_WRITE, 0);
 	offer(v, 5);
 	expect_sent(v, 5, "an indirect table that says WRITE");
@@ -203,7 +212,10 @@ static void check_interrupt_flag(struct virtio *v)
 	tx->avail->flags = 0;
 }
 
-/* With EVENT_IDX, used_event does: an interrupt when the element of that index is used, and only then. */
+/*
+ * With EVENT_IDX, used_event does: an interrupt when the element of that index is used, and only
+ * then.
+ */
 static void check_interrupt_event(struct virtio *v)
 {
 	struct ring *tx = &v->rings[CONSOLE_TX];
@@ -223,7 +235,9 @@ static void check_interrupt_event(struct virtio *v)
 	check_equal(tx->used->flags, 0, "used.flags stays 0 with EVENT_IDX");
 }
 
-/* virtio: Available Buffer Notification Suppression: the device is told only where it asked to be. */
+/*
+ * virtio: Available Buffer Notification Suppression: the device is told only where it asked to be.
+ */
 static void check_notification_event(struct virtio *v)
 {
 	struct ring *tx = &v->rings[CONSOLE_TX];

@@ -4,8 +4,8 @@
  * time, so it cannot count; who wants a number of reboots feeds them in:
  *
  *   (nothing)   reboots for ever
- *   input=1     asks "r or q?" at the serial port: 'r' reboots, 'q' powers off, the rest is ignored.
- *               (What is typed ahead may be lost: a reset empties the port's FIFO.)
+ *   input=1     asks "r or q?" at the serial port: 'r' reboots, 'q' powers off, the rest is
+ * ignored. (What is typed ahead may be lost: a reset empties the port's FIFO.)
  *
  * Before it goes it soils what a reboot has to clean: RAM, the registers of the
  * serial port, an IOAPIC entry, PCI configuration. The next life checks.

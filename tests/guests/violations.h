@@ -7,18 +7,18 @@
  *
  *   VIOLATION(part, rule, number,	the name: VT-6.2 is the second way to break rule VT-6
  *	       kind,			BREAKS, LENIENT or REFUSED, see below
- *	       stage, features,		how far the driver came, and what it negotiated besides VERSION_1
- *	       what,			in words
- *	       action)			C, with `v` the console; only the guest expands it
+ *	       stage, features,		how far the driver came, and what it negotiated besides
+ *VERSION_1 what,			in words action)			C, with `v` the
+ *console; only the guest expands it
  *
  * BREAKS:  the device sets DEVICE_NEEDS_RESET; with --strict the launcher ends with status 2.
  * LENIENT: taken in the obvious sense; with --strict the launcher ends with status 2.
  * REFUSED: FEATURES_OK does not stick; with --strict the launcher ends with status 2.
  *
- * With --strict the line on stderr names the rule, "VT-6". Those whose stage is LIVE_INPUT break the rule in the
- * receive queue, which is looked at when there is something to receive: give them --console=virtio and a byte or
- * more on standard input. (VT-13 and VQ-7 are not here: they bind the device, and only the guest "queue" can see
- * them kept. VQ-8 to VQ-10 are the device's as well.)
+ * With --strict the line on stderr names the rule, "VT-6". Those whose stage is LIVE_INPUT break
+ *the rule in the receive queue, which is looked at when there is something to receive: give them
+ *--console=virtio and a byte or more on standard input. (VT-13 and VQ-7 are not here: they bind the
+ *device, and only the guest "queue" can see them kept. VQ-8 to VQ-10 are the device's as well.)
  *
  * No include guard: it is to be included as often as it is expanded.
  */

@@ -180,7 +180,9 @@ int self_test(const struct settings *settings)
 
 	of_shell.lguest = "/bin/sh";
 	of_shell.assets = "/nowhere";
-	/* Many of the trials are about running out of time: a fifth of 10 s is enough for a script. */
+	/*
+	 * Many of the trials are about running out of time: a fifth of 10 s is enough for a script.
+	 */
 	of_shell.timeout_scale = settings->timeout_scale / 5;
 	for (size_t i = 0; i < COUNT(trials); i++) {
 		struct test test = trials[i].test;

@@ -26,7 +26,9 @@ struct kernel {
 /* Another kernel is one more line. */
 static const struct kernel kernels[] = {KERNEL("cloud"), KERNEL("generic")};
 
-/* Every kernel with every number of CPUs on every console: to user space, and what it finds there. */
+/*
+ * Every kernel with every number of CPUs on every console: to user space, and what it finds there.
+ */
 static void add_info(struct suite *suite, const struct kernel *kernel, unsigned cpus,
 		     const char *console)
 {
@@ -128,7 +130,10 @@ static const struct test boots[] = {
 		.status = 2,
 	},
 	{
-		/* Nothing about consoles: lguest names one, and the kernel's own words are seen there. */
+		/*
+		 * Nothing about consoles: lguest names one, and the kernel's own words are seen
+		 * there.
+		 */
 		.name = "cloud-no-console-keyboard-reset",
 		.patience = FOR_STOCK,
 		.args = {"--no-reboot", CLOUD, "panic=-1", "test=kbd"},

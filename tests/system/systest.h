@@ -51,7 +51,9 @@ enum flags {
 	IN_BACKGROUND = 1 << 1,
 	/* As uid and gid 65534, where the tests run as root, who may read everything. */
 	AS_NOBODY = 1 << 2,
-	/* Only where a FILTER names it: others cover the same, and the time of a test run is short. */
+	/*
+	 * Only where a FILTER names it: others cover the same, and the time of a test run is short.
+	 */
 	ON_REQUEST = 1 << 3,
 };
 
@@ -190,7 +192,10 @@ struct wires {
 	int descriptor_flags[3]; /* O_NONBLOCK and friends of child[] before lguest came */
 };
 
-/* False with errno, and *what names the call. Makes this process a session leader where a terminal is wanted. */
+/*
+ * False with errno, and *what names the call. Makes this process a session leader where a terminal
+ * is wanted.
+ */
 bool wires_connect(struct wires *wires, const struct test *test, const char **what);
 
 /* Put the child's ends in their place; in the child, before exec. */

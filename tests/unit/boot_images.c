@@ -330,7 +330,10 @@ void assert_flat(const struct rig *rig, bool is_64)
 
 	assert_true(cpu->gdt.base >= LAYOUT_BOOT);
 	assert_true(cpu->gdt.base + cpu->gdt.limit < LAYOUT_BOOT_END);
-	/* boot.rst: __BOOT_CS is 0x10 and execute/read, __BOOT_DS is 0x18 and read/write. Both accessed. */
+	/*
+	 * boot.rst: __BOOT_CS is 0x10 and execute/read, __BOOT_DS is 0x18 and read/write. Both
+	 * accessed.
+	 */
 	assert_segment(rig, &cpu->cs, 0x10, 11, is_64, !is_64);
 	assert_int_equal(cpu->cs.base, 0);
 	assert_int_equal(cpu->cs.limit, UINT32_MAX);
@@ -339,7 +342,10 @@ void assert_flat(const struct rig *rig, bool is_64)
 		assert_int_equal(data[i]->base, 0);
 		assert_int_equal(data[i]->limit, UINT32_MAX);
 	}
-	/* A busy TSS of at least 0x67 bytes, byte-granular: the least that VM entry on Intel accepts. */
+	/*
+	 * A busy TSS of at least 0x67 bytes, byte-granular: the least that VM entry on Intel
+	 * accepts.
+	 */
 	assert_segment(rig, &cpu->tr, 0x20, 11, false, false);
 	assert_false(cpu->tr.s);
 	assert_int_equal(cpu->tr.limit, 0x67);

@@ -10,7 +10,9 @@
 
 #include "boot/boot.h"
 
-/* Fields of the setup header, by their place in the file: linux: Documentation/arch/x86/boot.rst. */
+/*
+ * Fields of the setup header, by their place in the file: linux: Documentation/arch/x86/boot.rst.
+ */
 #define BZ_SETUP_SECTS	   0x1f1
 #define BZ_SYSSIZE	   0x1f4
 #define BZ_JUMP_LENGTH	   0x201
@@ -110,7 +112,10 @@ void assert_zero(const struct rig *rig, u64 gpa, size_t len);
 /* The state is one that a CPU can be in, and its tables in memory agree with it. */
 void assert_flat(const struct rig *rig, bool is_64);
 
-/* Whatever the file: it is either refused in words, or the first instruction is where a kernel may be. */
+/*
+ * Whatever the file: it is either refused in words, or the first instruction is where a kernel may
+ * be.
+ */
 void rig_load_anything(struct rig *rig);
 
 /* Put extreme values over each field of [from, to), one at a time, and load the result. */

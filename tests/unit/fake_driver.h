@@ -41,10 +41,10 @@ struct fake_driver {
 	u16 free_head; /* free descriptors, chained by free_next */
 	u16 free_count;
 	u16 free_next[FAKE_QUEUE_MAX];
-	u16 chain_len
-		[FAKE_QUEUE_MAX]; /* descriptors of the queue's table, by head; 0: not given away */
-	u64 table
-		[FAKE_QUEUE_MAX]; /* each descriptor's indirect table, as large as the queue; 0: none yet */
+	u16 chain_len[FAKE_QUEUE_MAX]; /* descriptors of the queue's table, by head; 0: not given
+					  away */
+	u64 table[FAKE_QUEUE_MAX]; /* each descriptor's indirect table, as large as the queue; 0:
+				      none yet */
 
 	u16 added; /* avail.idx, once it is published */
 	u16 published;
@@ -72,7 +72,8 @@ struct fake_buffer fake_writable(struct fake_driver *driver, u32 len);
 /*
  * Make a chain of `count` buffers and put its head into the available ring, without
  * telling the device. The first `direct` of them are ordinary descriptors, the rest
- * go into one indirect table (direct == count: no table). The head, or -1: too few free descriptors.
+ * go into one indirect table (direct == count: no table). The head, or -1: too few free
+ * descriptors.
  */
 int fake_driver_add(struct fake_driver *driver, const struct fake_buffer *buffers, unsigned count);
 int fake_driver_add_indirect(struct fake_driver *driver, const struct fake_buffer *buffers,

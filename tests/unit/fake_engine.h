@@ -33,7 +33,10 @@ struct fake_engine {
 	u64 sent; /* messages since fake_engine_init(), taken or not */
 	struct fake_route routes[GSI_COUNT];
 
-	/* Runs inside msi(), after the message was recorded and without our lock. NULL: nothing does. */
+	/*
+	 * Runs inside msi(), after the message was recorded and without our lock. NULL: nothing
+	 * does.
+	 */
 	void (*on_msi)(void *opaque);
 	void *opaque;
 };

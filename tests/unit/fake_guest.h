@@ -82,7 +82,9 @@ void accept_features(struct fake_guest *guest, u64 features);
 void queue_lay_out(struct fake_guest *guest, unsigned queue, u16 size, bool event_idx);
 void queue_place(struct fake_guest *guest, unsigned queue);
 
-/* Reset, and then all steps up to that one, accepting these features (with EVENT_IDX or without). */
+/*
+ * Reset, and then all steps up to that one, accepting these features (with EVENT_IDX or without).
+ */
 void bring_up(struct fake_guest *guest, enum stage stage, u64 features);
 
 void notify(struct fake_guest *guest, unsigned queue);

@@ -219,7 +219,10 @@ static const u8 *find_bytes(const u8 *table, const void *bytes, size_t len)
 	return found;
 }
 
-/* "Package Length": the top two bits say how many bytes follow. The value counts itself; *p moves past it. */
+/*
+ * "Package Length": the top two bits say how many bytes follow. The value counts itself; *p moves
+ * past it.
+ */
 static u32 aml_length(const u8 **p)
 {
 	unsigned more = **p >> 6;
@@ -311,7 +314,9 @@ static void test_dsdt_has_the_legacy_devices(void **state)
 	const u8 *dsdt = find_dsdt(with_cpus(state, 1));
 	const u8 *serial = assert_io_ports(dsdt, PORT_SERIAL, 8);
 
-	/* "Extended Interrupt Descriptor": consumer, edge, active high, not shared; one interrupt. */
+	/*
+	 * "Extended Interrupt Descriptor": consumer, edge, active high, not shared; one interrupt.
+	 */
 	assert_int_equal(get8(serial + 8), 0x89);
 	assert_int_equal(get8(serial + 11), 0x03);
 	assert_int_equal(get8(serial + 12), 1);

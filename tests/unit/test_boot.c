@@ -200,7 +200,10 @@ static void test_initrd(void **state)
 	rig_close(&rig);
 }
 
-/* No byte above initrd_addr_max, however much RAM there is; nor above its default, where the image has none. */
+/*
+ * No byte above initrd_addr_max, however much RAM there is; nor above its default, where the image
+ * has none.
+ */
 static void test_initrd_limit(void **state)
 {
 	struct rig rig;

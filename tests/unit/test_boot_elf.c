@@ -136,7 +136,10 @@ static void refuse_segment(const struct image_segment *bad, const char *word)
 static void test_bad_segments(void **state)
 {
 	(void)state;
-	/* More in the file than in memory; past the end of the file; below 1 MiB; not in RAM; in the initrd's place. */
+	/*
+	 * More in the file than in memory; past the end of the file; below 1 MiB; not in RAM; in
+	 * the initrd's place.
+	 */
 	refuse_segment(&(struct image_segment){PT_LOAD, 0, 0x300000, 0x3200, 0x11, 0x10}, "0x11");
 	refuse_segment(&(struct image_segment){PT_LOAD, 0, 0xff000, 0x3200, 0x10, 0x2000},
 		       "0xff000");
@@ -463,7 +466,10 @@ static void test_multiboot_addresses(void **state)
 static void test_multiboot_addresses_bad(void **state)
 {
 	(void)state;
-	/* Loaded from after the header; from before the file; backwards; bss before data; nothing; more than is there. */
+	/*
+	 * Loaded from after the header; from before the file; backwards; bss before data; nothing;
+	 * more than is there.
+	 */
 	by_addresses(0x601000, 0x601001, 0x602900, 0x605000, 0x601020);
 	assert_refused(&image, MEMORY, 0, "", "0x601001");
 	by_addresses(0x601000, 0x600700, 0x602900, 0x605000, 0x601020);

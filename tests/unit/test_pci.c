@@ -821,8 +821,9 @@ static void test_no_lock_while_sending(void **state)
 }
 
 /*
- * Two vCPUs move the same BAR and switch decoding, a third uses it wherever it may be, and a device thread
- * interrupts in both ways. The configuration ports cannot be shared so; the functions behind them can.
+ * Two vCPUs move the same BAR and switch decoding, a third uses it wherever it may be, and a device
+ * thread interrupts in both ways. The configuration ports cannot be shared so; the functions behind
+ * them can.
  */
 #define RACE_ROUNDS 5000
 

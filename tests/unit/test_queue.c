@@ -425,7 +425,10 @@ static void test_used_flags_must_start_at_zero_when_strict(void **state)
 	assert_true(f->violation.strict_only);
 }
 
-/* The obvious sense of rubbish in the device's own words: the device clears it, and the driver notifies. */
+/*
+ * The obvious sense of rubbish in the device's own words: the device clears it, and the driver
+ * notifies.
+ */
 static void test_start_asks_for_notifications(void **state)
 {
 	struct fixture *f = *state;
@@ -668,7 +671,9 @@ static void test_nothing_writable_from_the_driver(void **state)
 
 /* VQ-4 */
 
-/* WRITE on the descriptor of a table means nothing, not even in a queue where nothing is writable. */
+/*
+ * WRITE on the descriptor of a table means nothing, not even in a queue where nothing is writable.
+ */
 static void test_write_flag_of_a_table_is_ignored(void **state)
 {
 	struct fixture *f = *state;
@@ -916,7 +921,9 @@ static void test_interrupts_by_event_index(void **state)
 	assert_int_equal(wants_interrupt(f), 1);
 }
 
-/* The very first batch after a start, of any length, and where the driver never moved used_event. */
+/*
+ * The very first batch after a start, of any length, and where the driver never moved used_event.
+ */
 static void test_first_interrupt_after_start(void **state)
 {
 	struct fixture *f = *state;

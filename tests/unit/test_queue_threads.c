@@ -127,7 +127,9 @@ static void slot_init(struct slot *slot, struct fake_driver *driver)
 	slot->buffers[2] = fake_writable(driver, sizeof(u64));
 }
 
-/* Which slot is with which head is known only once the driver has one: so slots are found by head. */
+/*
+ * Which slot is with which head is known only once the driver has one: so slots are found by head.
+ */
 static void send_request(struct pair *pair, struct slot **by_head, struct slot *slot, u64 request)
 {
 	struct fake_driver *driver = &pair->driver;
@@ -204,7 +206,9 @@ static void drive(struct pair *pair)
 			idle[SLOTS - (sent - answered)] = slot;
 			answered++;
 		}
-		/* Sleep when there is nothing to send, and nothing has come back since we looked. */
+		/*
+		 * Sleep when there is nothing to send, and nothing has come back since we looked.
+		 */
 		if (answered < CHAINS && (sent == CHAINS || sent - answered >= out_limit(sent)) &&
 		    !fake_driver_enable_interrupts(&pair->driver))
 			await_bell(pair->interrupt);
@@ -280,7 +284,10 @@ struct meeting {
 #define MEETINGS	 100000u
 #define MEETINGS_SECONDS 3
 
-/* Wait until both threads are here for the n-th time: spinning, to leave as close together as can be. */
+/*
+ * Wait until both threads are here for the n-th time: spinning, to leave as close together as can
+ * be.
+ */
 static void meet(struct meeting *meeting, unsigned *n)
 {
 	unsigned spins = 0;

@@ -335,7 +335,9 @@ static void test_receives_in_order(void **state)
 	assert_string_equal(got, text);
 }
 
-/* One byte at a time without FIFOs; the others wait in the terminal, and come when they are called. */
+/*
+ * One byte at a time without FIFOs; the others wait in the terminal, and come when they are called.
+ */
 static void test_without_fifos(void **state)
 {
 	struct fixture *f = *state;
@@ -657,7 +659,10 @@ static void acknowledge_and_send_always(void *opaque)
 	out(f, UART_IER, UART_IER_THRI);
 }
 
-/* A guest that never stops does not keep the thread that happened to come by; nor is its last edge lost. */
+/*
+ * A guest that never stops does not keep the thread that happened to come by; nor is its last edge
+ * lost.
+ */
 static void test_endless_edges(void **state)
 {
 	struct fixture *f = *state;
@@ -675,8 +680,9 @@ static void test_endless_edges(void **state)
 }
 
 /*
- * Two vCPUs and the main thread. The driver sleeps until an edge comes and goes back to sleep when IIR says
- * that all is done: an edge that got lost leaves it asleep, and the test fails after a minute.
+ * Two vCPUs and the main thread. The driver sleeps until an edge comes and goes back to sleep when
+ * IIR says that all is done: an edge that got lost leaves it asleep, and the test fails after a
+ * minute.
  */
 static void post(void *opaque)
 {

@@ -88,7 +88,10 @@ static void place(struct kvm_cpuid_entry2 *entry, unsigned index, unsigned cpus)
 			entry->edx |= FEATURES_EDX_HTT;
 		break;
 	case LEAF_CACHE:
-		/* Bits 31..26: cores in the package; 25..14: threads that share this cache; less one each. */
+		/*
+		 * Bits 31..26: cores in the package; 25..14: threads that share this cache; less
+		 * one each.
+		 */
 		if (!(entry->eax & 0x1f))
 			break;
 		entry->eax = (entry->eax & 0x3fff) | ((1u << id_bits(MIN(cpus, 64))) - 1) << 26;
@@ -106,7 +109,10 @@ static void place(struct kvm_cpuid_entry2 *entry, unsigned index, unsigned cpus)
 			entry->ecx |= TOPOLOGY_TYPE_CORE;
 		break;
 	case LEAF_AMD_SIZES:
-		/* Bits 7..0: threads in the package less one; 15..12: bits of an APIC id that number them. */
+		/*
+		 * Bits 7..0: threads in the package less one; 15..12: bits of an APIC id that
+		 * number them.
+		 */
 		entry->ecx = (cpus - 1) | id_bits(cpus) << 12;
 		break;
 	case LEAF_AMD_TOPOLOGY:

@@ -35,7 +35,10 @@ struct kvm {
 	struct kvm_vcpu vcpus[];
 };
 
-/* What the vCPUs are told about themselves: KVM's own list, corrected. NULL: out of memory, or KVM will not say. */
+/*
+ * What the vCPUs are told about themselves: KVM's own list, corrected. NULL: out of memory, or KVM
+ * will not say.
+ */
 struct kvm_cpuid2 *kvm_cpuid_new(const struct kvm *kvm);
 
 /* The list as vCPU `index` sees it (it knows its own number) is given to KVM. -errno. */

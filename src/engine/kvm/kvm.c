@@ -414,7 +414,10 @@ static void report_error(const struct kvm *kvm, unsigned index, int err)
 			     index, regs.rip, run->exit_reason);
 }
 
-/* A string instruction makes `count` accesses in one exit: stop between them if the first powered us off. */
+/*
+ * A string instruction makes `count` accesses in one exit: stop between them if the first powered
+ * us off.
+ */
 static void port_access(struct board *board, struct kvm_run *run)
 {
 	u8 *data = (u8 *)run + run->io.data_offset;
@@ -479,7 +482,9 @@ static void kvm_run(struct engine *engine, unsigned index)
 	struct kvm_vcpu *vcpu = &kvm->vcpus[index];
 
 	vcpu->thread = pthread_self();
-	/* From here on kvm_stop() kicks us; and if it has been already, the machine is not running. */
+	/*
+	 * From here on kvm_stop() kicks us; and if it has been already, the machine is not running.
+	 */
 	atomic_store(&vcpu->started, true);
 	while (machine_running(engine->board->machine)) {
 		if (!ioctl(vcpu->fd, KVM_RUN, 0))
@@ -496,7 +501,10 @@ static void kvm_stop(struct engine *engine)
 	for (unsigned i = 0; i < kvm->vcpus_added; i++) {
 		struct kvm_vcpu *vcpu = &kvm->vcpus[i];
 
-		/* The flag for one that is about to enter the guest, the signal for one that is there. */
+		/*
+		 * The flag for one that is about to enter the guest, the signal for one that is
+		 * there.
+		 */
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		if (atomic_load(&vcpu->started))
 			pthread_kill(vcpu->thread, KICK_SIGNAL);

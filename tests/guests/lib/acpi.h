@@ -73,7 +73,9 @@ struct acpi_madt {
 /* The RSDP: where the loader said, else by searching the firmware's area. NULL: none. */
 const struct acpi_rsdp *acpi_rsdp(const struct boot *boot);
 
-/* The table with that signature ("DSDT" through the FADT). NULL: none. Checksums are not looked at. */
+/*
+ * The table with that signature ("DSDT" through the FADT). NULL: none. Checksums are not looked at.
+ */
 const void *acpi_find(const struct boot *boot, const char *signature);
 
 /* Bytes add up to 0. */

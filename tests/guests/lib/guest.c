@@ -15,7 +15,10 @@
 #define LINGER_EXITS  50
 #define LINGER_CYCLES 3000000
 
-/* The one piece of state that all of a guest shares: how its checks went, and what it is about to say. */
+/*
+ * The one piece of state that all of a guest shares: how its checks went, and what it is about to
+ * say.
+ */
 static struct {
 	unsigned done, failed;
 } checks;

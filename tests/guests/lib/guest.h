@@ -53,7 +53,8 @@ void ap_main(void);
 void boot_read(struct boot *boot, const struct entry *entry);
 
 /*
- * The value of "name=..." on the command line, copied; false if it is not there. A bare "name" has the value "".
+ * The value of "name=..." on the command line, copied; false if it is not there. A bare "name" has
+ * the value "".
  */
 bool boot_option(const struct boot *boot, const char *name, char *value, size_t len);
 
@@ -100,8 +101,8 @@ static inline void out32(u16 port, u32 value)
 }
 
 /*
- * Device registers: one instruction of exactly that width, which a volatile pointer would promise as well, and in
- * the one form that every emulator understands.
+ * Device registers: one instruction of exactly that width, which a volatile pointer would promise
+ * as well, and in the one form that every emulator understands.
  */
 #define MMIO_ACCESS(bits, suffix, constraint)                                                      \
 	static inline u##bits read##bits(u64 address)                                              \
@@ -162,8 +163,8 @@ int strcmp(const char *a, const char *b);
 bool starts_with(const char *text, const char *prefix);
 
 /*
- * The serial port, by polling. Its FIFOs are on: a guest that plays with it switches them on again before it
- * goes on printing.
+ * The serial port, by polling. Its FIFOs are on: a guest that plays with it switches them on again
+ * before it goes on printing.
  */
 void serial_put(char c);
 bool serial_ready(void); /* a byte of input waits */
@@ -173,7 +174,8 @@ u8 serial_get(void);	 /* waits for one */
 void print(const char *format, ...) PRINTF(1, 2);
 
 /*
- * One thing that must be so, with a line that says so. Returns `ok`, for those who need not go on without it.
+ * One thing that must be so, with a line that says so. Returns `ok`, for those who need not go on
+ * without it.
  */
 bool check(bool ok, const char *format, ...) PRINTF(2, 3);
 
@@ -185,8 +187,8 @@ __attribute__((noreturn)) void finish(void);
 __attribute__((noreturn)) void give_up(const char *format, ...) PRINTF(1, 2);
 
 /*
- * Wait until `condition`, for as long as a loaded emulator inside another may need; then false. It is a bound for
- * broken hypervisors, and no test depends on how long it is.
+ * Wait until `condition`, for as long as a loaded emulator inside another may need; then false. It
+ * is a bound for broken hypervisors, and no test depends on how long it is.
  */
 #define PATIENCE 60000000000ull /* cycles of the time stamp counter */
 #define wait_for(condition)                                                                        \

@@ -74,7 +74,10 @@ void interrupt_init(void)
 	asm volatile("lidt %0" : : "m"(pointer));
 	lapic_write(LAPIC_SPURIOUS, LAPIC_ENABLED | VECTOR_SPURIOUS);
 	lapic_write(LAPIC_TPR, 0);
-	/* Where there is an old PIC, it has a wire to the first CPU, and uses vectors of exceptions. */
+	/*
+	 * Where there is an old PIC, it has a wire to the first CPU, and uses vectors of
+	 * exceptions.
+	 */
 	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
 	interrupts_on();
 }

@@ -48,8 +48,8 @@ void interrupt_init(void);
 unsigned interrupt_count(u8 vector);
 
 /*
- * Called for each interrupt, before the local APIC is told that it is over. NULL: nothing to do. One for all: it
- * sees the vector.
+ * Called for each interrupt, before the local APIC is told that it is over. NULL: nothing to do.
+ * One for all: it sees the vector.
  */
 void interrupt_handler(void (*handler)(u8 vector));
 

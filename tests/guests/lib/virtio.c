@@ -183,7 +183,10 @@ void ring_offer(struct ring *ring, u16 head)
 	/* x86 keeps stores in order; only the compiler has to be told. */
 	barrier();
 	ring->avail->idx = ring->available;
-	/* Before looking at flags or event words, as drivers do: a store and then a load is the one order x86 does not keep. */
+	/*
+	 * Before looking at flags or event words, as drivers do: a store and then a load is the one
+	 * order x86 does not keep.
+	 */
 	__sync_synchronize();
 }
 

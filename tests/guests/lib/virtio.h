@@ -92,7 +92,10 @@ void virtio_accept(const struct virtio *virtio, u64 features);
 /* From reset to FEATURES_OK. False: the device did not agree. */
 bool virtio_negotiate(const struct virtio *virtio, u64 features);
 
-/* Empty rings of `size` entries in memory of our own; the device is told where, but not yet to use them. */
+/*
+ * Empty rings of `size` entries in memory of our own; the device is told where, but not yet to use
+ * them.
+ */
 void virtio_set_ring(struct virtio *virtio, unsigned index, u16 size);
 void virtio_enable_ring(const struct virtio *virtio, unsigned index);
 
@@ -115,13 +118,18 @@ bool ring_take(struct ring *ring, u16 *head, u32 *len);
 volatile u16 *ring_used_event(struct ring *ring);
 volatile u16 *ring_avail_event(struct ring *ring);
 
-/* Text out through the transmit queue, and wait until the device has used it. False: it never did. */
+/*
+ * Text out through the transmit queue, and wait until the device has used it. False: it never did.
+ */
 bool console_send(struct virtio *virtio, const char *text);
 
 /* Text out through the emergency register: no driver needed. */
 void console_emergency(const struct virtio *virtio, const char *text);
 
-/* Access `len` bytes of BAR `bar` through configuration space (virtio: PCI configuration access capability). */
+/*
+ * Access `len` bytes of BAR `bar` through configuration space (virtio: PCI configuration access
+ * capability).
+ */
 void window_set(const struct virtio *virtio, u8 bar, u32 offset, u32 len);
 u32 window_read(const struct virtio *virtio, u8 bar, u32 offset, u32 len);
 void window_write(const struct virtio *virtio, u8 bar, u32 offset, u32 len, u32 value);
