@@ -25,7 +25,8 @@ comma	 := ,
 BUILD	 := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 VERSION	 := 0.1
 
-WARN	 := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow -Wvla
+WARN	 := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow -Wvla \
+	    -Wno-gnu-variable-sized-type-not-at-end # the headers of KVM are made for it
 CFLAGS	 ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 	   -DLGUEST_VERSION='"$(VERSION)"' -Isrc -I$(BUILD) -MMD -MP -pthread \
