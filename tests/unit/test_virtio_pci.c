@@ -1465,7 +1465,8 @@ static void test_queue_breach(void **state)
 	eventfd_write(f->toy.source, 1);
 	memset(&f->guest.queues[ECHO], 0, sizeof(f->guest.queues[ECHO]));
 
-	/* And neither keeps asking whether it is over: a thread that did would have asked very often. */
+	/* And neither keeps asking whether it is over: a thread that did would have asked very
+	 * often. */
 	served = f->toy.served;
 	usleep(20000);
 	assert_true(f->toy.served - served < 10);
