@@ -140,6 +140,11 @@ int virtio_pop(struct virtio_device *device, unsigned index, struct chain *chain
 	taken = queue_pop(&queue->ring, chain, &violation);
 	if (taken < 0)
 		queue_violation(queue, &violation);
+	else if (taken)
+		log_verbose("%s: queue %u: request at head %u, %llu bytes to read, %llu to write",
+			    device->name, index, chain->head,
+			    (unsigned long long)chain->readable_len,
+			    (unsigned long long)chain->writable_len);
 	return taken;
 }
 
