@@ -45,7 +45,6 @@ static void add_info(struct suite *suite, const struct kernel *kernel, unsigned 
 				"0x1b36 0x0011 pvpanic-pci\n",
 				suite_text("consoles: %s\n", console),
 				"clock: kvm-clock\n",
-				"button: 1\n",
 			},
 		.unseen = {"Kernel panic", "init: no test"},
 	};
