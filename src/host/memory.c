@@ -19,18 +19,28 @@
  */
 #define GUARD MiB(1)
 
+/*
+ * Guest-physical and launcher addresses agree in their lower 21 bits, or no host could ever map
+ * guest RAM by pages of 2 MiB, neither for a guest under KVM nor for itself.
+ */
+#define BASE_ALIGN MiB(2)
+
 struct memory_overlay {
 	u64 gpa, len;
 	const struct file *file;
 };
 
-static int map_zeroes(const struct memory *memory, u64 gpa, u64 len)
+/* Anonymous zeroes, or with a file its bytes from `offset` on. */
+static int map_private(const struct memory *memory, u64 gpa, u64 len, int fd, u64 offset)
 {
+	int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
+
 	if (!len)
 		return 0;
-	if (mmap(memory->base + gpa, len, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+	if (mmap(memory->base + gpa, len, PROT_READ | PROT_WRITE, flags, fd, offset) == MAP_FAILED)
 		return -errno;
+	/* A core dump of the launcher is for our bugs: the guest's memory would drown them. */
+	madvise(memory->base + gpa, len, MADV_DONTDUMP);
 	return 0;
 }
 
@@ -42,15 +52,14 @@ static u64 span(const struct memory *memory)
 
 static int map_ram(struct memory *memory)
 {
-	int err = map_zeroes(memory, 0, memory->low);
+	int err = map_private(memory, 0, memory->low, -1, 0);
 
-	return err ? err : map_zeroes(memory, MEMORY_HIGH_BASE, memory->high);
+	return err ? err : map_private(memory, MEMORY_HIGH_BASE, memory->high, -1, 0);
 }
 
 struct memory *memory_new(u64 size, struct problem *why)
 {
 	struct memory *memory = calloc(1, sizeof(*memory));
-	u8 *reserved;
 	int err;
 
 	if (!memory) {
@@ -59,15 +68,16 @@ struct memory *memory_new(u64 size, struct problem *why)
 	}
 	memory->low = MIN(size, MEMORY_LOW_LIMIT);
 	memory->high = size - memory->low;
-	reserved = mmap(NULL, span(memory) + 2 * GUARD, PROT_NONE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (reserved == MAP_FAILED) {
+	memory->reservation_len = span(memory) + 2 * GUARD + BASE_ALIGN;
+	memory->reservation = mmap(NULL, memory->reservation_len, PROT_NONE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory->reservation == MAP_FAILED) {
 		problem(why, errno, "cannot reserve %" PRIu64 " MiB of memory for the guest: %s",
 			size >> 20, strerror(errno));
 		free(memory);
 		return NULL;
 	}
-	memory->base = reserved + GUARD;
+	memory->base = (u8 *)align_up((u64)memory->reservation + GUARD, BASE_ALIGN);
 	err = map_ram(memory);
 	if (err) {
 		problem(why, -err, "cannot map %" PRIu64 " MiB of memory for the guest: %s",
@@ -75,8 +85,6 @@ struct memory *memory_new(u64 size, struct problem *why)
 		memory_free(memory);
 		return NULL;
 	}
-	/* A core dump of the launcher is for our bugs: the guest's memory would drown them. */
-	madvise(memory->base, memory->low, MADV_DONTDUMP);
 	return memory;
 }
 
@@ -84,7 +92,7 @@ void memory_free(struct memory *memory)
 {
 	if (!memory)
 		return;
-	munmap(memory->base - GUARD, span(memory) + 2 * GUARD);
+	munmap(memory->reservation, memory->reservation_len);
 	free(memory->overlays);
 	free(memory);
 }
@@ -128,10 +136,7 @@ static int map_file(struct memory *memory, u64 gpa, const struct file *file, u64
 
 	if (err)
 		return err;
-	if (mmap(memory->base + gpa, len, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, file->fd, offset) == MAP_FAILED)
-		return -errno;
-	return 0;
+	return map_private(memory, gpa, len, file->fd, offset);
 }
 
 int memory_place_file(struct memory *memory, u64 gpa, const struct file *file, u64 offset, u64 len,

@@ -31,6 +31,9 @@ struct memory {
 	/* Files mapped into RAM, to name the one that a bus error came from. */
 	struct memory_overlay *overlays;
 	unsigned overlay_count;
+
+	void *reservation; /* what all this is made of, guards included */
+	u64 reservation_len;
 };
 
 /* `size` in bytes, a multiple of PAGE_SIZE. NULL with *problem filled. */

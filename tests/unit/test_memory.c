@@ -63,6 +63,8 @@ static void test_small(void **state)
 
 	(void)state;
 	assert_ptr_equal(memory_at(memory, 0, 1), memory->base);
+	/* Large pages can be used: both addresses agree below 2 MiB. */
+	assert_true(((u64)memory->base & (MiB(2) - 1)) == 0);
 	assert_non_null(memory_at(memory, 0, MiB(16)));
 	assert_null(memory_at(memory, 0, MiB(16) + 1));
 	assert_non_null(memory_at(memory, MiB(16) - 1, 1));
