@@ -4,12 +4,20 @@
  */
 #include "host/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+/* How long, in ms, a line waits for whoever reads our standard error. */
+#define PATIENCE 200
+
 static bool log_verbosely;
+
+/* Lines that nobody was there to read. */
+static _Atomic unsigned log_lost;
 
 void log_set_verbose(bool verbose)
 {
@@ -19,6 +27,38 @@ void log_set_verbose(bool verbose)
 bool log_is_verbose(void)
 {
 	return log_verbosely;
+}
+
+/*
+ * A reader that has stopped reading (a pager) must not stop the thread that logs: somebody may be
+ * waiting for that one to come to rest. So its line is dropped, and those after it at once.
+ */
+static bool reader_is_there(void)
+{
+	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return poll(&out, 1, log_lost ? 0 : PATIENCE) > 0;
+}
+
+static void write_line(const char *line, size_t length)
+{
+	char note[64];
+	unsigned lost;
+
+	if (!reader_is_there()) {
+		log_lost++;
+		return;
+	}
+	lost = atomic_exchange(&log_lost, 0);
+	if (lost) {
+		int n = snprintf(note, sizeof(note), "lguest: %u lines were lost here\n", lost);
+
+		if (write(STDERR_FILENO, note, n) < 0)
+			return;
+	}
+	/* There is nobody left to tell if this fails. */
+	if (write(STDERR_FILENO, line, length) < 0)
+		return;
 }
 
 static void log_write(const char *format, va_list args)
@@ -38,9 +78,7 @@ static void log_write(const char *format, va_list args)
 			line[i] = '?';
 	length += n;
 	line[length++] = '\n';
-	/* There is nobody left to tell if this fails. */
-	if (write(STDERR_FILENO, line, length) < 0)
-		return;
+	write_line(line, length);
 }
 
 void log_line(const char *format, ...)

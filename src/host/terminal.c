@@ -7,8 +7,10 @@
 #include "host/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -57,6 +59,31 @@ static void set_level(int fd, bool high)
 		eventfd_read(fd, &count);
 }
 
+/*
+ * A write to a terminal may block although poll() found it writable, and a read although it
+ * found it readable, when somebody else was quicker; and a main thread that is blocked hears
+ * no signal. So for a terminal there is an opening of our own, with O_NONBLOCK; whoever shares
+ * the first does not notice. Where it cannot be had (no /proc, or the terminal is another user's),
+ * the descriptor itself has to do.
+ */
+static int open_own(int fd, int mode)
+{
+	char path[32];
+	int own = -1;
+
+	if (isatty(fd)) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		own = open(path, mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	}
+	return own < 0 ? fd : own;
+}
+
+static void close_own(int fd)
+{
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
 int terminal_init(struct terminal *terminal, struct machine *machine)
 {
 	memset(terminal, 0, sizeof(*terminal));
@@ -74,20 +101,27 @@ int terminal_init(struct terminal *terminal, struct machine *machine)
 	}
 	pthread_mutex_init(&terminal->lock, NULL);
 	terminal->is_terminal = !tcgetattr(STDIN_FILENO, &terminal->saved);
+	terminal->in_fd = open_own(STDIN_FILENO, O_RDONLY);
+	terminal->out_fd = open_own(STDOUT_FILENO, O_WRONLY);
 	return 0;
 }
 
 void terminal_destroy(struct terminal *terminal)
 {
 	terminal_restore(terminal);
+	close_own(terminal->in_fd);
+	close_own(terminal->out_fd);
 	close(terminal->input_fd);
 	close(terminal->room_fd);
 	pthread_mutex_destroy(&terminal->lock);
 }
 
+/* A terminal that is not our session's has no foreground that we could be out of. */
 static bool in_foreground(void)
 {
-	return tcgetpgrp(STDIN_FILENO) == getpgrp();
+	pid_t foreground = tcgetpgrp(STDIN_FILENO);
+
+	return foreground < 0 || foreground == getpgrp();
 }
 
 /*
@@ -114,8 +148,14 @@ void terminal_set_raw(struct terminal *terminal)
 
 void terminal_restore(struct terminal *terminal)
 {
-	if (atomic_exchange(&terminal->raw, false))
+	/* In the background it is the shell's, which has put it in order for itself. */
+	if (atomic_exchange(&terminal->raw, false) && in_foreground())
 		tcsetattr(STDIN_FILENO, TCSANOW, &terminal->saved);
+}
+
+bool terminal_is_waiting(const struct terminal *terminal)
+{
+	return terminal->is_terminal && !terminal->raw && !terminal->input_ended;
 }
 
 size_t terminal_put(struct terminal *terminal, const void *data, size_t len, int stop_fd)
@@ -240,9 +280,11 @@ static void count_interrupts(struct terminal *terminal, const u8 *data, size_t l
 	times[0] = times[1];
 	times[1] = times[2];
 	times[2] = now();
-	if (++terminal->interrupts >= 3 && times[2] - times[0] <= 1000000000ull)
+	if (++terminal->interrupts >= 3 && times[2] - times[0] <= 1000000000ull) {
+		terminal->user_left = true;
 		machine_stop(terminal->machine, EXIT_SIGNAL + SIGINT,
 			     "three ^C: ended by the user");
+	}
 }
 
 void terminal_read_ready(struct terminal *terminal)
@@ -258,10 +300,15 @@ void terminal_read_ready(struct terminal *terminal)
 	pthread_mutex_lock(&terminal->lock);
 	room = ring_room(&terminal->input);
 	pthread_mutex_unlock(&terminal->lock);
-	n = read(STDIN_FILENO, data,
+	n = read(terminal->in_fd, data,
 		 terminal->is_terminal ? sizeof(data) : MIN(room, sizeof(data)));
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
+	/* The foreground may have been lost since we looked. */
+	if (n < 0 && terminal->is_terminal && !in_foreground()) {
+		terminal->background = true;
+		return;
+	}
 	if (n <= 0) {
 		terminal->input_ended = true;
 		return;
@@ -291,7 +338,7 @@ void terminal_write_ready(struct terminal *terminal)
 	if (!len)
 		return;
 
-	n = write(STDOUT_FILENO, ring->data + start, len);
+	n = write(terminal->out_fd, ring->data + start, len);
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
 	if (n < 0) {
@@ -310,7 +357,7 @@ void terminal_write_ready(struct terminal *terminal)
 void terminal_flush(struct terminal *terminal, int enough_fd)
 {
 	struct pollfd fds[] = {
-		{.fd = STDOUT_FILENO, .events = POLLOUT},
+		{.fd = terminal->out_fd, .events = POLLOUT},
 		{.fd = enough_fd, .events = POLLIN},
 	};
 

@@ -5,9 +5,9 @@
  * Only the main thread reads and writes the descriptors; consoles take input
  * from a ring and put output into another, so that a stuck pipe blocks the
  * guest that writes and nobody else, and three ^C are seen even when the guest
- * takes no input. The descriptors stay in the mode they came in (O_NONBLOCK on a
- * shared terminal would break the user's shell). A terminal on standard input is
- * put into raw mode, output processing left alone, and restored on every way out.
+ * takes no input. The descriptors stay in the mode they came in: O_NONBLOCK on a
+ * shared terminal would break the user's shell, so a terminal is opened once more. A terminal on
+ * standard input is put into raw mode, output processing left alone, and restored on every way out.
  */
 #ifndef HOST_TERMINAL_H
 #define HOST_TERMINAL_H
@@ -39,6 +39,9 @@ struct terminal {
 	unsigned interrupts;	/* ^C in a row, each in a read of its own */
 	u64 interrupt_times[3]; /* of the latest three: ns, CLOCK_MONOTONIC */
 	bool is_terminal;
+	int in_fd,
+		out_fd; /* standard input and output; our own opening of them where they are ttys */
+	bool user_left; /* three ^C: whoever typed them does not want to wait */
 	_Atomic bool raw;
 	struct termios saved;
 };
@@ -51,6 +54,13 @@ int terminal_init(struct terminal *terminal, struct machine *machine);
  * off is async-signal-safe and may be called twice.
  */
 void terminal_set_raw(struct terminal *terminal);
+
+/*
+ * It should be raw and is not: we are in the background. A shell that brings us to the foreground
+ * need not say so, so whoever waits should try terminal_set_raw() now and then.
+ */
+bool terminal_is_waiting(const struct terminal *terminal);
+
 void terminal_restore(struct terminal *terminal);
 void terminal_destroy(struct terminal *terminal);
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "host/log.h"
 #include "host/terminal.h"
 
 #include <fcntl.h>
@@ -271,6 +272,86 @@ static void test_raw_and_back(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* On a terminal that is not our session's: nobody can put us into its background. */
+static void test_foreign_terminal(void **state)
+{
+	struct termios before, raw, after;
+	struct fixture *f;
+	int master, slave;
+	char data[4];
+	bool was_raw;
+
+	(void)state;
+	assert_int_equal(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	tcgetattr(slave, &before);
+	f = new_fixture(slave, slave);
+	terminal_set_raw(&f->terminal);
+	tcgetattr(slave, &raw);
+	was_raw = !(raw.c_lflag & ICANON);
+	assert_int_equal(write(master, "ab", 2), 2);
+	terminal_read_ready(&f->terminal);
+	assert_int_equal(terminal_take(&f->terminal, INPUT_SERIAL, data, 4), 2);
+	/* A read that finds nothing after all does not wait, and ends nothing. */
+	terminal_read_ready(&f->terminal);
+	assert_int_equal(terminal_input_events(&f->terminal), POLLIN);
+	terminal_restore(&f->terminal);
+	tcgetattr(slave, &after);
+	free_fixture(f);
+	close(master);
+	close(slave);
+	assert_true(was_raw);
+	assert_int_equal(before.c_lflag, after.c_lflag);
+	assert_int_equal(before.c_iflag, after.c_iflag);
+}
+
+/* A terminal whose other side does not read takes some, and then does not block us. */
+static void test_stalled_terminal(void **state)
+{
+	static char data[TERMINAL_RING];
+	struct fixture *f;
+	int master, slave;
+	unsigned before;
+
+	(void)state;
+	assert_int_equal(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	f = new_fixture(slave, slave);
+	memset(data, 'x', sizeof(data));
+	terminal_put(&f->terminal, data, sizeof(data), f->machine.stop_fd);
+	do {
+		before = f->terminal.output.tail;
+		terminal_write_ready(&f->terminal);
+	} while (f->terminal.output.tail != before);
+	assert_int_equal(terminal_output_events(&f->terminal), POLLOUT);
+	free_fixture(f);
+	close(master);
+	close(slave);
+}
+
+/* Nobody reads what we say: no thread waits for that, and the gap is told. */
+static void test_log_is_never_stuck(void **state)
+{
+	static char text[1 << 20];
+	int fds[2], saved = dup(STDERR_FILENO);
+	ssize_t length;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	dup2(fds[1], STDERR_FILENO);
+	for (int i = 0; i < 10000; i++)
+		log_line("line %d of many that nobody reads, %0100d", i, i);
+	length = read(fds[0], text, sizeof(text));
+	log_line("somebody reads");
+	dup2(saved, STDERR_FILENO);
+	close(fds[1]);
+	assert_true(length > 0);
+	length = read(fds[0], text, sizeof(text) - 1);
+	assert_true(length > 0);
+	text[length] = '\0';
+	assert_non_null(strstr(text, "lines were lost here\nlguest: somebody reads\n"));
+	close(fds[0]);
+	close(saved);
+}
+
 static void test_first_word_counts(void **state)
 {
 	struct machine machine;
@@ -313,6 +394,9 @@ int main(void)
 		cmocka_unit_test(test_output_arrives),
 		cmocka_unit_test(test_failed_output_is_swallowed),
 		cmocka_unit_test(test_raw_and_back),
+		cmocka_unit_test(test_foreign_terminal),
+		cmocka_unit_test(test_stalled_terminal),
+		cmocka_unit_test(test_log_is_never_stuck),
 		cmocka_unit_test(test_first_word_counts),
 	};
 
