@@ -53,14 +53,25 @@ struct launcher {
 	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
 	unsigned running; /* how many of them */
 	int signal_fd;
+	sigset_t polled;		    /* what it reports */
+	bool signalled;			    /* it was a signal that ended the machine */
 	struct sigaction old_actions[NSIG]; /* of the fatal signals */
 };
 
-/* The signals that the main thread takes from a descriptor, at a time of its choosing. */
-static const int polled_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
-
-/* And those after which there is nothing to be done but to leave the terminal as it was. */
+/*
+ * After these there is nothing to be done but to leave the terminal as it was. Most others
+ * that end a process are taken by the main thread from a descriptor, at a time of its choosing.
+ */
 static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
+
+/*
+ * A broken pipe and a file that may not grow are errors of write(); a terminal that others have
+ * just now is none.
+ */
+static const int ignored_signals[] = {SIGPIPE, SIGXFSZ, SIGTTIN, SIGTTOU};
+
+/* These do not end us: the terminal has another size, or the user's shell has it for a while. */
+static const int job_signals[] = {SIGWINCH, SIGTSTP, SIGCONT};
 
 /* A signal handler is told nothing but the signal: it finds the launcher here. */
 static struct launcher *the_launcher;
@@ -97,29 +108,71 @@ static void on_fatal_signal(int signal, siginfo_t *info, void *context)
 	raise(signal);
 }
 
+static bool is_ignored(int number)
+{
+	struct sigaction action;
+
+	return sigaction(number, NULL, &action) || action.sa_handler == SIG_IGN;
+}
+
+static void remove_signals(sigset_t *set, const int *numbers, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		sigdelset(set, numbers[i]);
+}
+
+/*
+ * What the main thread polls for. What our parent had us ignore (nohup) stays ignored: once
+ * blocked, it would be queued all the same.
+ */
+static void find_polled_signals(sigset_t *polled)
+{
+	sigfillset(polled);
+	remove_signals(polled, fatal_signals, ARRAY_SIZE(fatal_signals));
+	remove_signals(polled, ignored_signals, ARRAY_SIZE(ignored_signals));
+	sigdelset(polled, SIGCHLD);
+	sigdelset(polled, SIGURG);
+	sigdelset(polled, ENGINE_SIGNAL);
+	for (int i = 1; i < NSIG; i++)
+		if (sigismember(polled, i) && is_ignored(i))
+			sigdelset(polled, i);
+}
+
 static int catch_signals(struct launcher *launcher, struct problem *why)
 {
-	struct sigaction fatal = {.sa_sigaction = on_fatal_signal,
-				  .sa_flags = SA_SIGINFO | SA_NODEFER};
-	sigset_t polled;
+	struct sigaction fatal = {
+		.sa_sigaction = on_fatal_signal,
+		.sa_flags = SA_SIGINFO | SA_NODEFER,
+	};
 
-	sigemptyset(&polled);
-	for (size_t i = 0; i < ARRAY_SIZE(polled_signals); i++)
-		sigaddset(&polled, polled_signals[i]);
-	/* Before any thread is made: they inherit it. */
-	pthread_sigmask(SIG_BLOCK, &polled, NULL);
-	launcher->signal_fd = signalfd(-1, &polled, SFD_CLOEXEC | SFD_NONBLOCK);
+	find_polled_signals(&launcher->polled);
+	launcher->signal_fd = signalfd(-1, &launcher->polled, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (launcher->signal_fd < 0)
 		return problem(why, errno, "cannot watch for signals: %s", strerror(errno));
-
-	/* A broken pipe is an error of write(); a terminal that others have just now is none. */
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGTTIN, SIG_IGN);
-	signal(SIGTTOU, SIG_IGN);
+	/* Before any thread is made: they inherit it. */
+	pthread_sigmask(SIG_BLOCK, &launcher->polled, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(ignored_signals); i++)
+		signal(ignored_signals[i], SIG_IGN);
 	the_launcher = launcher;
 	for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++)
 		sigaction(fatal_signals[i], &fatal, &launcher->old_actions[fatal_signals[i]]);
 	return 0;
+}
+
+/*
+ * From now on a signal that is polled means: do not wait any longer. The others are the shell's
+ * again.
+ */
+static void poll_deadly_signals_only(struct launcher *launcher)
+{
+	sigset_t jobs;
+
+	sigemptyset(&jobs);
+	for (size_t i = 0; i < ARRAY_SIZE(job_signals); i++)
+		sigaddset(&jobs, job_signals[i]);
+	remove_signals(&launcher->polled, job_signals, ARRAY_SIZE(job_signals));
+	signalfd(launcher->signal_fd, &launcher->polled, 0);
+	pthread_sigmask(SIG_UNBLOCK, &jobs, NULL);
 }
 
 static void release_signals(struct launcher *launcher)
@@ -211,15 +264,12 @@ static int map_memory(struct launcher *launcher, struct problem *why)
 {
 	const struct memory *memory = launcher->memory;
 	struct engine *engine = launcher->engine;
-	int err = engine->ops->map(engine, 0, memory->low, memory->base);
+	int err = engine->ops->map(engine, 0, memory->low, memory->base, why);
 
 	if (!err && memory->high)
 		err = engine->ops->map(engine, MEMORY_HIGH_BASE, memory->high,
-				       memory->base + MEMORY_HIGH_BASE);
-	if (err)
-		return problem(why, -err, "engine %s does not take %" PRIu64 " MiB of memory: %s",
-			       engine->ops->name, launcher->options->memory >> 20, strerror(-err));
-	return 0;
+				       memory->base + MEMORY_HIGH_BASE, why);
+	return err;
 }
 
 /* Put the kernel into memory, which is all zero. */
@@ -322,12 +372,16 @@ static void take_signal(struct launcher *launcher)
 			terminal_set_raw(&launcher->terminal);
 			break;
 		default:
+			launcher->signalled = true;
 			machine_stop(&launcher->machine, EXIT_SIGNAL + info.ssi_signo,
 				     "ended by signal %u (%s)", info.ssi_signo,
 				     strsignal(info.ssi_signo));
 		}
 	}
 }
+
+/* How often, in ms, we see whether the shell has given us the terminal: it need not tell. */
+#define FOREGROUND_CHECK 500
 
 /* A descriptor to poll, or nothing: one without events would still report that it was hung up. */
 static struct pollfd poll_for(int fd, short events)
@@ -346,13 +400,16 @@ static void look_after(struct launcher *launcher)
 			poll_for(machine->stop_fd, POLLIN),
 			poll_for(machine->wake_fd, POLLIN),
 			poll_for(launcher->signal_fd, POLLIN),
-			poll_for(STDIN_FILENO, terminal_input_events(terminal)),
-			poll_for(STDOUT_FILENO, terminal_output_events(terminal)),
+			poll_for(terminal->in_fd, terminal_input_events(terminal)),
+			poll_for(terminal->out_fd, terminal_output_events(terminal)),
 		};
+		bool waiting = terminal_is_waiting(terminal);
 		eventfd_t count;
 
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+		if (poll(fds, ARRAY_SIZE(fds), waiting ? FOREGROUND_CHECK : -1) < 0)
 			continue;
+		if (waiting)
+			terminal_set_raw(terminal);
 		if (fds[1].revents)
 			eventfd_read(machine->wake_fd, &count);
 		if (fds[2].revents)
@@ -387,13 +444,17 @@ static int run(struct launcher *launcher, struct problem *why)
 	return err;
 }
 
-/* What the guest had to say last is worth waiting for, unless the user wants out. */
+/*
+ * What the guest had to say last is worth waiting for, unless the user wants out. The terminal
+ * is the user's again first, so that ^C is a signal to us.
+ */
 static void leave_terminal(struct launcher *launcher)
 {
-	bool hurry = launcher->machine.status >= EXIT_SIGNAL;
+	bool hurry = launcher->signalled || launcher->terminal.user_left;
 
-	terminal_flush(&launcher->terminal, hurry ? -1 : launcher->signal_fd);
 	terminal_restore(&launcher->terminal);
+	poll_deadly_signals_only(launcher);
+	terminal_flush(&launcher->terminal, hurry ? -1 : launcher->signal_fd);
 }
 
 /* Build what outlives a reboot, run, and take down what was built, in reverse. */

@@ -13,8 +13,13 @@
 #include "host/machine.h"
 #include "host/memory.h"
 
+#include <signal.h>
+
 struct board;
 struct notifier;
+
+/* An engine's own, to call its vCPUs' threads back; the launcher leaves it alone. */
+#define ENGINE_SIGNAL SIGRTMIN
 
 struct segment {
 	u64 base;
@@ -65,8 +70,11 @@ struct engine_ops {
 	 */
 	int (*reset)(struct engine *engine, struct problem *problem);
 
-	/* Map host memory at gpa (address, size and host are page-aligned). -errno. */
-	int (*map)(struct engine *engine, u64 gpa, u64 size, void *host);
+	/*
+	 * Map host memory at gpa (address, size and host are page-aligned). -errno with *problem
+	 * filled.
+	 */
+	int (*map)(struct engine *engine, u64 gpa, u64 size, void *host, struct problem *problem);
 
 	/*
 	 * Add the next vCPU: 0, 1, ..., which is its APIC id too. `initial` NULL: it waits for INIT

@@ -20,6 +20,7 @@
 #define LEAF_TOPOLOGY	  0xb
 #define LEAF_TOPOLOGY_2	  0x1f
 #define LEAF_AMD_SIZES	  0x80000008
+#define LEAF_AMD_CACHE	  0x8000001d
 #define LEAF_AMD_TOPOLOGY 0x8000001e
 
 #define FEATURES_ECX_DEADLINE	(1u << 24)
@@ -77,6 +78,24 @@ static unsigned id_bits(unsigned cpus)
 	return cpus > 1 ? 32 - __builtin_clz(cpus - 1) : 0;
 }
 
+/*
+ * Who shares a cache. Bits 4..0: its type, 0 for none; 7..5: its level; 25..14: threads that share
+ * it, less one; 31..26, on Intel: cores in the package, less one. From the third level on, all
+ * share it.
+ */
+static void place_cache(struct kvm_cpuid_entry2 *entry, unsigned cpus)
+{
+	u32 sharing = (1u << id_bits(cpus)) - 1;
+
+	if (!(entry->eax & 0x1f))
+		return;
+	entry->eax &= 0x3fff;
+	if (entry->function == LEAF_CACHE)
+		entry->eax |= MIN(sharing, 63) << 26;
+	if ((entry->eax >> 5 & 7) >= 3)
+		entry->eax |= sharing << 14;
+}
+
 /* One package of `cpus` cores with a thread each, of which this is number `index`. */
 static void place(struct kvm_cpuid_entry2 *entry, unsigned index, unsigned cpus)
 {
@@ -88,15 +107,8 @@ static void place(struct kvm_cpuid_entry2 *entry, unsigned index, unsigned cpus)
 			entry->edx |= FEATURES_EDX_HTT;
 		break;
 	case LEAF_CACHE:
-		/*
-		 * Bits 31..26: cores in the package; 25..14: threads that share this cache; less
-		 * one each.
-		 */
-		if (!(entry->eax & 0x1f))
-			break;
-		entry->eax = (entry->eax & 0x3fff) | ((1u << id_bits(MIN(cpus, 64))) - 1) << 26;
-		if ((entry->eax >> 5 & 7) >= 3)
-			entry->eax |= ((1u << id_bits(cpus)) - 1) << 14;
+	case LEAF_AMD_CACHE:
+		place_cache(entry, cpus);
 		break;
 	case LEAF_TOPOLOGY:
 		entry->edx = index;
@@ -159,4 +171,27 @@ int kvm_cpuid_set(const struct kvm *kvm, unsigned index)
 		err = -errno;
 	free(list);
 	return err;
+}
+
+static const struct kvm_cpuid_entry2 *find_leaf(const struct kvm *kvm, u32 function)
+{
+	for (u32 i = 0; i < kvm->cpuid->nent; i++)
+		if (kvm->cpuid->entries[i].function == function)
+			return &kvm->cpuid->entries[i];
+	return NULL;
+}
+
+unsigned kvm_cpuid_address_bits(const struct kvm *kvm)
+{
+	const struct kvm_cpuid_entry2 *sizes = find_leaf(kvm, LEAF_AMD_SIZES);
+
+	/* Intel SDM, "CPUID": 36 where the leaf is missing. */
+	return sizes ? sizes->eax & 0xff : 36;
+}
+
+bool kvm_cpuid_has_features(const struct kvm *kvm, u32 ecx)
+{
+	const struct kvm_cpuid_entry2 *features = find_leaf(kvm, LEAF_FEATURES);
+
+	return features && (features->ecx & ecx) == ecx;
 }

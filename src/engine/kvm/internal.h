@@ -44,6 +44,10 @@ struct kvm_cpuid2 *kvm_cpuid_new(const struct kvm *kvm);
 /* The list as vCPU `index` sees it (it knows its own number) is given to KVM. -errno. */
 int kvm_cpuid_set(const struct kvm *kvm, unsigned index);
 
+/* Bits of a guest-physical address; and whether leaf 1 has all these bits in ECX. */
+unsigned kvm_cpuid_address_bits(const struct kvm *kvm);
+bool kvm_cpuid_has_features(const struct kvm *kvm, u32 ecx);
+
 /* Make vCPU `index`, unless the probe already did. -errno with *problem filled. */
 int kvm_vcpu_create(struct kvm *kvm, unsigned index, struct problem *problem);
 

@@ -23,9 +23,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Sent to a vCPU's thread to have it leave the guest. */
-#define KICK_SIGNAL SIGRTMIN
-
 /*
  * Intel hosts without "unrestricted guest" need four pages for tricks of their
  * own, somewhere in guest-physical space where nothing else is.
@@ -34,8 +31,11 @@
 #define TASK_STATE   (IDENTITY_MAP + PAGE_SIZE)
 
 #define MSR_MTRR_DEFAULT_TYPE 0x2ff
-#define MTRR_ENABLED	      (1u << 11 | 1u << 10)
+#define MTRR_ENABLED	      (1u << 11)
 #define MTRR_WRITE_BACK	      6
+
+#define MSR_MISC_ENABLE	    0x1a0
+#define MISC_ENABLE_STRINGS (1u << 0)
 
 struct notifier {
 	struct kvm_ioeventfd request;
@@ -197,7 +197,7 @@ static struct engine *kvm_open(struct board *board, unsigned vcpus, struct probl
 		kvm->vcpus[i].fd = -1;
 	pthread_mutex_init(&kvm->routes_lock, NULL);
 	/* Without SA_RESTART: interrupting is the point. */
-	sigaction(KICK_SIGNAL, &kick, NULL);
+	sigaction(ENGINE_SIGNAL, &kick, NULL);
 	if (set_up(kvm, why)) {
 		kvm_close(&kvm->engine);
 		return NULL;
@@ -213,9 +213,10 @@ static int kvm_reset(struct engine *engine, struct problem *why)
 	return create_vm(kvm, why);
 }
 
-static int kvm_map(struct engine *engine, u64 gpa, u64 size, void *host)
+static int kvm_map(struct engine *engine, u64 gpa, u64 size, void *host, struct problem *why)
 {
 	struct kvm *kvm = kvm_of(engine);
+	unsigned bits = kvm_cpuid_address_bits(kvm);
 	struct kvm_userspace_memory_region slot = {
 		.slot = kvm->slots,
 		.guest_phys_addr = gpa,
@@ -223,8 +224,15 @@ static int kvm_map(struct engine *engine, u64 gpa, u64 size, void *host)
 		.userspace_addr = (u64)host,
 	};
 
+	/* Older kernels take what the processor cannot address, and the guest then dies of it. */
+	if (gpa + size > 1ull << bits)
+		return problem(why, E2BIG,
+			       "the guest's memory would end at %" PRIu64
+			       " GiB: this processor can address %llu GiB",
+			       (gpa + size) >> 30, (1ull << bits) >> 30);
 	if (ioctl(kvm->vm, KVM_SET_USER_MEMORY_REGION, &slot))
-		return -errno;
+		return problem(why, errno, "/dev/kvm does not take %" PRIu64 " MiB of memory: %s",
+			       size >> 20, strerror(errno));
 	kvm->slots++;
 	return 0;
 }
@@ -319,11 +327,8 @@ int kvm_vcpu_set_state(const struct kvm_vcpu *vcpu, const struct cpu_state *stat
 	return 0;
 }
 
-/*
- * A firmware would set the caches up; there is none. A kernel that finds memory
- * uncached by default switches the page attribute table off.
- */
-static int set_memory_type(const struct kvm_vcpu *vcpu)
+/* One MSR: KVM_GET_MSRS or KVM_SET_MSRS. -errno. */
+static int access_msr(const struct kvm_vcpu *vcpu, unsigned long request, u32 index, u64 *value)
 {
 	union {
 		struct kvm_msrs list;
@@ -331,14 +336,28 @@ static int set_memory_type(const struct kvm_vcpu *vcpu)
 	} msrs = {.list.nmsrs = 1};
 	int n;
 
-	msrs.list.entries[0] = (struct kvm_msr_entry){
-		.index = MSR_MTRR_DEFAULT_TYPE,
-		.data = MTRR_ENABLED | MTRR_WRITE_BACK,
-	};
-	n = ioctl(vcpu->fd, KVM_SET_MSRS, &msrs);
+	msrs.list.entries[0] = (struct kvm_msr_entry){.index = index, .data = *value};
+	n = ioctl(vcpu->fd, request, &msrs);
 	if (n < 0)
 		return -errno;
+	*value = msrs.list.entries[0].data;
 	return n == 1 ? 0 : -EINVAL;
+}
+
+/*
+ * What a firmware would do, if there were one. A kernel that finds memory uncached by
+ * default switches the page attribute table off; one that finds fast string operations off
+ * copies by hand from then on. Not all processors have the latter bit: then it is not missed.
+ */
+static int play_firmware(const struct kvm_vcpu *vcpu)
+{
+	u64 memory_type = MTRR_ENABLED | MTRR_WRITE_BACK, features = 0;
+
+	if (!access_msr(vcpu, KVM_GET_MSRS, MSR_MISC_ENABLE, &features)) {
+		features |= MISC_ENABLE_STRINGS;
+		access_msr(vcpu, KVM_SET_MSRS, MSR_MISC_ENABLE, &features);
+	}
+	return access_msr(vcpu, KVM_SET_MSRS, MSR_MTRR_DEFAULT_TYPE, &memory_type);
 }
 
 static int kvm_add_vcpu(struct engine *engine, const struct cpu_state *initial, struct problem *why)
@@ -349,7 +368,7 @@ static int kvm_add_vcpu(struct engine *engine, const struct cpu_state *initial, 
 
 	if (err)
 		return err;
-	err = set_memory_type(&kvm->vcpus[index]);
+	err = play_firmware(&kvm->vcpus[index]);
 	if (!err && initial)
 		err = kvm_vcpu_set_state(&kvm->vcpus[index], initial);
 	if (err)
@@ -480,7 +499,12 @@ static void kvm_run(struct engine *engine, unsigned index)
 {
 	struct kvm *kvm = kvm_of(engine);
 	struct kvm_vcpu *vcpu = &kvm->vcpus[index];
+	sigset_t kick;
 
+	/* Whoever started us may have blocked it, and that is inherited. */
+	sigemptyset(&kick);
+	sigaddset(&kick, ENGINE_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	vcpu->thread = pthread_self();
 	/*
 	 * From here on kvm_stop() kicks us; and if it has been already, the machine is not running.
@@ -507,7 +531,7 @@ static void kvm_stop(struct engine *engine)
 		 */
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		if (atomic_load(&vcpu->started))
-			pthread_kill(vcpu->thread, KICK_SIGNAL);
+			pthread_kill(vcpu->thread, ENGINE_SIGNAL);
 	}
 }
 
@@ -521,6 +545,32 @@ static void kvm_msi(struct engine *engine, u64 address, u32 data)
 
 	/* A guest may address nobody: then nobody is interrupted. */
 	ioctl(kvm_of(engine)->vm, KVM_SIGNAL_MSI, &msi);
+}
+
+static bool same_message(const struct kvm_irq_routing_entry *a,
+			 const struct kvm_irq_routing_entry *b)
+{
+	return a->u.msi.address_lo == b->u.msi.address_lo &&
+	       a->u.msi.address_hi == b->u.msi.address_hi && a->u.msi.data == b->u.msi.data;
+}
+
+/* Tell KVM the table with this pin in it, or without. What it refuses we do not remember either. */
+static void set_route(struct kvm *kvm, unsigned pin, bool wanted,
+		      const struct kvm_irq_routing_entry *route)
+{
+	union {
+		struct kvm_irq_routing list;
+		u8 room[sizeof(struct kvm_irq_routing) + sizeof(kvm->routes)];
+	} table = {.list.nr = 0};
+	u32 level_pins = (kvm->level_pins & ~(1u << pin)) | (u32)wanted << pin;
+
+	for (unsigned i = 0; i < GSI_COUNT; i++)
+		if (level_pins & 1u << i)
+			table.list.entries[table.list.nr++] = i == pin ? *route : kvm->routes[i];
+	if (ioctl(kvm->vm, KVM_SET_GSI_ROUTING, &table))
+		return;
+	kvm->level_pins = level_pins;
+	kvm->routes[pin] = *route;
 }
 
 /*
@@ -537,26 +587,13 @@ static void kvm_ioapic_route(struct engine *engine, unsigned pin, u64 address, u
 		.type = KVM_IRQ_ROUTING_MSI,
 		.u.msi = {.address_lo = (u32)address, .address_hi = address >> 32, .data = data},
 	};
-	union {
-		struct kvm_irq_routing list;
-		u8 room[sizeof(struct kvm_irq_routing) + sizeof(kvm->routes)];
-	} table = {.list.nr = 0};
-	u32 bit = 1u << pin;
 	bool known, wanted;
 
 	pthread_mutex_lock(&kvm->routes_lock);
-	known = kvm->level_pins & bit;
+	known = kvm->level_pins & 1u << pin;
 	wanted = level && (known || !masked);
-	if (wanted == known && (!wanted || !memcmp(&kvm->routes[pin], &route, sizeof(route)))) {
-		pthread_mutex_unlock(&kvm->routes_lock);
-		return;
-	}
-	kvm->level_pins ^= wanted != known ? bit : 0;
-	kvm->routes[pin] = route;
-	for (unsigned i = 0; i < GSI_COUNT; i++)
-		if (kvm->level_pins & 1u << i)
-			table.list.entries[table.list.nr++] = kvm->routes[i];
-	ioctl(kvm->vm, KVM_SET_GSI_ROUTING, &table);
+	if (known != wanted || (wanted && !same_message(&kvm->routes[pin], &route)))
+		set_route(kvm, pin, wanted, &route);
 	pthread_mutex_unlock(&kvm->routes_lock);
 }
 

@@ -43,8 +43,12 @@ enum page { PML4, PDPT, PD, TABLES, CODE, STACK, DATA, PAGES };
 #define CR4_PAE	    (1u << 5)
 #define CR4_OSFXSR  (1u << 9)
 #define CR4_OSXSAVE (1u << 18)
-#define EFER_LME    (1u << 8)
-#define EFER_LMA    (1u << 10)
+/* CPUID leaf 1, ECX. */
+#define FEATURES_ECX_CX16  (1u << 13)
+#define FEATURES_ECX_XSAVE (1u << 26)
+
+#define EFER_LME (1u << 8)
+#define EFER_LMA (1u << 10)
 
 #define SELECTOR_CODE 0x08
 #define SELECTOR_DATA 0x10
@@ -52,7 +56,8 @@ enum page { PML4, PDPT, PD, TABLES, CODE, STACK, DATA, PAGES };
 
 /*
  * Position-independent, 64-bit. rcx is the number of turns; rsi points to
- * sixteen bytes, rdi to an XSAVE area, both all zero and aligned.
+ * sixteen bytes, rdi to an XSAVE area, both all zero and aligned; r8 and r9 say
+ * whether the processor has the instructions that use them.
  */
 extern const u8 probe_loop[], probe_features[], probe_breakpoint[], probe_end[];
 __asm__(".pushsection .rodata\n"
@@ -61,15 +66,19 @@ __asm__(".pushsection .rodata\n"
 	"	jnz 1b\n"
 	"	out %al, $0x10\n"
 	"probe_features:\n"
+	"	test %r8, %r8\n"
+	"	jz 1f\n"
 	"	xor %eax, %eax\n"
 	"	xor %edx, %edx\n"
 	"	xor %ecx, %ecx\n"
 	"	mov $1, %ebx\n"
 	"	lock cmpxchg16b (%rsi)\n"
+	"1:	test %r9, %r9\n"
+	"	jz 1f\n"
 	"	mov $1, %eax\n"
 	"	xor %edx, %edx\n"
 	"	xrstor (%rdi)\n"
-	"	int3\n"
+	"1:	int3\n"
 	"	out %al, $0x11\n"
 	"probe_breakpoint:\n"
 	"	iretq\n"
@@ -96,7 +105,7 @@ static void fill_pages(u8 *pages)
 	memcpy(pages + AT(CODE), probe_loop, probe_end - probe_loop);
 }
 
-static struct cpu_state probe_state(void)
+static struct cpu_state probe_state(const struct kvm *kvm)
 {
 	const struct segment data = {.limit = 0xffffffff,
 				     .selector = SELECTOR_DATA,
@@ -124,13 +133,17 @@ static struct cpu_state probe_state(void)
 		.idt = {.base = AT(TABLES) + PAGE_SIZE / 2, .limit = 4 * 16 - 1},
 		.cr0 = CR0_PG | CR0_NE | CR0_PE,
 		.cr3 = AT(PML4),
-		.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXSAVE,
+		.cr4 = CR4_PAE | CR4_OSFXSR,
 		.efer = EFER_LMA | EFER_LME,
 	};
 
 	state.gpr[RSP] = AT(STACK) + PAGE_SIZE;
 	state.gpr[RSI] = AT(DATA);
 	state.gpr[RDI] = AT(DATA) + 64;
+	state.gpr[8] = kvm_cpuid_has_features(kvm, FEATURES_ECX_CX16);
+	state.gpr[9] = kvm_cpuid_has_features(kvm, FEATURES_ECX_XSAVE);
+	if (state.gpr[9])
+		state.cr4 |= CR4_OSXSAVE;
 	return state;
 }
 
@@ -179,10 +192,11 @@ static int time_loop(const struct kvm_vcpu *vcpu, struct cpu_state *state, u64 t
 	return 0;
 }
 
-static bool run_probe(const struct kvm_vcpu *vcpu, struct problem *why)
+static bool run_probe(const struct kvm *kvm, struct problem *why)
 {
+	const struct kvm_vcpu *vcpu = &kvm->vcpus[0];
 	const u64 instructions = 2 * (LONG_LOOP - SHORT_LOOP);
-	struct cpu_state state = probe_state();
+	struct cpu_state state = probe_state(kvm);
 	u64 shorter, longer, per_second;
 
 	if (time_loop(vcpu, &state, SHORT_LOOP, &shorter, why) ||
@@ -220,7 +234,7 @@ bool kvm_probe(struct engine *engine, struct problem *why)
 	if (ioctl(kvm->vm, KVM_SET_USER_MEMORY_REGION, &slot))
 		problem(why, errno, "/dev/kvm does not take memory: %s", strerror(errno));
 	else if (!kvm_vcpu_create(kvm, 0, why))
-		good = run_probe(&kvm->vcpus[0], why);
+		good = run_probe(kvm, why);
 	/* A slot of no size is none: the number is free again. */
 	slot.memory_size = 0;
 	ioctl(kvm->vm, KVM_SET_USER_MEMORY_REGION, &slot);
