@@ -173,7 +173,7 @@ static int check_header(const struct file *kernel, const Elf64_Ehdr *header, u64
 	 * We have no use for sections. But linkers write their table last of all, so a
 	 * copy that was cut short shows here first, if it still has every segment.
 	 */
-	if (header->e_shoff &&
+	if (header->e_shoff && header->e_shnum &&
 	    !inside_file(kernel, header->e_shoff, (u64)header->e_shnum * header->e_shentsize))
 		return refuse(kernel, why, ENOEXEC,
 			      "is truncated: its section headers at byte 0x%" PRIx64
