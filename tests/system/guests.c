@@ -568,7 +568,8 @@ static const struct test interruptions[] = {
 		.status = ALL_WELL,
 	},
 	{
-		/* Long enough for it to look at its input, which it must not wait for or stop at. */
+		/* Long enough for it to look at its input, which it must not wait for or stop at.
+		 */
 		.name = "in-background-goes-on",
 		.input = A_TERMINAL,
 		.output = A_TERMINAL,
@@ -587,7 +588,8 @@ static const struct test interruptions[] = {
 
 static const struct test reboots[] = {
 	{
-		/* The first lives may still find something to set up; from then on, nothing grows. */
+		/* The first lives may still find something to set up; from then on, nothing grows.
+		 */
 		.name = "reboot-20-times",
 		.args = {"--debug-exit", "64", GUEST("reboot-loop"), "input=1"},
 		.steps = STEPS(REBOOT, REBOOT, REBOOT, LIFE, REMEMBER, TYPE("r"), REBOOT, FIVE,

@@ -233,7 +233,7 @@ static struct job *wait_for_job(struct jobs *jobs, size_t next)
 static void collect(struct jobs *jobs, size_t next, struct score *score)
 {
 	struct job *job = wait_for_job(jobs, next);
-	struct verdict verdict;
+	struct verdict verdict = {.outcome = FAILED};
 	double seconds;
 
 	job_finish(job, &verdict);

@@ -186,7 +186,7 @@ int self_test(const struct settings *settings)
 	of_shell.timeout_scale = settings->timeout_scale / 5;
 	for (size_t i = 0; i < COUNT(trials); i++) {
 		struct test test = trials[i].test;
-		struct verdict verdict;
+		struct verdict verdict = {.outcome = FAILED};
 
 		test.engines = NO_ENGINE;
 		test.patience = FOR_USAGE;
