@@ -9,6 +9,8 @@
  * device and the guest make it, no message waits that could have been sent. And whoever is
  * called must be called without a lock, which one thread can tell by trying to take it.
  */
+#include "input.h"
+
 #include "board/pci.h"
 
 #include "engine/engine.h"
@@ -23,15 +25,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 #define WINDOW_LEN 20
 #define BAR_LARGE  (64 * 1024)
 
-/* assert() is not for this: it must hold in every build. */
-#define MUST(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "fuzz_pci: line %d: %s\n", __LINE__, #condition);          \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
 struct world {
 	struct engine engine;
 	struct bus *bus;
@@ -42,26 +35,6 @@ struct world {
 };
 
 static const unsigned slots[] = {5, 13, 31, 0, 7}; /* the devices, the bridge, nobody */
-
-struct input {
-	const u8 *data;
-	size_t left;
-};
-
-static u64 take(struct input *input, unsigned bytes)
-{
-	u64 value = 0;
-
-	for (; bytes && input->left; bytes--, input->left--)
-		value = value << 8 | *input->data++;
-	return value;
-}
-
-static void must_be_unlocked(pthread_mutex_t *lock)
-{
-	MUST(!pthread_mutex_trylock(lock));
-	pthread_mutex_unlock(lock);
-}
 
 static void world_must_be_unlocked(struct world *world)
 {
@@ -140,7 +113,11 @@ static void bar_moved(struct pci_device *device, unsigned bar, u64 base, bool ma
 	*seen = mapped ? base : ~0ull;
 }
 
-static const struct pci_ops device_ops = {window_read, window_write, bar_moved};
+static const struct pci_ops device_ops = {
+	.window_read = window_read,
+	.window_write = window_write,
+	.bar_moved = bar_moved,
+};
 
 static struct world *world_new(void)
 {

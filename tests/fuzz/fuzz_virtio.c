@@ -10,6 +10,8 @@
  * ends the machine; and after a power cycle it prints what it is given, whatever
  * came before.
  */
+#include "input.h"
+
 #include "virtio/console.h"
 #include "virtio/transport.h"
 
@@ -34,19 +36,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 #define LINES_MAX   2 /* of one life: the violation, and that the guest gave up */
 #define FEATURES_LO (1u << VIRTIO_RING_F_INDIRECT_DESC)
 #define FEATURES_HI (1u << (VIRTIO_F_VERSION_1 - 32) | 1u << (VIRTIO_F_RING_RESET - 32))
-
-#define MUST(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "fuzz_virtio: line %d: %s\n", __LINE__, #condition);       \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-struct input {
-	const u8 *data;
-	size_t left;
-};
 
 struct world {
 	struct engine engine;
@@ -100,21 +89,6 @@ void log_verbose(const char *format, ...)
 	va_start(args, format);
 	format_line(format, args);
 	va_end(args);
-}
-
-static u64 take(struct input *input, unsigned bytes)
-{
-	u64 value = 0;
-
-	for (; bytes && input->left; bytes--, input->left--)
-		value = value << 8 | *input->data++;
-	return value;
-}
-
-static void must_be_unlocked(pthread_mutex_t *lock)
-{
-	MUST(!pthread_mutex_trylock(lock));
-	pthread_mutex_unlock(lock);
 }
 
 static void fuzz_msi(struct engine *engine, u64 address, u32 data)
