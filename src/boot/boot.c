@@ -224,7 +224,7 @@ int load_place(const struct load *load, const char *what, u64 gpa, u64 offset, u
 	return 0;
 }
 
-int load_place_initrd(const struct load *load)
+static int place_initrd(const struct load *load)
 {
 	const struct file *initrd = load->boot->initrd;
 	int err;
@@ -241,7 +241,7 @@ int load_place_initrd(const struct load *load)
 	return 0;
 }
 
-int load_place_command_line(const struct load *load, u64 max)
+static int place_command_line(const struct load *load, u64 max)
 {
 	const char *line = load->boot->command_line;
 	u64 len = strlen(line);
@@ -256,6 +256,13 @@ int load_place_command_line(const struct load *load, u64 max)
 	memcpy(boot_area(load, BOOT_COMMAND_LINE, len + 1), line, len + 1);
 	log_verbose("command line: %s", line);
 	return 0;
+}
+
+int load_place_rest(const struct load *load, u64 max)
+{
+	int err = place_command_line(load, max);
+
+	return err ? err : place_initrd(load);
 }
 
 void *boot_area(const struct load *load, u64 gpa, u64 len)

@@ -221,13 +221,11 @@ static int place(const struct load *load, const struct bzimage *image)
 {
 	u64 max = speaks(image, PROTOCOL_CMDLINE_SIZE) ? image->header.cmdline_size
 						       : COMMAND_LINE_MAX_DEFAULT;
-	int err = load_place_command_line(load, max);
+	int err =
+		load_place(load, "protected-mode part", image->address, image->offset, image->size);
 
 	if (!err)
-		err = load_place(load, "protected-mode part", image->address, image->offset,
-				 image->size);
-	if (!err)
-		err = load_place_initrd(load);
+		err = load_place_rest(load, max);
 	if (err)
 		return err;
 	bootparams_place(load, &image->header, image->header_len);

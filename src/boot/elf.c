@@ -278,6 +278,19 @@ void elf_free(struct elf *elf)
 	elf->segments = NULL;
 }
 
+int elf_load(struct load *load, struct cpu_state *cpu,
+	     int (*start)(const struct elf *elf, struct load *load, struct cpu_state *cpu))
+{
+	struct elf elf;
+	int err = elf_read(&elf, load->boot->kernel, load->head, load->problem);
+
+	if (err)
+		return err;
+	err = start(&elf, load, cpu);
+	elf_free(&elf);
+	return err;
+}
+
 int elf_place(const struct elf *elf, const struct load *load)
 {
 	char what[32];
@@ -438,9 +451,7 @@ static int start_linux(const struct elf *elf, struct load *load, struct cpu_stat
 	if (!err)
 		err = elf_place(elf, load);
 	if (!err)
-		err = load_place_initrd(load);
-	if (!err)
-		err = load_place_command_line(load, COMMAND_LINE_MAX_DEFAULT);
+		err = load_place_rest(load, COMMAND_LINE_MAX_DEFAULT);
 	if (err)
 		return err;
 	bootparams_place(load, &vmlinux_header, sizeof(vmlinux_header));
@@ -456,12 +467,5 @@ static int start_linux(const struct elf *elf, struct load *load, struct cpu_stat
 
 int linux_elf_load(struct load *load, struct cpu_state *cpu)
 {
-	struct elf elf;
-	int err = elf_read(&elf, load->boot->kernel, load->head, load->problem);
-
-	if (err)
-		return err;
-	err = start_linux(&elf, load, cpu);
-	elf_free(&elf);
-	return err;
+	return elf_load(load, cpu, start_linux);
 }

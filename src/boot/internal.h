@@ -66,11 +66,10 @@ int load_claim(const struct load *load, const char *what, u64 start, u64 size);
 int load_place(const struct load *load, const char *what, u64 gpa, u64 offset, u64 len);
 
 /*
- * Put the initrd, and the command line (at most `max` bytes without the zero) in their places.
- * -errno.
+ * What every kernel gets, in its place: the command line (at most `max` bytes without the zero),
+ * and the initrd where load_locate_initrd() said. -errno.
  */
-int load_place_initrd(const struct load *load);
-int load_place_command_line(const struct load *load, u64 max);
+int load_place_rest(const struct load *load, u64 max);
 
 /* What is RAM and what is not, in the order of addresses. Returns how many entries were filled. */
 #define MEMORY_MAP_MAX 5
@@ -104,6 +103,10 @@ int elf_check_head(const struct file *kernel, const struct kernel_head *head, st
 int elf_read(struct elf *elf, const struct file *kernel, const struct kernel_head *head,
 	     struct problem *why);
 void elf_free(struct elf *elf);
+
+/* Read it, have start() put it into memory, and forget it. -errno. */
+int elf_load(struct load *load, struct cpu_state *cpu,
+	     int (*start)(const struct elf *elf, struct load *load, struct cpu_state *cpu));
 
 /* Claim and place every PT_LOAD. -errno. */
 int elf_place(const struct elf *elf, const struct load *load);

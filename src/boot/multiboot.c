@@ -241,9 +241,7 @@ int multiboot_load(struct load *load, struct cpu_state *cpu)
 		err = by_addresses ? place_by_addresses(load, &header, offset, &entry)
 				   : place_by_segments(load, &entry);
 	if (!err)
-		err = load_place_initrd(load);
-	if (!err)
-		err = load_place_command_line(load, COMMAND_LINE_MAX_DEFAULT);
+		err = load_place_rest(load, COMMAND_LINE_MAX_DEFAULT);
 	if (err)
 		return err;
 	place_info(load);

@@ -110,9 +110,7 @@ static int start(const struct elf *elf, struct load *load, struct cpu_state *cpu
 	if (!err)
 		err = elf_place(elf, load);
 	if (!err)
-		err = load_place_initrd(load);
-	if (!err)
-		err = load_place_command_line(load, COMMAND_LINE_MAX_DEFAULT);
+		err = load_place_rest(load, COMMAND_LINE_MAX_DEFAULT);
 	if (err)
 		return err;
 	place_info(load);
@@ -124,12 +122,5 @@ static int start(const struct elf *elf, struct load *load, struct cpu_state *cpu
 
 int pvh_load(struct load *load, struct cpu_state *cpu)
 {
-	struct elf elf;
-	int err = elf_read(&elf, load->boot->kernel, load->head, load->problem);
-
-	if (err)
-		return err;
-	err = start(&elf, load, cpu);
-	elf_free(&elf);
-	return err;
+	return elf_load(load, cpu, start);
 }
