@@ -165,6 +165,21 @@ static void bars_update(struct pci_device *device)
 
 /* Configuration space */
 
+static bool is_bus_master(const struct pci_device *device)
+{
+	return pci_config_word(device, PCI_COMMAND) & PCI_COMMAND_MASTER;
+}
+
+bool pci_is_bus_master(struct pci_device *device)
+{
+	bool master;
+
+	pthread_mutex_lock(&device->lock);
+	master = is_bus_master(device);
+	pthread_mutex_unlock(&device->lock);
+	return master;
+}
+
 static bool in_window(const struct pci_device *device, unsigned offset)
 {
 	return offset - device->window < device->window_len;
@@ -189,6 +204,7 @@ u32 pci_config_read(struct pci_device *device, unsigned offset, unsigned len)
 void pci_config_write(struct pci_device *device, unsigned offset, unsigned len, u32 value)
 {
 	struct msix_outbox outbox;
+	bool master, master_changed;
 
 	if (in_window(device, offset)) {
 		device->ops->window_write(device, offset - device->window, len, value);
@@ -197,16 +213,20 @@ void pci_config_write(struct pci_device *device, unsigned offset, unsigned len, 
 
 	outbox.count = 0;
 	pthread_mutex_lock(&device->lock);
+	master = is_bus_master(device);
 	for (unsigned i = 0; i < len; i++) {
 		u8 *byte = &device->config[offset + i], writable = device->writable[offset + i];
 
 		*byte = (*byte & ~writable) | (value >> (8 * i) & writable);
 	}
+	master_changed = is_bus_master(device) != master;
 	bars_update(device);
 	msix_collect(device, &outbox);
 	pthread_mutex_unlock(&device->lock);
 	msix_deliver(device, &outbox);
 	intx_update(device);
+	if (master_changed && device->ops && device->ops->bus_master_changed)
+		device->ops->bus_master_changed(device);
 }
 
 /* The ports. PCI-2. */

@@ -37,6 +37,14 @@ struct pci_ops {
 	 * the bus knows, with the device's lock held: must not call pci_*() for it. May be NULL.
 	 */
 	void (*bar_moved)(struct pci_device *device, unsigned bar, u64 base, bool mapped);
+
+	/*
+	 * The guest has changed the bus master bit: pci_is_bus_master() knows to what. When it was
+	 * cleared, the device must not touch the guest's memory from the moment this returns.
+	 * Called with no lock held, so two vCPUs' news may come in the wrong order: look, do not
+	 * count. Not called by pci_reset(). May be NULL.
+	 */
+	void (*bus_master_changed)(struct pci_device *device);
 };
 
 struct pci_bar {
@@ -139,6 +147,9 @@ int pci_add(struct pci_bus *pci, struct pci_device *device, unsigned slot);
  */
 u32 pci_config_read(struct pci_device *device, unsigned offset, unsigned len);
 void pci_config_write(struct pci_device *device, unsigned offset, unsigned len, u32 value);
+
+/* The device may write and read the guest's memory. Any thread. */
+bool pci_is_bus_master(struct pci_device *device);
 
 /* MSI-X is switched on (INTx is not to be used then). Any thread. */
 bool pci_msix_enabled(struct pci_device *device);

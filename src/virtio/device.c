@@ -291,6 +291,38 @@ static void queues_rest(struct virtio_device *device)
 		queue_await_rest(&device->queues[i]);
 }
 
+/*
+ * Start whatever ought to run and does not: the queues that are enabled, of a device that is live
+ * and may touch memory (PCI-4), which is all that serving a queue is.
+ */
+static void queues_go(struct virtio_device *device)
+{
+	if (!(device->status & VIRTIO_CONFIG_S_DRIVER_OK) || !pci_is_bus_master(&device->pci->pci))
+		return;
+	for (unsigned i = 0; i < device->queue_count; i++) {
+		struct virtio_queue *queue = &device->queues[i];
+
+		if (queue->enabled && queue->life == QUEUE_RESTS)
+			queue_go(queue);
+	}
+}
+
+/* A queue that rests keeps its place in the ring, and goes on from there. */
+void virtio_heed_bus_master(struct virtio_device *device)
+{
+	const bool master = pci_is_bus_master(&device->pci->pci);
+
+	log_verbose("%s: is %s bus master", device->name, master ? "a" : "no");
+	if (master)
+		queues_go(device);
+	else
+		queues_rest(device);
+}
+
+/*
+ * The ring is looked at, and its flags put right, whatever the bus master bit says: that is part
+ * of the driver's own access, over before it is, and not something that goes on behind its back.
+ */
 bool virtio_enable_queue(struct virtio_queue *queue, struct violation *violation)
 {
 	struct virtio_device *device = queue->device;
@@ -309,8 +341,7 @@ bool virtio_enable_queue(struct virtio_queue *queue, struct violation *violation
 		return false;
 	}
 	queue->enabled = true;
-	if (device->status & VIRTIO_CONFIG_S_DRIVER_OK)
-		queue_go(queue);
+	queues_go(device);
 	return true;
 }
 
@@ -383,9 +414,7 @@ static bool go_live(struct virtio_device *device, struct violation *violation)
 	if (device->ops->driver_ok)
 		device->ops->driver_ok(device, device->accepted);
 	atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_DRIVER_OK);
-	for (unsigned i = 0; i < device->queue_count; i++)
-		if (device->queues[i].enabled)
-			queue_go(&device->queues[i]);
+	queues_go(device);
 	return true;
 }
 

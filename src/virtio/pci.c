@@ -199,6 +199,20 @@ static void bar_moved(struct pci_device *device, unsigned bar, u64 base, bool ma
 }
 
 /*
+ * PCI-4. A queue's thread may be at sending an interrupt, which needs the lock of configuration
+ * space: hence the hook, where we can wait for it. Two vCPUs that are at odds about the bit come
+ * here one after the other, and the later acts on what both have left.
+ */
+static void bus_master_changed(struct pci_device *device)
+{
+	struct virtio_pci *pci = container_of(device, struct virtio_pci, pci);
+
+	pthread_mutex_lock(&pci->lock);
+	virtio_heed_bus_master(pci->device);
+	pthread_mutex_unlock(&pci->lock);
+}
+
+/*
  * VT-10. Only what the engine did not catch comes here: 32-bit notifications, all of
  * them on an engine that catches none, and those that should not have been sent. No
  * lock: a queue that is just being reset will not mind one kick more.
@@ -511,7 +525,12 @@ static void window_write(struct pci_device *device, unsigned offset, unsigned le
 		virtio_violation(pci->device, &violation);
 }
 
-static const struct pci_ops pci_ops = {window_read, window_write, bar_moved};
+static const struct pci_ops pci_ops = {
+	.window_read = window_read,
+	.window_write = window_write,
+	.bar_moved = bar_moved,
+	.bus_master_changed = bus_master_changed,
+};
 
 /* Coming and going */
 

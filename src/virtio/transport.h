@@ -108,6 +108,9 @@ bool virtio_set_status(struct virtio_device *device, u8 value, struct violation 
 bool virtio_enable_queue(struct virtio_queue *queue, struct violation *violation);
 void virtio_reset_queue(struct virtio_queue *queue);
 
+/* PCI-4: the bus master bit may have changed; the queues run or rest as it says now. */
+void virtio_heed_bus_master(struct virtio_device *device);
+
 /*
  * Fill in *violation; always false. The second is for rules that only --strict knows:
  * it is false under --strict and true without, when the driver is to be taken in the

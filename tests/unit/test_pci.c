@@ -38,6 +38,8 @@ struct device {
 	unsigned moves;
 	u64 base;
 	bool mapped;
+	unsigned master_changes;
+	bool master;
 };
 
 struct fixture {
@@ -99,7 +101,21 @@ static void bar_moved(struct pci_device *pci, unsigned bar, u64 base, bool mappe
 	device->mapped = mapped;
 }
 
-static const struct pci_ops device_ops = {window_read, window_write, bar_moved};
+/* No lock is held: it may look. */
+static void bus_master_changed(struct pci_device *pci)
+{
+	struct device *device = container_of(pci, struct device, pci);
+
+	device->master_changes++;
+	device->master = pci_is_bus_master(pci);
+}
+
+static const struct pci_ops device_ops = {
+	.window_read = window_read,
+	.window_write = window_write,
+	.bar_moved = bar_moved,
+	.bus_master_changed = bus_master_changed,
+};
 
 static int setup(void **state)
 {
@@ -684,6 +700,26 @@ static void test_msix_function_mask(void **state)
 	expect_msi(f, 0xfee00000, 0x41);
 }
 
+/* The device hears of the bit, and not of what else the register has. */
+static void test_bus_master_hook(void **state)
+{
+	struct fixture *f = *state;
+	struct device *device = &f->device;
+
+	assert_true(pci_is_bus_master(&device->pci));
+	set_command(f, PCI_COMMAND_MASTER);
+	set_command(f, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
+	assert_int_equal(device->master_changes, 0);
+	set_command(f, PCI_COMMAND_MEMORY);
+	assert_int_equal(device->master_changes, 1);
+	assert_false(device->master);
+	put(f, SLOT, PCI_CACHE_LINE_SIZE, 1, 1);
+	assert_int_equal(device->master_changes, 1);
+	put(f, SLOT, PCI_COMMAND, 1, PCI_COMMAND_MASTER);
+	assert_int_equal(device->master_changes, 2);
+	assert_true(device->master);
+}
+
 static void test_msix_needs_bus_master(void **state)
 {
 	struct fixture *f = *state;
@@ -974,6 +1010,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_msix_send, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_msix_vector_mask, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_msix_function_mask, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bus_master_hook, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_msix_needs_bus_master, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_msix_off_forgets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_msix_of_sixty_four, setup, teardown),

@@ -1650,9 +1650,9 @@ static void test_notifiers(void **state)
 	eventfd_write(watched(f, there + REGISTERS_NOTIFY), 1);
 	assert_int_equal(await_used(&f->guest, ECHO, &head), 5);
 
-	pci_config_write(device, PCI_COMMAND, 2, 0);
+	pci_config_write(device, PCI_COMMAND, 2, PCI_COMMAND_MASTER);
 	assert_int_equal(watched_count(f), 0);
-	pci_config_write(device, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	pci_config_write(device, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
 	assert_int_equal(watched_count(f), 2);
 
 	QUEUE(ECHO, RESET, 1);
@@ -1674,12 +1674,108 @@ static void test_notifiers_wait_for_the_bar(void **state)
 	struct pci_device *device = fake_guest_device(&f->guest);
 
 	bring_up(&f->guest, STAGE_LIVE, all_features());
-	pci_config_write(device, PCI_COMMAND, 2, 0);
+	pci_config_write(device, PCI_COMMAND, 2, PCI_COMMAND_MASTER);
 	pci_config_write(device, PCI_BASE_ADDRESS_0, 4, 0xd0000000);
 	assert_int_equal(watched_count(f), 0);
-	pci_config_write(device, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	pci_config_write(device, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
 	assert_int_not_equal(watched(f, 0xd0000000 + REGISTERS_NOTIFY), -1);
 	assert_echoes(f); /* what reaches the bus is heard as well */
+}
+
+/* PCI-4: the bus master bit */
+
+static void set_bus_master(struct fixture *f, bool master)
+{
+	pci_config_write(fake_guest_device(&f->guest), PCI_COMMAND, 2,
+			 PCI_COMMAND_MEMORY | (master ? PCI_COMMAND_MASTER : 0));
+}
+
+/* Once the write is done, memory is the guest's alone; what blocks is stopped for that. */
+static void test_no_bus_master_no_memory(void **state)
+{
+	struct fixture *f = *state;
+	struct fake_driver *driver = &f->guest.queues[ECHO];
+
+	bring_up(&f->guest, STAGE_LIVE, all_features());
+	assert_echoes(f);
+	f->toy.hold = 1 << ECHO | 1 << TELL;
+	notify(&f->guest, ECHO);
+	notify(&f->guest, TELL);
+	AWAIT(f->toy.holding == 2);
+	f->toy.hold = 0;
+	set_bus_master(f, false);
+	assert_int_equal(f->toy.holding, 0);
+	assert_int_equal(watched_count(f), 0);
+
+	add_echo(f, "in vain", 16);
+	fake_driver_publish(driver);
+	notify(&f->guest, ECHO);
+	assert_int_equal(status_get(&f->guest), COMMON_LIVE);
+	STATUS(0); /* waits for the threads, whatever they were at */
+	assert_int_equal(driver->used->idx, driver->taken);
+	assert_int_equal(f->toy.echoed, 1);
+	assert_string_equal(fake_guest_said(&f->guest), "");
+
+	/* It is no part of a reset, and does not come back with one. */
+	bring_up(&f->guest, STAGE_LIVE, all_features());
+	assert_int_equal(watched_count(f), 0);
+	set_bus_master(f, true);
+	assert_echoes(f);
+}
+
+/* Nothing is forgotten meanwhile, neither what waits in the ring nor the place in it. */
+static void test_bus_master_again(void **state)
+{
+	struct fixture *f = *state;
+	struct fake_message message;
+	u16 head;
+
+	enable_msix(&f->guest, 3);
+	for (unsigned events = 0; events < 2; events++) {
+		bring_up(&f->guest, STAGE_LIVE, all_features() | (events ? EVENT_IDX : 0));
+		for (unsigned i = 0; i < 20; i++) {
+			fake_driver_enable_interrupts(&f->guest.queues[ECHO]);
+			assert_echoes(f);
+			AWAIT(fake_engine_take(&f->guest.engine, &message));
+			set_bus_master(f, false);
+			set_bus_master(f, false);
+			fake_driver_enable_interrupts(&f->guest.queues[ECHO]);
+			add_echo(f, "patience", 16);
+			submit(&f->guest, ECHO);
+			assert_false(fake_engine_take(&f->guest.engine, &message));
+			set_bus_master(f, true);
+			set_bus_master(f, true);
+			assert_int_equal(await_used(&f->guest, ECHO, &head), 8);
+			AWAIT(fake_engine_take(&f->guest.engine, &message));
+			assert_int_equal(message.data, FAKE_MSI_DATA + ECHO + 1);
+		}
+	}
+	assert_int_equal(watched_count(f), 2);
+}
+
+/* What is begun without the bit begins when it is set; and only what was begun. */
+static void test_live_before_bus_master(void **state)
+{
+	struct fixture *f = *state;
+
+	set_bus_master(f, false);
+	bring_up(&f->guest, STAGE_QUEUES, all_features());
+	set_bus_master(f, true);
+	assert_int_equal(watched_count(f), 0);
+	set_bus_master(f, false);
+	status_add(&f->guest, VIRTIO_CONFIG_S_DRIVER_OK);
+	assert_int_equal(watched_count(f), 0);
+	QUEUE(ECHO, RESET, 1);
+	set_bus_master(f, true);
+	assert_int_equal(watched_count(f), 1);
+	set_bus_master(f, false);
+	queue_lay_out(&f->guest, ECHO, 16, false);
+	queue_place(&f->guest, ECHO);
+	QUEUE(ECHO, ENABLE, 1);
+	assert_int_equal(watched_count(f), 0);
+	set_bus_master(f, true);
+	assert_int_equal(watched_count(f), 2);
+	assert_echoes(f);
 }
 
 /* VT-12: the window in configuration space */
@@ -1715,7 +1811,7 @@ static void test_window(void **state)
 	u16 head;
 
 	bring_up(&f->guest, STAGE_LIVE, all_features());
-	pci_config_write(fake_guest_device(&f->guest), PCI_COMMAND, 2, 0);
+	pci_config_write(fake_guest_device(&f->guest), PCI_COMMAND, 2, PCI_COMMAND_MASTER);
 	assert_int_equal(window_get(f, REGISTERS_COMMON + VIRTIO_PCI_COMMON_STATUS, 1),
 			 COMMON_LIVE);
 	window_put(f, REGISTERS_COMMON + VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
@@ -1838,14 +1934,27 @@ static void *storm_of_moves(void *opaque)
 	return NULL;
 }
 
+static void *storm_of_masters(void *opaque)
+{
+	struct storm *storm = opaque;
+
+	while (!storm->over) {
+		set_bus_master(storm->f, false);
+		set_bus_master(storm->f, true);
+	}
+	return NULL;
+}
+
 static void test_storm(void **state)
 {
 	struct fixture *f = *state;
 	struct storm storm = {.f = f};
-	pthread_t threads[2];
+	pthread_t threads[4];
 
 	pthread_create(&threads[0], NULL, storm_of_kicks, &storm);
 	pthread_create(&threads[1], NULL, storm_of_moves, &storm);
+	pthread_create(&threads[2], NULL, storm_of_masters, &storm);
+	pthread_create(&threads[3], NULL, storm_of_masters, &storm);
 	for (unsigned i = 0; i < 300; i++) {
 		/* Through the window, which does not move. */
 		window_put(f, VIRTIO_PCI_COMMON_STATUS, 1, 0);
@@ -1862,8 +1971,8 @@ static void test_storm(void **state)
 		window_put(f, VIRTIO_PCI_COMMON_STATUS, 1, 15);
 	}
 	storm.over = true;
-	pthread_join(threads[0], NULL);
-	pthread_join(threads[1], NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
 
 	bring_up(&f->guest, STAGE_LIVE, all_features());
 	assert_echoes(f);
@@ -1918,6 +2027,9 @@ int main(void)
 		cmocka_unit_test_setup(test_unplug_destroys, setup),
 		TEST_WATCHING(test_notifiers),
 		TEST_WATCHING(test_notifiers_wait_for_the_bar),
+		TEST_WATCHING(test_no_bus_master_no_memory),
+		TEST_WATCHING(test_bus_master_again),
+		TEST_WATCHING(test_live_before_bus_master),
 		TEST_STRICT(test_window),
 		TEST(test_window_fields),
 		TEST(test_window_does_no_harm),
