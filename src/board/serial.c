@@ -29,6 +29,13 @@
 #define FCR_BITS  (UART_FCR_ENABLE_FIFO | UART_FCR_DMA_SELECT | UART_FCR_TRIGGER_MASK)
 #define IIR_FIFOS 0xc0 /* in IIR, while the FIFOs are enabled */
 
+/*
+ * Looks at LSR in vain, with no other access between, by which we know a guest that waits for
+ * input. Who only makes sure that the transmitter is empty looks once, as it always is, and
+ * drivers that set up or drain a port turn to another register after a few.
+ */
+#define LOOKS_OF_WAITING 16
+
 /* A cable with somebody at the other end. */
 #define MSR_CONNECTED (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
 
@@ -89,7 +96,7 @@ static unsigned serial_room(const struct serial *serial)
 {
 	if (serial->mcr & UART_MCR_LOOP)
 		return 0;
-	if (serial->mcr_written ? !(serial->mcr & UART_MCR_RTS) : !serial->polled)
+	if (!(serial->mcr & UART_MCR_RTS) && !serial->polled)
 		return 0;
 	return fifo_size(serial) - serial->fifo_count;
 }
@@ -197,11 +204,27 @@ static void serial_settle(struct serial *serial)
 		machine_wake(serial->terminal->machine);
 }
 
+static u8 read_lsr(struct serial *serial)
+{
+	u8 value = UART_LSR_TEMT | UART_LSR_THRE | serial->errors;
+
+	serial->errors = 0;
+	if (serial->fifo_count) {
+		serial->fruitless_looks = 0;
+		return value | UART_LSR_DR;
+	}
+	if (++serial->fruitless_looks == LOOKS_OF_WAITING)
+		serial->polled = true;
+	return value;
+}
+
 static u8 read_register(struct serial *serial, u64 number)
 {
 	bool divisor = serial->lcr & UART_LCR_DLAB;
 	u8 value = 0;
 
+	if (number != UART_LSR)
+		serial->fruitless_looks = 0;
 	switch (number) {
 	case UART_RX:
 		return divisor ? (u8)serial->divisor : fifo_take(serial);
@@ -220,12 +243,7 @@ static u8 read_register(struct serial *serial, u64 number)
 	case UART_MCR:
 		return serial->mcr;
 	case UART_LSR:
-		value = UART_LSR_TEMT | UART_LSR_THRE | serial->errors;
-		if (serial->fifo_count)
-			value |= UART_LSR_DR;
-		serial->errors = 0;
-		serial->polled = true;
-		return value;
+		return read_lsr(serial);
 	case UART_MSR:
 		value = modem_lines(serial) | serial->msr_delta;
 		serial->msr_delta = 0;
@@ -276,7 +294,7 @@ static void write_mcr(struct serial *serial, u8 value)
 	u8 before = modem_lines(serial), now;
 
 	serial->mcr = value & MCR_BITS;
-	serial->mcr_written = true;
+	serial->polled = false;
 	now = modem_lines(serial);
 
 	/* Each delta bit is four below its line. RI only counts when it stops ringing. */
@@ -289,6 +307,7 @@ static void write_register(struct serial *serial, u64 number, u8 value)
 {
 	bool divisor = serial->lcr & UART_LCR_DLAB;
 
+	serial->fruitless_looks = 0;
 	switch (number) {
 	case UART_TX:
 		if (divisor)
@@ -393,7 +412,8 @@ void serial_reset(struct serial *serial)
 	serial->errors = serial->msr_delta = 0;
 	serial->divisor = 0;
 	serial->fifo_head = serial->fifo_count = 0;
-	serial->tx_pending = serial->mcr_written = serial->polled = false;
+	serial->fruitless_looks = 0;
+	serial->tx_pending = serial->polled = false;
 	serial->backlog = true;
 	serial_settle(serial);
 }

@@ -6,8 +6,9 @@
  *
  * The terminal at the other end minds its manners: it sends only while RTS is
  * raised, so that what the user typed (or piped) early survives the FIFO clears of
- * a booting driver. To a guest that never touches MCR it is a three-wire cable, and
- * sends from the first look at LSR on.
+ * a booting driver. Not everybody who wants input raises it: small kernels and debuggers
+ * leave MCR at 0 and ask LSR again and again. Who does nothing but ask is waiting, and gets what
+ * there is, until MCR is written: then RTS decides afresh.
  */
 #ifndef BOARD_SERIAL_H
 #define BOARD_SERIAL_H
@@ -29,10 +30,10 @@ struct serial {
 	u16 divisor;
 	u8 fifo[SERIAL_FIFO];
 	unsigned fifo_head, fifo_count;
-	bool tx_pending;  /* "transmitter empty" interrupt not yet acknowledged */
-	bool mcr_written; /* the guest knows of modem lines: RTS decides */
-	bool polled;	  /* the guest has looked for input */
-	bool backlog;	  /* the terminal may have more than fitted in */
+	bool tx_pending;	  /* "transmitter empty" interrupt not yet acknowledged */
+	unsigned fruitless_looks; /* reads of LSR that found no data, with nothing between */
+	bool polled;		  /* so many that the guest waits for input, whatever RTS says */
+	bool backlog;		  /* the terminal may have more than fitted in */
 
 	/* How the interrupt line gets to the IOAPIC: serial_settle(). */
 	bool publishing; /* somebody is at it */

@@ -442,17 +442,93 @@ static void test_early_input_is_not_lost(void **state)
 	assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, 0);
 }
 
+/* Looks for input until the main thread is asked for it. How many looks that took, 99 at most. */
+static unsigned looks_in_vain(struct fixture *f)
+{
+	unsigned looks = 0;
+
+	main_thread_woken(f);
+	do {
+		assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, 0);
+		looks++;
+	} while (!main_thread_woken(f) && looks < 99);
+	return looks;
+}
+
 /* A program that only knows LSR and the data register. */
 static void test_three_wires_are_enough(void **state)
 {
 	struct fixture *f = *state;
 
-	type_and_pump(f, "q");
-	assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, 0);
-	assert_true(main_thread_woken(f));
+	type_and_pump(f, "qr");
+	assert_int_equal(looks_in_vain(f), 16);
 	serial_pump(&f->serial);
 	assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, UART_LSR_DR);
 	assert_int_equal(in(f, UART_RX), 'q');
+
+	/* It need not prove itself for each byte, though it echoes. */
+	out(f, UART_TX, 'q');
+	serial_pump(&f->serial);
+	assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, UART_LSR_DR);
+	assert_int_equal(in(f, UART_RX), 'r');
+}
+
+/* One that sets MCR to 0 first, as small kernels do, or to all but RTS. */
+static void test_waiting_is_as_good_as_rts(void **state)
+{
+	struct fixture *f = *state;
+	static const u8 lines[] = {0, UART_MCR_DTR | UART_MCR_OUT2};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++) {
+		out(f, UART_MCR, lines[i]);
+		type_and_pump(f, "x");
+		assert_int_equal(looks_in_vain(f), 16);
+		serial_pump(&f->serial);
+		assert_int_equal(in(f, UART_RX), 'x');
+
+		/* Until it says what it wants. */
+		out(f, UART_MCR, lines[i]);
+		type_and_pump(f, "y");
+		assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, 0);
+		out(f, UART_MCR, OPEN);
+		serial_pump(&f->serial);
+		assert_int_equal(in(f, UART_RX), 'y');
+	}
+}
+
+/* Not even a wait gets anything over a wire that is cut. */
+static void test_waiting_in_loopback(void **state)
+{
+	struct fixture *f = *state;
+
+	out(f, UART_MCR, UART_MCR_LOOP);
+	type_and_pump(f, "x");
+	assert_int_equal(looks_in_vain(f), 99);
+	serial_pump(&f->serial);
+	assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, 0);
+}
+
+/* A guest that prints, or sets up the port, looks often, and means something else. */
+static void test_other_looks_are_not_waiting(void **state)
+{
+	struct fixture *f = *state;
+
+	type_and_pump(f, "early");
+	for (unsigned other = 0; other < 8; other++) {
+		for (unsigned i = 0; i < 15; i++)
+			in(f, UART_LSR);
+		if (other == UART_LSR)
+			out(f, other, 0);
+		else
+			in(f, other);
+	}
+	for (unsigned other = 0; other < 8; other++) {
+		for (unsigned i = 0; i < 15; i++)
+			in(f, UART_LSR);
+		out(f, other, 0);
+	}
+	serial_pump(&f->serial);
+	assert_int_equal(in(f, UART_LSR) & UART_LSR_DR, 0);
 }
 
 static void test_input_for_the_other_console(void **state)
@@ -772,6 +848,9 @@ int main(void)
 		TEST(test_fcr_clears),
 		TEST(test_early_input_is_not_lost),
 		TEST(test_three_wires_are_enough),
+		TEST(test_waiting_is_as_good_as_rts),
+		TEST(test_waiting_in_loopback),
+		TEST(test_other_looks_are_not_waiting),
 		TEST(test_input_for_the_other_console),
 		TEST(test_loopback),
 		TEST(test_overrun_with_fifo),
