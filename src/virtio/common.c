@@ -355,8 +355,9 @@ static bool queue_field_write(struct virtio_pci *pci, const struct field *field,
 
 /*
  * A broken device listens to what brings it back, or what is nobody else's business:
- * reset, FAILED, selectors, vectors. The rest falls on deaf ears; above all, no queue
- * gets set up.
+ * reset, FAILED, selectors, vectors. A queue is taken down when that is asked for: Linux reads
+ * queue_enable until it is 0, with nobody to tell it that this will not happen. The rest falls on
+ * deaf ears; above all, no queue gets set up.
  */
 static bool heard_while_broken(const struct field *field)
 {
@@ -367,6 +368,7 @@ static bool heard_while_broken(const struct field *field)
 	case VIRTIO_PCI_COMMON_STATUS:
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 	case VIRTIO_PCI_COMMON_Q_MSIX:
+	case VIRTIO_PCI_COMMON_Q_RESET:
 		return true;
 	default:
 		return false;

@@ -1584,6 +1584,26 @@ static void test_ring_reset(void **state)
 	assert_true(machine_running(&f->guest.machine));
 }
 
+/* VT-14: a driver that takes its queues down waits for each, broken device or not. */
+static void test_ring_reset_while_broken(void **state)
+{
+	struct fixture *f = *state;
+
+	bring_up(&f->guest, STAGE_LIVE, all_features());
+	notify_absent(f);
+	assert_one_line(fake_guest_said(&f->guest), "VT-10");
+	QUEUE(ECHO, RESET, 1);
+	assert_int_equal(common_get(&f->guest, VIRTIO_PCI_COMMON_Q_RESET), 0);
+	assert_int_equal(common_get(&f->guest, VIRTIO_PCI_COMMON_Q_ENABLE), 0);
+	assert_int_equal(watched_count(f), 1);
+
+	/* That is all: the device is as broken as before, and the queue stays down. */
+	queue_place(&f->guest, ECHO);
+	QUEUE(ECHO, ENABLE, 1);
+	assert_int_equal(common_get(&f->guest, VIRTIO_PCI_COMMON_Q_ENABLE), 0);
+	assert_broken(f, VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
 /* RUN-3 */
 static void test_power_cycle(void **state)
 {
@@ -2023,6 +2043,7 @@ int main(void)
 		TEST(test_reset),
 		TEST(test_reset_ends_what_blocks),
 		TEST_STRICT(test_ring_reset),
+		TEST_WATCHING(test_ring_reset_while_broken),
 		TEST_WATCHING(test_power_cycle),
 		cmocka_unit_test_setup(test_unplug_destroys, setup),
 		TEST_WATCHING(test_notifiers),
