@@ -32,6 +32,14 @@
 	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_RING_RESET |                                \
 	 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX)
 
+/*
+ * Lines that a device may cost the user who has not asked for more. A guest can break a rule and
+ * reset the device as fast as it can write registers, and standard error may be a file on a disk
+ * that fills up. Reboots do not start the count afresh: a guest can do those in a loop as well.
+ * No honest driver has got anywhere near; a program that breaks each rule in turn needs a hundred.
+ */
+#define LINES_MAX 1000
+
 /* Violations */
 
 bool violation_set(struct violation *violation, const char *format, ...)
@@ -59,6 +67,18 @@ bool violation_unless_lenient(const struct virtio_device *device, struct violati
 	return false;
 }
 
+static void tell(struct virtio_device *device, const char *where, const char *what)
+{
+	const u64 before = atomic_fetch_add(&device->lines, 1);
+
+	if (before < LINES_MAX || log_is_verbose())
+		log_line("%s: %s%s", device->name, where, what);
+	else if (before == LINES_MAX)
+		log_line("%s: %u lines were about this device; further ones are told only under "
+			 "--verbose",
+			 device->name, LINES_MAX);
+}
+
 /*
  * The first broken rule is told, and from there the device serves nothing until it
  * is reset: a driver that is wrong once is wrong about what comes after as well,
@@ -76,7 +96,7 @@ static void report(struct virtio_device *device, const char *where,
 			     violation->text);
 		return;
 	}
-	log_line("%s: %s%s", device->name, where, violation->text);
+	tell(device, where, violation->text);
 	/* virtio: Device Requirements: Device Status Field: told only to a driver that listens. */
 	virtio_pci_interrupt_config(device->pci);
 }
@@ -485,7 +505,7 @@ static void give_up(struct virtio_device *device)
 	if (device->status & VIRTIO_CONFIG_S_FAILED)
 		return;
 	virtio_pci_break(device->pci, VIRTIO_CONFIG_S_FAILED);
-	log_line("%s: the guest gave the device up (device_status FAILED)", device->name);
+	tell(device, "", "the guest gave the device up (device_status FAILED)");
 }
 
 bool virtio_set_status(struct virtio_device *device, u8 value, struct violation *violation)

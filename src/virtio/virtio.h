@@ -81,6 +81,7 @@ struct virtio_device {
 	u64 offered;	     /* feature bits; a device may add its own before virtio_plug() */
 	u64 accepted;	     /* what the driver wrote; settled once FEATURES_OK sticks */
 	_Atomic bool broken; /* a violation was reported, until reset */
+	_Atomic u64 lines;   /* what it has told the user, while lguest runs */
 	struct virtio_pci *pci;
 };
 

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "fake_guest.h"
+#include "host/log.h"
 
 #include <errno.h>
 #include <linux/virtio_ring.h>
@@ -1441,6 +1442,65 @@ static void run_ahead(struct fixture *f)
 	notify(&f->guest, ECHO);
 }
 
+/* Breaks a rule, or gives up, and resets, so often; how many lines that costs. */
+static unsigned flood(struct fixture *f, unsigned times)
+{
+	unsigned lines = 0;
+
+	for (unsigned i = 0; i < times; i++) {
+		STATUS(i % 2 ? VIRTIO_CONFIG_S_FAILED : 0x10);
+		assert_true(status_get(&f->guest) & 0xc0);
+		STATUS(0);
+		lines += count_lines(fake_guest_said(&f->guest));
+	}
+	return lines;
+}
+
+/* A guest does not fill the user's disk; and the device goes on as before. */
+static void test_flood(void **state)
+{
+	struct fixture *f = *state;
+	const char *said;
+
+	assert_int_equal(flood(f, 999), 999);
+	STATUS(0x10);
+	assert_one_line(fake_guest_said(&f->guest), "VT-1");
+	STATUS(0);
+	STATUS(0x10);
+	said = fake_guest_said(&f->guest);
+	assert_non_null(strstr(said, "lguest: toy: 1000 lines"));
+	assert_non_null(strstr(said, "--verbose"));
+	assert_int_equal(count_lines(said), 1);
+	virtio_power_on(&f->toy.virtio);
+	assert_int_equal(flood(f, 1000), 0);
+
+	bring_up(&f->guest, STAGE_LIVE, all_features());
+	assert_echoes(f);
+	run_ahead(f);
+	AWAIT(isr_get(f) & 2);
+	assert_string_equal(fake_guest_said(&f->guest), "");
+	f->guest.machine.strict = true;
+	STATUS(0);
+	STATUS(0x10);
+	assert_non_null(strstr(f->guest.machine.why, "VT-1"));
+}
+
+static void test_flood_under_verbose(void **state)
+{
+	struct fixture *f = *state;
+	unsigned told = 0;
+
+	log_set_verbose(true);
+	for (unsigned i = 0; i < 1100; i++) {
+		STATUS(0x10);
+		told += !!strstr(fake_guest_said(&f->guest), "toy: VT-1: ");
+		STATUS(0);
+	}
+	log_set_verbose(false);
+	assert_int_equal(told, 1100);
+	assert_null(strstr(fake_guest_said(&f->guest), "further"));
+}
+
 static void test_queue_breach(void **state)
 {
 	struct fixture *f = *state;
@@ -2037,6 +2097,8 @@ int main(void)
 		TEST(test_failed),
 		TEST_STRICT(test_failed_strict),
 		TEST(test_failed_after_violation),
+		TEST(test_flood),
+		TEST(test_flood_under_verbose),
 		TEST(test_queue_breach),
 		TEST_STRICT(test_queue_breach_strict),
 		TEST(test_avail_flags),
