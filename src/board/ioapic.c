@@ -222,13 +222,22 @@ static void write_indexed(struct ioapic *ioapic, u32 value, struct outbox *outbo
 		write_entry(ioapic, entry / 2, entry % 2, value, outbox);
 }
 
-/* The registers are 32 bits wide, and drivers access them so: all else reads 0 and does nothing. */
+/*
+ * The registers are 32 bits wide, and drivers access them so. Only the selector has no more than
+ * eight that mean anything, and firmware (EDK2) writes just those: it takes any width. All else
+ * reads 0 and does nothing.
+ */
+static bool access_fits(u64 offset, unsigned len)
+{
+	return len == 4 || offset == IOREGSEL;
+}
+
 static u64 ioapic_read(void *opaque, u64 offset, unsigned len)
 {
 	struct ioapic *ioapic = opaque;
 	u32 value = 0;
 
-	if (len != 4)
+	if (!access_fits(offset, len))
 		return 0;
 	pthread_mutex_lock(&ioapic->lock);
 	if (offset == IOREGSEL)
@@ -245,7 +254,7 @@ static void ioapic_write(void *opaque, u64 offset, unsigned len, u64 value)
 	struct outbox outbox = {.count = 0};
 	struct engine *engine;
 
-	if (len != 4)
+	if (!access_fits(offset, len))
 		return;
 	pthread_mutex_lock(&ioapic->lock);
 	engine = ioapic->engine;

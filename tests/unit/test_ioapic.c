@@ -127,6 +127,23 @@ static void test_which_bits_stick(void **state)
 	assert_int_equal(bus_read(f->bus, MEMORY, LAYOUT_IOAPIC, 4), 0x55);
 }
 
+static void test_selector_takes_any_width(void **state)
+{
+	struct fixture *f = *state;
+	static const unsigned widths[] = {1, 2, 4, 8};
+
+	put_entry(f, 0, 0x31);
+	for (unsigned i = 0; i < ARRAY_SIZE(widths); i++) {
+		bus_write(f->bus, MEMORY, LAYOUT_IOAPIC, 4, 1);
+		bus_write(f->bus, MEMORY, LAYOUT_IOAPIC, widths[i], 0x10);
+		assert_int_equal(bus_read(f->bus, MEMORY, LAYOUT_IOAPIC, widths[i]), 0x10);
+		assert_int_equal(bus_read(f->bus, MEMORY, LAYOUT_IOAPIC + 0x10, 4), 0x31);
+	}
+	/* Not the bytes that follow it: they are no register. */
+	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC + 1, 1, 0x11);
+	assert_int_equal(bus_read(f->bus, MEMORY, LAYOUT_IOAPIC, 1), 0x10);
+}
+
 static void test_only_words_are_answered(void **state)
 {
 	struct fixture *f = *state;
@@ -136,7 +153,12 @@ static void test_only_words_are_answered(void **state)
 	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC + 0x10, 1, 0x99);
 	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC + 0x10, 8, 0x99);
 	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC + 0x12, 4, 0x99);
-	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC, 2, 0x11);
+	put_entry(f, 17, 0x41 | ENTRY_LEVEL);
+	ioapic_set(&f->ioapic, 17, 1, true);
+	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC + 0x40, 1, 0x41);
+	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC + 0x40, 2, 0x41);
+	assert_true(get_entry(f, 17) & ENTRY_REMOTE_IRR);
+	bus_write(f->bus, MEMORY, LAYOUT_IOAPIC, 4, 0x10);
 	assert_int_equal(bus_read(f->bus, MEMORY, LAYOUT_IOAPIC + 0x10, 2), 0);
 	assert_int_equal(bus_read(f->bus, MEMORY, LAYOUT_IOAPIC + 0x10, 8), 0);
 	assert_int_equal(bus_read(f->bus, MEMORY, LAYOUT_IOAPIC + 0x20, 4), 0);
@@ -471,6 +493,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_power_on_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_which_bits_stick, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_selector_takes_any_width, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_words_are_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_message_format, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_edge_sends_once_a_rise, setup, teardown),
