@@ -9,7 +9,9 @@
  * rings, as no interrupt is wired up, and the DSDT does not promise one. What is
  * kept does not outlive a reboot: our battery is rather small.
  *
- * "Update in progress" never shows: there is no update, only an answer.
+ * There is no update, only an answer; but seven registers are seven answers, and midnight may
+ * come between them. "Update in progress" shows shortly before the second turns, as on
+ * the chip: who finds it clear has that long to read them all.
  */
 #include "board/rtc.h"
 
@@ -45,6 +47,10 @@ enum {
 
 /* Bit 7 of the index port is the NMI mask of old. There is no NMI to be masked. */
 #define RTC_INDEX_MASK 0x7f
+
+/* MC146818A data sheet, "Update Cycle": UIP clear means that none begins within 244 us (tBUC). */
+#define NS_BEFORE_UPDATE 244000
+#define NS_PER_SECOND	 1000000000
 
 #define PORT_RTC_COUNT 2
 
@@ -101,8 +107,15 @@ static u8 rtc_time(u8 index, u8 mode, time_t now)
 	return mode & RTC_B_BINARY ? value : bcd(value);
 }
 
+static bool rtc_updating(const struct timespec *now)
+{
+	return now->tv_nsec >= NS_PER_SECOND - NS_BEFORE_UPDATE;
+}
+
 static u8 rtc_read_data(struct rtc *rtc)
 {
+	const struct timespec now = rtc->now();
+
 	switch (rtc->index) {
 	case RTC_SECONDS:
 	case RTC_MINUTES:
@@ -112,9 +125,10 @@ static u8 rtc_read_data(struct rtc *rtc)
 	case RTC_MONTH:
 	case RTC_YEAR:
 	case RTC_CENTURY:
-		return rtc_time(rtc->index, rtc->ram[RTC_B], rtc->now());
+		return rtc_time(rtc->index, rtc->ram[RTC_B], now.tv_sec);
 	case RTC_A:
-		return rtc->ram[RTC_A] & ~RTC_A_UPDATING;
+		return (rtc->ram[RTC_A] & ~RTC_A_UPDATING) |
+		       (rtc_updating(&now) ? RTC_A_UPDATING : 0);
 	case RTC_C:
 		return 0; /* no interrupt has happened, ever */
 	case RTC_D:
@@ -160,9 +174,12 @@ static const struct region_ops rtc_ops = {
 	.write = rtc_write,
 };
 
-static time_t host_time(void)
+static struct timespec host_time(void)
 {
-	return time(NULL);
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now;
 }
 
 void rtc_init(struct rtc *rtc, struct bus *bus)

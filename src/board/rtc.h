@@ -15,7 +15,7 @@ struct rtc {
 	pthread_mutex_t lock;
 	u8 index;
 	u8 ram[128];
-	time_t (*now)(void); /* seconds since the epoch; a test brings its own clock */
+	struct timespec (*now)(void); /* since the epoch; a test brings its own clock */
 };
 
 void rtc_init(struct rtc *rtc, struct bus *bus);

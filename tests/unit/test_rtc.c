@@ -17,24 +17,40 @@
 #define LEAP_DAY_NOON	 1709208000 /* Thu 2024-02-29 12:00:00 */
 #define MILLENNIUM	 946684800  /* Sat 2000-01-01 00:00:00 */
 
-static time_t monday_afternoon(void)
+static struct timespec monday_afternoon(void)
 {
-	return MONDAY_AFTERNOON;
+	return (struct timespec){.tv_sec = MONDAY_AFTERNOON};
 }
 
-static time_t new_years_eve(void)
+static struct timespec new_years_eve(void)
 {
-	return NEW_YEARS_EVE;
+	return (struct timespec){.tv_sec = NEW_YEARS_EVE};
 }
 
-static time_t leap_day_noon(void)
+static struct timespec leap_day_noon(void)
 {
-	return LEAP_DAY_NOON;
+	return (struct timespec){.tv_sec = LEAP_DAY_NOON};
 }
 
-static time_t millennium(void)
+static struct timespec millennium(void)
 {
-	return MILLENNIUM;
+	return (struct timespec){.tv_sec = MILLENNIUM};
+}
+
+/* 244 us before the second turns, and one ns before that. */
+static struct timespec nearly_millennium(void)
+{
+	return (struct timespec){.tv_sec = NEW_YEARS_EVE, .tv_nsec = 999756000};
+}
+
+static struct timespec not_yet_millennium(void)
+{
+	return (struct timespec){.tv_sec = NEW_YEARS_EVE, .tv_nsec = 999755999};
+}
+
+static struct timespec last_of_the_century(void)
+{
+	return (struct timespec){.tv_sec = NEW_YEARS_EVE, .tv_nsec = 999999999};
 }
 
 struct fixture {
@@ -150,6 +166,24 @@ static void test_looks_alive(void **state)
 	assert_int_equal(cmos_read(f, 0x0c), 0x00);
 }
 
+/* Who reads while it is clear reads one time, not parts of two. */
+static void test_update_in_progress(void **state)
+{
+	struct fixture *f = *state;
+
+	f->rtc.now = not_yet_millennium;
+	assert_int_equal(cmos_read(f, 0x0a), 0x26);
+	f->rtc.now = nearly_millennium;
+	assert_int_equal(cmos_read(f, 0x0a), 0x80 | 0x26);
+	f->rtc.now = last_of_the_century;
+	assert_int_equal(cmos_read(f, 0x0a), 0x80 | 0x26);
+	assert_time(f, (u8[]){0x19, 0x99, 0x12, 0x31, 6, 0x23, 0x59, 0x59});
+	cmos_write(f, 0x0a, 0x2f); /* the bit is not the guest's */
+	assert_int_equal(cmos_read(f, 0x0a), 0x80 | 0x2f);
+	f->rtc.now = millennium;
+	assert_int_equal(cmos_read(f, 0x0a), 0x2f);
+}
+
 static void test_memory_and_alarm_keep_what_is_written(void **state)
 {
 	struct fixture *f = *state;
@@ -196,6 +230,7 @@ int main(void)
 		TEST(test_turn_of_the_century),
 		TEST(test_time_cannot_be_set),
 		TEST(test_looks_alive),
+		TEST(test_update_in_progress),
 		TEST(test_memory_and_alarm_keep_what_is_written),
 		TEST(test_nmi_bit_is_not_part_of_the_index),
 		TEST(test_word_access),
