@@ -6,8 +6,10 @@
  *
  * Most of this file is a driver being told what it may not do. What is left is a
  * table of fields, a function that reads one, and a function that writes one,
- * both with the transport lock held; a write that breaks a rule changes nothing.
- * What status and queues do with all this is virtio/device.c's business.
+ * both with the transport lock held. A write that breaks a rule changes nothing, but for two: of
+ * a status with several bits the good beginning stands, and a vector that the table
+ * does not have becomes none. What status and queues do with all this is virtio/device.c's
+ * business.
  */
 #include "virtio/transport.h"
 

@@ -9,8 +9,8 @@
  * configuration, is next door in virtio/common.c; configuration space itself and
  * MSI-X are board/pci.c's.
  *
- * A handler that finds a rule broken fills in a struct violation, and changes
- * nothing; it is reported once no lock is held, because that may send an interrupt.
+ * A handler that finds a rule broken fills in a struct violation, and goes no further; it is
+ * reported once no lock is held, because that may send an interrupt.
  */
 #include "virtio/transport.h"
 

@@ -99,8 +99,8 @@ bool virtio_common_access(struct virtio_pci *pci, u64 offset, unsigned len, bool
 /* device.c: with the transport lock held. */
 
 /*
- * The driver wrote device_status. False with *violation filled: a rule was broken, and
- * nothing has changed.
+ * The driver wrote device_status. False with *violation filled: a rule was broken. Of several bits
+ * written at once, those that come before the broken rule are set by then, with all they entail.
  */
 bool virtio_set_status(struct virtio_device *device, u8 value, struct violation *violation);
 
