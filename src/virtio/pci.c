@@ -132,6 +132,11 @@ bool virtio_pci_break(struct virtio_pci *pci, u8 status_bit)
 
 /* Notifications */
 
+static u32 notify_length(const struct virtio_pci *pci)
+{
+	return pci->device->queue_count * NOTIFY_MULTIPLIER;
+}
+
 static u64 notify_offset(const struct virtio_queue *queue)
 {
 	return NOTIFY_OFFSET + queue->index * NOTIFY_MULTIPLIER;
@@ -329,8 +334,9 @@ static u64 registers_read(void *opaque, u64 offset, unsigned len)
 		if (fine)
 			value = config_read(pci, offset - DEVICE_OFFSET, len);
 	} else {
-		/* Nothing is said about reading these, so nothing is wrong with it. */
-		fine = true;
+		/* Nothing is said about reading addresses of queues, so nothing is wrong. */
+		fine = offset + len <= NOTIFY_OFFSET + notify_length(pci) ||
+		       past_end(offset, len, "read", &violation);
 	}
 	if (!fine)
 		virtio_violation(pci->device, &violation);
@@ -379,7 +385,7 @@ static bool window_aims(const struct virtio_pci *pci, u32 offset, u32 len)
 		{COMMON_OFFSET, VIRTIO_COMMON_LENGTH},
 		{ISR_OFFSET, 1},
 		{DEVICE_OFFSET, pci->device->ops->config_len},
-		{NOTIFY_OFFSET, pci->device->queue_count * NOTIFY_MULTIPLIER},
+		{NOTIFY_OFFSET, notify_length(pci)},
 	};
 
 	if ((len != 1 && len != 2 && len != 4) || offset % len)
@@ -556,7 +562,7 @@ static void add_notify(struct virtio_pci *pci)
 		.cap.cfg_type = VIRTIO_PCI_CAP_NOTIFY_CFG,
 		.cap.bar = BAR_REGISTERS,
 		.cap.offset = NOTIFY_OFFSET,
-		.cap.length = pci->device->queue_count * NOTIFY_MULTIPLIER,
+		.cap.length = notify_length(pci),
 		.notify_off_multiplier = NOTIFY_MULTIPLIER,
 	};
 

@@ -1073,6 +1073,21 @@ static void configuration_crooked(struct fixture *f)
 	get(f, REGISTERS_DEVICE + 1, 2);
 }
 
+static void past_notifications(struct fixture *f)
+{
+	get(f, REGISTERS_NOTIFY + 8, 2);
+}
+
+static void across_notifications(struct fixture *f)
+{
+	get(f, REGISTERS_NOTIFY + 6, 4);
+}
+
+static void last_of_bar(struct fixture *f)
+{
+	get(f, KiB(16) - 1, 1);
+}
+
 static void notify_echo(struct fixture *f)
 {
 	notify(&f->guest, ECHO);
@@ -1201,6 +1216,9 @@ static const struct breach {
 	{"VT-9", BREACH(past_isr), STAGE_LIVE, false},
 	{"VT-9", BREACH(past_configuration), STAGE_RESET, false},
 	{"VT-9", BREACH(configuration_crooked), STAGE_RESET, false},
+	{"VT-9", BREACH(past_notifications), STAGE_RESET, false},
+	{"VT-9", BREACH(across_notifications), STAGE_LIVE, false},
+	{"VT-9", BREACH(last_of_bar), STAGE_LIVE, false},
 	{"VT-10", BREACH(notify_echo), STAGE_RESET, false},
 	{"VT-10", BREACH(notify_echo), STAGE_QUEUES, false},
 	{"VT-10", BREACH(notify_absent), STAGE_LIVE, false},
@@ -1383,7 +1401,8 @@ static void test_harmless(void **state)
 	STATUS(COMMON_LIVE | VIRTIO_CONFIG_S_NEEDS_RESET);
 	queue_get(&f->guest, 7, VIRTIO_PCI_COMMON_Q_SIZE);
 	common_set(&f->guest, VIRTIO_PCI_COMMON_Q_SELECT, 0);
-	get(f, REGISTERS_NOTIFY, 2);
+	get(f, REGISTERS_NOTIFY, 8); /* all there is */
+	get(f, REGISTERS_NOTIFY + 7, 1);
 	common_set(&f->guest, VIRTIO_PCI_COMMON_MSIX, VIRTIO_MSI_NO_VECTOR);
 	assert_echoes(f);
 	STATUS(0);
