@@ -18,7 +18,11 @@
 #include "host/memory.h"
 #include "host/terminal.h"
 
-/* The console is always here, and pvpanic at the other end: what the user chooses lies between. */
+/*
+ * The console is always here, and pvpanic at the other end: so what the user asks for has the slots
+ * from 2 on, one after the other and the same ones for good, whatever else the board may come
+ * to have: that goes in at the other end.
+ */
 #define SLOT_CONSOLE 1
 #define SLOT_FIRST   2
 #define SLOT_PVPANIC 31
