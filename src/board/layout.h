@@ -45,7 +45,7 @@
 
 /* Pins of the IOAPIC, which are also the global system interrupts. */
 #define GSI_SERIAL     4
-#define GSI_RTC	       8
+#define GSI_RTC	       8  /* where a PC has it; ours pulls no wire */
 #define GSI_INTX       16 /* device n asserts GSI_INTX + n % GSI_INTX_COUNT */
 #define GSI_INTX_COUNT 8
 #define GSI_COUNT      24
