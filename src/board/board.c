@@ -21,7 +21,6 @@ int board_init(struct board *board, struct machine *machine, struct memory *memo
 	*board = (struct board){
 		.machine = machine,
 		.memory = memory,
-		.terminal = terminal,
 		.bus = bus_new(),
 	};
 	if (!board->bus)

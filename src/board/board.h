@@ -30,7 +30,6 @@
 struct board {
 	struct machine *machine;
 	struct memory *memory;
-	struct terminal *terminal;
 	struct engine *engine; /* NULL until board_power_on() */
 	struct bus *bus;
 	struct ioapic ioapic;

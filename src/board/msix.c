@@ -219,7 +219,6 @@ void pci_add_msix(struct pci_device *device, unsigned bar, unsigned vectors)
 
 	assert(vectors >= 1 && vectors <= PCI_MSIX_MAX);
 	device->msix.vectors = vectors;
-	device->msix.bar = bar;
 	device->msix.capability = pci_add_capability(device, capability, sizeof(capability));
 	device->writable[device->msix.capability + PCI_MSIX_FLAGS + 1] =
 		(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) >> 8;

@@ -369,7 +369,10 @@ void pci_add_window(struct pci_device *device, unsigned offset, unsigned len)
 	device->window_len = len;
 }
 
-/* Find a place for each BAR, aligned to its size. Nothing is changed if there is none. */
+/*
+ * Find a place for each BAR, aligned to its size. If there is none, the device is not to be plugged
+ * in, and nobody else's place is lost.
+ */
 static int assign_bars(struct pci_bus *pci, struct pci_device *device)
 {
 	u64 next = pci->next_base;
@@ -382,7 +385,7 @@ static int assign_bars(struct pci_bus *pci, struct pci_device *device)
 		next = align_up(next, bar->size);
 		if (next + bar->size > LAYOUT_PCI_WINDOW_END)
 			return -ENOSPC;
-		bar->initial = next;
+		put_le(device->config + bar_offset(i), next, 4);
 		next += bar->size;
 	}
 	pci->next_base = next;
@@ -404,8 +407,6 @@ int pci_add(struct pci_bus *pci, struct pci_device *device, unsigned slot)
 
 	/* Decoding from the start, for kernels that take the BARs as they are. */
 	put_le(device->config + PCI_COMMAND, command, 2);
-	for (unsigned i = 0; i < PCI_BARS; i++)
-		put_le(device->config + bar_offset(i), device->bars[i].initial, 4);
 	/*
 	 * All devices of ours that interrupt at all have MSI-X, and INTA# for guests that have not.
 	 */
@@ -422,7 +423,8 @@ int pci_add(struct pci_bus *pci, struct pci_device *device, unsigned slot)
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (device->bars[i].size)
 			log_verbose("PCI device %u: BAR %u at %#x, %#x bytes", slot, i,
-				    device->bars[i].initial, device->bars[i].size);
+				    get_le(device->config + bar_offset(i), 4),
+				    device->bars[i].size);
 	return 0;
 }
 

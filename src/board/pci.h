@@ -50,7 +50,6 @@ struct pci_ops {
 struct pci_bar {
 	u32 size;	      /* a power of two, at least 16; 0: not implemented */
 	u32 base;	      /* as the guest wrote it, low bits clear */
-	u32 initial;	      /* what the board assigned */
 	bool mapped;	      /* decoding, and on the bus */
 	struct region region; /* ops, opaque and name are the device's */
 };
@@ -78,7 +77,6 @@ struct pci_device {
 	struct {
 		unsigned vectors;    /* 0: none */
 		unsigned capability; /* offset in config */
-		unsigned bar;
 		struct msix_entry {
 			u64 address;
 			u32 data, control;

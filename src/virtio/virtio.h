@@ -16,8 +16,6 @@
 
 #include <linux/virtio_config.h>
 
-#define VIRTIO_QUEUES_MAX 32
-
 struct virtio_device;
 
 /* What a queue waits for, after it was served. */
