@@ -7,6 +7,9 @@
  * The descriptors themselves belong to the terminal (host/terminal.h), which has
  * another customer in the serial port. One port only, so there are two queues
  * and no control messages.
+ *
+ * Only what is in a used chain is promised to get out: what was queued, but not used, when the
+ * guest powers off may be lost.
  */
 #include "virtio/console.h"
 
