@@ -469,6 +469,8 @@ static int with_engine(struct launcher *launcher, struct problem *why)
 				       launcher->options->cpus, why);
 	if (!launcher->engine)
 		return -ENODEV;
+	log_verbose("engine %s: %u CPUs, %" PRIu64 " MiB of memory", launcher->engine->ops->name,
+		    launcher->options->cpus, launcher->options->memory >> 20);
 	err = run(launcher, why);
 	leave_terminal(launcher);
 	launcher->engine->ops->close(launcher->engine);
