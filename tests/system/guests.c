@@ -16,7 +16,7 @@
 
 /* What each checking guest says at its end, and what it must not have said before. */
 #define NO_FAILURE ", 0 failed"
-#define FAILURE	   "FAILED"
+#define FAILURE	   "FAILED: "
 
 /* The text whose CRC-32 every description of that algorithm gives: hello prints it. */
 static bool make_initrd(const char *directory)
