@@ -60,6 +60,7 @@ void board_power_on(struct board *board, struct engine *engine, unsigned cpus)
 	serial_reset(&board->serial);
 	rtc_reset(&board->rtc);
 	power_reset(&board->power);
+	power_place_vector(board->memory);
 	acpi_build(board->memory, cpus);
 }
 

@@ -17,7 +17,9 @@
 #define LAYOUT_FIRMWARE 0xa0000
 /* The ACPI tables, RSDP first: within the area that old kernels search for one. */
 #define LAYOUT_ACPI	0xe0000
-#define LAYOUT_ACPI_END 0x100000
+#define LAYOUT_ACPI_END 0xffff0
+/* Where an x86 begins after a reset, in real mode: F000:FFF0. */
+#define LAYOUT_RESET_VECTOR 0xffff0
 /* Kernels are loaded from here on. */
 #define LAYOUT_KERNEL 0x100000
 

@@ -17,6 +17,7 @@
 #include "board/layout.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 /* ACPI: "Sleep Control and Status Registers" */
 #define SLEEP_TYPE_SHIFT 2
@@ -180,4 +181,23 @@ void power_reset(struct power *power)
 {
 	atomic_store(&power->drained, false);
 	atomic_store(&power->sleep_control, 0);
+}
+
+/*
+ * Linux on a hardware-reduced machine believes that only EFI can reboot it; without EFI it goes
+ * back to real mode and jumps to where a PC's firmware begins. No firmware waits there, but
+ * seven bytes that do what was wanted.
+ */
+void power_place_vector(struct memory *memory)
+{
+	static const u8 code[] = {
+		0xb0, KEYBOARD_RESET, /* mov al, 0xfe */
+		0xe6, PORT_KEYBOARD,  /* out 0x64, al */
+		0xf4,		      /* hlt */
+		0xeb, 0xfd,	      /* jmp to the hlt */
+	};
+	void *vector = memory_at(memory, LAYOUT_RESET_VECTOR, sizeof(code));
+
+	memcpy(vector, code, sizeof(code));
+	guest_ram_written(memory, LAYOUT_RESET_VECTOR, sizeof(code));
 }

@@ -8,6 +8,7 @@
 
 #include "board/bus.h"
 #include "host/machine.h"
+#include "host/memory.h"
 
 struct power {
 	struct machine *machine;
@@ -18,5 +19,8 @@ struct power {
 
 void power_init(struct power *power, struct bus *bus, struct machine *machine, bool debug_exit);
 void power_reset(struct power *power);
+
+/* Put code where a real-mode jump to the reset vector finds it: it asks for a reset. */
+void power_place_vector(struct memory *memory);
 
 #endif

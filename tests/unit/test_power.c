@@ -135,6 +135,25 @@ static void test_keyboard_reset(void **state)
 	assert_int_equal(atomic_load(&f->machine.state), MACHINE_RESETTING);
 }
 
+/* What a CPU would do that jumps to the reset vector in real mode. */
+static void test_reset_vector(void **state)
+{
+	struct fixture *f = *state;
+	struct problem why;
+	struct memory *memory = memory_new(MiB(4), &why);
+	const u8 *code;
+
+	assert_non_null(memory);
+	power_place_vector(memory);
+	code = memory_at(memory, 0xffff0, 16);
+	/* mov al, imm8; out imm8, al */
+	assert_int_equal(code[0], 0xb0);
+	assert_int_equal(code[2], 0xe6);
+	bus_write(f->bus, PORT, code[3], 1, code[1]);
+	assert_int_equal(f->machine.state, MACHINE_RESETTING);
+	memory_free(memory);
+}
+
 /* RUN-6, and a loop that drains the keyboard comes to its end. */
 static void test_keyboard_can_be_drained(void **state)
 {
@@ -194,6 +213,7 @@ int main(void)
 		TEST(test_reset_register),
 		TEST(test_no_reboot),
 		TEST(test_keyboard_reset),
+		TEST(test_reset_vector),
 		TEST(test_keyboard_can_be_drained),
 		TEST_DEBUG_EXIT(test_debug_exit),
 		TEST_DEBUG_EXIT(test_debug_exit_top_bit),
