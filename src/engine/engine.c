@@ -15,7 +15,7 @@
 static struct engine *soft_open(struct board *board, unsigned vcpus, struct problem *why)
 {
 	(void)board, (void)vcpus;
-	problem(why, ENOSYS, "lguest's own engine is not part of this version yet");
+	problem(why, ENOSYS, "the soft engine, our own, is not part of this version yet");
 	return NULL;
 }
 

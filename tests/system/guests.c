@@ -137,6 +137,8 @@ static const struct test devices[] = {
 			 "hvc: after the queues were reset\n", "hvc: after the reset\n",
 			 "hvc: a queue of 256\n", NO_FAILURE},
 		.unseen = {FAILURE, "MUST NOT BE SEEN"},
+		.error_seen = {"the guest gave the device up"},
+		.error_lines = 1,
 		.status = ALL_WELL,
 	},
 	{
