@@ -112,36 +112,47 @@ count_systest() {
 		}'
 }
 
-# In the outer VM: the rows that need KVM, in one boot, beside what comes next. An
-# emulator's emulator needs time; stock kernels take too much of it to be run under
-# the sanitizers too, but for check-long, which also runs each violation alone.
-outer=
+# In outer VMs, beside what comes next: the rows that need KVM. An emulator's emulator
+# needs time, and does better with one processor each; so there are two. Stock kernels
+# take too much of it to be run under the sanitizers too, and so do violations that end
+# lguest, one by one: that is for check-long, which also runs each of the others alone.
+# start_outer PART RUNS SECONDS <COMMAND
+outers=
+start_outer() {
+	cat >"$out/$1.command"
+	echo "$2" >"$out/$1.runs"
+	begin "$1"
+	OUTER_CPUS=1 OUTER_TIMEOUT=$3 tests/system/outer.sh build "$(cat "$out/$1.command")" \
+		>"$out/$1.log" 2>&1 </dev/null &
+	outers="$outers $1:$!"
+}
+
 start_outer_tests() {
-	options="--assets=/assets --engine=kvm --timeout-scale=4 --jobs=2"
-	sanitized="$options --lguest=/assets/address-undefined/lguest"
-	runs=2
-	cat >"$out/kvm.command" <<-END
-		systest $options --lguest=/assets/lguest
-		systest $sanitized \$(systest $sanitized --list | grep -vE '^(cloud|generic)-')
+	plain="systest --assets=/assets --engine=kvm --timeout-scale=4 --lguest=/assets/lguest"
+	sanitized="systest --assets=/assets --engine=kvm --timeout-scale=6 \
+		--lguest=/assets/address-undefined/lguest"
+	start_outer kvm 2 590 <<-END
+		$plain \$($plain --list | grep -vE '^(cloud|generic)-')
+		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic)-|-strict$')
 	END
-	if [ "$1" = check-long ]; then
-		runs=4
-		cat >>"$out/kvm.command" <<-END
-			systest $sanitized cloud- generic-
-			systest $options --lguest=/assets/lguest violation/V
-		END
-	fi
-	begin kvm
-	OUTER_TIMEOUT=$((runs * 300)) tests/system/outer.sh build "$(cat "$out/kvm.command")" \
-		>"$out/kvm.log" 2>&1 </dev/null &
-	outer=$!
+	start_outer kvm-stock 1 590 <<-END
+		$plain cloud- generic-
+	END
+	[ "$1" = check-long ] || return 0
+	start_outer kvm-long 3 3600 <<-END
+		$sanitized cloud- generic-
+		$sanitized \$($sanitized --list | grep -E -e '-strict$')
+		$plain violation/V
+	END
 }
 
 finish_outer_tests() {
-	[ "$outer" ] || return 0
-	wait "$outer"
-	outer=
-	end kvm $(count_systest $runs <"$out/kvm.log")
+	for outer in $outers; do
+		wait "${outer#*:}"
+		part=${outer%:*}
+		end "$part" $(count_systest $(cat "$out/$part.runs") <"$out/$part.log")
+	done
+	outers=
 }
 
 # Out here: each row that needs no engine, or one that is usable. What is left out for
@@ -209,7 +220,7 @@ check() {
 
 rm -rf "$out"
 mkdir -p "$out"
-trap '[ -z "$outer" ] || kill "$outer" 2>/dev/null' EXIT
+trap 'for outer in $outers; do kill "${outer#*:}" 2>/dev/null; done' EXIT
 trap 'exit 1' INT TERM HUP
 case $1 in
 check)
