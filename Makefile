@@ -126,7 +126,7 @@ lint:
 outer: $(BUILD)/lguest
 	@scripts/deps guest check
 	@scripts/guest cloud outer
-	@tests/system/outer.sh build '$(CMD)'
+	@tests/system/outer.sh build "$$CMD"
 
 # A guest to boot, and the options that are lguest's own among ARGS go before the kernel's.
 KERNEL ?= build/guest/cloud/vmlinuz
