@@ -134,7 +134,7 @@ start_outer_tests() {
 		--lguest=/assets/address-undefined/lguest"
 	start_outer kvm 2 900 <<-END
 		$plain \$($plain --list | grep -vE '^(cloud|generic)-')
-		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic)-|-strict$')
+		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic)-|-strict/')
 	END
 	start_outer kvm-stock 1 900 <<-END
 		$plain cloud- generic-1 generic-2
@@ -143,7 +143,7 @@ start_outer_tests() {
 	start_outer kvm-long 4 3600 <<-END
 		$plain generic-shell generic-panic
 		$sanitized cloud- generic-
-		$sanitized \$($sanitized --list | grep -E -e '-strict$')
+		$sanitized \$($sanitized --list | grep -E -e '-strict/')
 		$plain violation/V
 	END
 }
