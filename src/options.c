@@ -18,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MEMORY_MIN MiB(4)
-
 struct option {
 	const char *name;
 	const char *argument; /* what --help calls it; NULL: takes none */

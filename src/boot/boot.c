@@ -18,9 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Less than this and not even our own tables have room: LOAD-8. */
-#define MEMORY_LEAST MiB(4)
-
 /* How much of a long file name is shown, so that the reason still has room. */
 #define NAME_SHOWN 200
 
@@ -315,11 +312,11 @@ int boot_load(const struct boot *boot, struct cpu_state *cpu, struct problem *wh
 	enum kernel_format format = KERNEL_BZIMAGE;
 	int err;
 
-	if (boot->memory->low < MEMORY_LEAST)
+	if (boot->memory->low < MEMORY_MIN)
 		return problem(why, ENOMEM,
 			       "the guest's memory of %" PRIu64
 			       " KiB is too small: at least %" PRIu64 " MiB are needed",
-			       boot->memory->low >> 10, MEMORY_LEAST >> 20);
+			       boot->memory->low >> 10, MEMORY_MIN >> 20);
 	err = read_head(boot->kernel, &head, why);
 	if (!err)
 		err = recognise(boot->kernel, &head, &format, why);

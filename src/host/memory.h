@@ -15,6 +15,7 @@
 
 #define MEMORY_LOW_LIMIT GiB(3)		 /* low RAM ends here at the latest */
 #define MEMORY_HIGH_BASE GiB(4)		 /* RAM past the hole begins here */
+#define MEMORY_MIN	 MiB(4)		 /* less has no room for what we place ourselves (LOAD-8) */
 #define MEMORY_MAX	 (GiB(1024) * 4) /* the most that we lay out, in bytes */
 
 struct memory_overlay;
