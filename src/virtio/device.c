@@ -106,17 +106,6 @@ void virtio_violation(struct virtio_device *device, const struct violation *viol
 	report(device, "", violation);
 }
 
-void virtio_violate(struct virtio_device *device, const char *format, ...)
-{
-	struct violation violation = {.strict_only = false};
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(violation.text, sizeof(violation.text), format, args);
-	va_end(args);
-	report(device, "", &violation);
-}
-
 /* One that virtio/queue.c found; it knows the rule, we know which queue. */
 static void queue_violation(const struct virtio_queue *queue, const struct violation *violation)
 {

@@ -117,7 +117,6 @@ int virtio_pop(struct virtio_device *device, unsigned queue, struct chain *chain
  * caller returns WAIT_BROKEN (unless it was strict only).
  */
 void virtio_violation(struct virtio_device *device, const struct violation *violation);
-void virtio_violate(struct virtio_device *device, const char *format, ...) PRINTF(2, 3);
 
 /*
  * Change device configuration between these two: no read comes in between, and after
