@@ -33,8 +33,10 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 	   $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
-SOURCES	 := $(sort $(shell find src -name '*.c'))
-OBJECTS	 := $(SOURCES:src/%.c=$(BUILD)/%.o)
+LIBS	 := -lZydis
+
+SOURCES	 := $(sort $(shell find src -name '*.c' -o -name '*.S'))
+OBJECTS	 := $(patsubst src/%,$(BUILD)/%.o,$(basename $(SOURCES)))
 LIBRARY	 := $(BUILD)/liblguest.a
 UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
@@ -47,7 +49,7 @@ UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/un
 all: $(BUILD)/lguest
 
 $(BUILD)/lguest: $(BUILD)/main.o $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(LIBRARY): $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	@rm -f $@
@@ -56,6 +58,13 @@ $(LIBRARY): $(filter-out $(BUILD)/main.o,$(OBJECTS))
 $(BUILD)/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/%.o: src/%.S
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# Called while the guest's vector and x87 registers are in the host's.
+$(BUILD)/engine/soft/%.o: ALL_CFLAGS += -mgeneral-regs-only -fno-tree-loop-distribute-patterns
 
 # The DSDT: ASL, compiled into a C array. The C preprocessor first, for the numbers of layout.h.
 $(BUILD)/board/dsdt.hex: src/board/dsdt.asl src/board/layout.h
@@ -72,7 +81,7 @@ $(BUILD)/unit/%.o: tests/unit/%.c
 	$(CC) $(ALL_CFLAGS) -Itests/unit -c -o $@ $<
 
 $(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_COMMON) $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
 unit: $(UNIT)
 	@status=0; for t in $(UNIT); do $$t || status=1; done; exit $$status
@@ -103,7 +112,7 @@ FUZZERS	     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 fuzzers: $(FUZZERS)
 

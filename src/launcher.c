@@ -292,11 +292,11 @@ static int power_on(struct launcher *launcher, struct problem *why)
 	struct engine *engine = launcher->engine;
 	int err;
 
-	board_power_on(&launcher->board, engine, options->cpus);
+	board_power_on(&launcher->board, engine, options->vm.vcpus);
 	terminal_give_input(&launcher->terminal,
 			    options->console == CONSOLE_VIRTIO ? INPUT_VIRTIO : INPUT_SERIAL);
 	err = map_memory(launcher, why);
-	for (unsigned i = 0; !err && i < options->cpus; i++)
+	for (unsigned i = 0; !err && i < options->vm.vcpus; i++)
 		err = engine->ops->add_vcpu(engine, i ? NULL : &launcher->first, why);
 	return err;
 }
@@ -329,7 +329,7 @@ static void *vcpu_main(void *opaque)
 
 static int start_vcpus(struct launcher *launcher, struct problem *why)
 {
-	for (unsigned i = 0; i < launcher->options->cpus; i++) {
+	for (unsigned i = 0; i < launcher->options->vm.vcpus; i++) {
 		struct vcpu_thread *vcpu = &launcher->vcpus[i];
 		char name[16];
 		int err;
@@ -466,11 +466,11 @@ static int with_engine(struct launcher *launcher, struct problem *why)
 	if (err)
 		return err;
 	launcher->engine = engine_open(launcher->options->engine, &launcher->board,
-				       launcher->options->cpus, why);
+				       &launcher->options->vm, why);
 	if (!launcher->engine)
 		return -ENODEV;
 	log_verbose("engine %s: %u CPUs, %" PRIu64 " MiB of memory", launcher->engine->ops->name,
-		    launcher->options->cpus, launcher->options->memory >> 20);
+		    launcher->options->vm.vcpus, launcher->options->memory >> 20);
 	err = run(launcher, why);
 	leave_terminal(launcher);
 	launcher->engine->ops->close(launcher->engine);

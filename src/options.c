@@ -53,7 +53,7 @@ static int set_cpus(struct options *options, const char *name, const char *value
 	if (value[0] < '0' || value[0] > '9' || *end || errno || !cpus || cpus > OPTIONS_CPUS_MAX)
 		return problem(why, EINVAL, "--cpus=%s: not a number of CPUs from 1 to %u", value,
 			       OPTIONS_CPUS_MAX);
-	options->cpus = cpus;
+	options->vm.vcpus = cpus;
 	return 0;
 }
 
@@ -224,7 +224,7 @@ int options_parse(struct options *options, int argc, char **argv, struct problem
 	bool have_memory = false;
 	int i, err;
 
-	*options = (struct options){.engine = "auto", .cpus = 1};
+	*options = (struct options){.engine = "auto", .vm.vcpus = 1};
 	for (i = 1; i < argc; i++) {
 		const char *value;
 		const struct option *option = find(argv[i], &value);

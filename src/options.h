@@ -5,7 +5,7 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
-#include "host/problem.h"
+#include "engine/engine.h"
 
 #define OPTIONS_CPUS_MAX 255
 
@@ -17,7 +17,7 @@ enum console_choice { CONSOLE_ANY, CONSOLE_SERIAL, CONSOLE_VIRTIO };
 struct options {
 	enum action action;
 	const char *engine;
-	unsigned cpus;
+	struct engine_options vm; /* vm.vcpus: --cpus */
 	enum console_choice console;
 	bool strict, no_reboot, debug_exit, verbose;
 	u64 memory; /* bytes, whole pages */

@@ -12,9 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct engine *soft_open(struct board *board, unsigned vcpus, struct problem *why)
+static struct engine *soft_open(struct board *board, const struct engine_options *options,
+				struct problem *why)
 {
-	(void)board, (void)vcpus;
+	(void)board, (void)options;
 	problem(why, ENOSYS, "the soft engine, our own, is not part of this version yet");
 	return NULL;
 }
@@ -39,10 +40,10 @@ bool engine_known(const char *name)
 }
 
 /* Open it and ask whether it is good enough. *why says why, or why not. */
-static struct engine *try_engine(const struct engine_ops *ops, struct board *board, unsigned vcpus,
-				 struct problem *why)
+static struct engine *try_engine(const struct engine_ops *ops, struct board *board,
+				 const struct engine_options *options, struct problem *why)
 {
-	struct engine *engine = ops->open(board, vcpus, why);
+	struct engine *engine = ops->open(board, options, why);
 
 	if (!engine || ops->probe(engine, why))
 		return engine;
@@ -62,12 +63,13 @@ static void add_reason(struct problem *reasons, const char *name, const struct p
 	free(reason);
 }
 
-static struct engine *open_any(struct board *board, unsigned vcpus, struct problem *why)
+static struct engine *open_any(struct board *board, const struct engine_options *options,
+			       struct problem *why)
 {
 	struct problem reasons = {""};
 
 	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
-		struct engine *engine = try_engine(engines[i], board, vcpus, why);
+		struct engine *engine = try_engine(engines[i], board, options, why);
 
 		if (engine) {
 			log_line("engine %s: %s%s", engines[i]->name, why->text, reasons.text);
@@ -79,19 +81,21 @@ static struct engine *open_any(struct board *board, unsigned vcpus, struct probl
 	return NULL;
 }
 
-struct engine *engine_open(const char *name, struct board *board, unsigned vcpus,
-			   struct problem *why)
+struct engine *engine_open(const char *name, struct board *board,
+			   const struct engine_options *options, struct problem *why)
 {
 	if (!strcmp(name, "auto"))
-		return open_any(board, vcpus, why);
-	return engine_find(name)->open(board, vcpus, why);
+		return open_any(board, options, why);
+	return engine_find(name)->open(board, options, why);
 }
 
 void engine_help(void)
 {
+	const struct engine_options options = {.vcpus = 1};
+
 	for (size_t i = 0; i < ARRAY_SIZE(engines); i++) {
 		struct problem why;
-		struct engine *engine = try_engine(engines[i], NULL, 1, &why);
+		struct engine *engine = try_engine(engines[i], NULL, &options, &why);
 
 		printf("%-6s %s: %s\n", engines[i]->name, engine ? "usable" : "not usable",
 		       why.text);

@@ -48,14 +48,30 @@ struct cpu_state {
 
 struct engine;
 
+/* What the user may say about engines. */
+struct engine_options {
+	unsigned vcpus;
+	u64 soft_cache;		/* bytes of translated code, of each vCPU */
+	bool soft_stats;	/* print them at the end */
+	unsigned trace;		/* SOFT_TRACE_* */
+	const char *trace_file; /* where to */
+};
+
+#define SOFT_TRACE_EXEC 1u /* each block that was entered through C */
+#define SOFT_TRACE_INT	2u /* interrupts and exceptions */
+#define SOFT_TRACE_MMU	4u /* misses, flushes, control registers */
+#define SOFT_TRACE_IO	8u /* ports and device memory */
+
 struct engine_ops {
 	const char *name; /* "kvm", "soft" */
 
 	/*
-	 * A new engine for that many vCPUs, without memory, or NULL with *problem filled: what
-	 * is missing, and what to do about it. `board` NULL: only to see whether it can be.
+	 * A new engine for so many vCPUs, without memory, or NULL with *problem filled: what is
+	 * missing, and what to do about it. `board` NULL: only to see whether it can be. The
+	 * options outlive the engine.
 	 */
-	struct engine *(*open)(struct board *board, unsigned vcpus, struct problem *problem);
+	struct engine *(*open)(struct board *board, const struct engine_options *options,
+			       struct problem *problem);
 	void (*close)(struct engine *engine);
 
 	/*
@@ -118,8 +134,8 @@ struct engine {
  * passes its probe; then one line says which was taken and why. NULL with *problem filled:
  * which were tried, and why not.
  */
-struct engine *engine_open(const char *name, struct board *board, unsigned vcpus,
-			   struct problem *problem);
+struct engine *engine_open(const char *name, struct board *board,
+			   const struct engine_options *options, struct problem *problem);
 
 /* Is that the name of one? For options. */
 bool engine_known(const char *name);

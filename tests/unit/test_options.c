@@ -49,7 +49,7 @@ static void test_plain(void **state)
 	assert_string_equal(options.kernel, "vmlinux");
 	assert_string_equal(options.command_line, "");
 	assert_string_equal(options.engine, "auto");
-	assert_int_equal(options.cpus, 1);
+	assert_int_equal(options.vm.vcpus, 1);
 	assert_null(options.initrd);
 }
 
@@ -59,7 +59,7 @@ static void test_options_before_and_after(void **state)
 	assert_int_equal(parse("--cpus=4 --initrd i 64 --strict vmlinux --engine kvm --no-reboot "
 			       "root=/dev/vda --cpus=9"),
 			 0);
-	assert_int_equal(options.cpus, 4);
+	assert_int_equal(options.vm.vcpus, 4);
 	assert_string_equal(options.initrd, "i");
 	assert_true(options.strict);
 	assert_true(options.no_reboot);
@@ -72,7 +72,7 @@ static void test_kernel_arguments_with_dashes(void **state)
 	(void)state;
 	assert_int_equal(parse("64 vmlinux --frobnicate --cpus=2"), 0);
 	assert_string_equal(options.command_line, "--frobnicate --cpus=2");
-	assert_int_equal(options.cpus, 1);
+	assert_int_equal(options.vm.vcpus, 1);
 	assert_int_equal(parse("64 vmlinux -v -- --cpus=2 -- x"), 0);
 	assert_true(options.verbose);
 	assert_string_equal(options.command_line, "--cpus=2 -- x");

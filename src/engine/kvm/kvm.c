@@ -175,8 +175,10 @@ static int set_up(struct kvm *kvm, struct problem *why)
 	return create_vm(kvm, why);
 }
 
-static struct engine *kvm_open(struct board *board, unsigned vcpus, struct problem *why)
+static struct engine *kvm_open(struct board *board, const struct engine_options *options,
+			       struct problem *why)
 {
+	unsigned vcpus = options->vcpus;
 	struct sigaction kick = {.sa_handler = kicked};
 	int device = open_device(why);
 	struct kvm *kvm;

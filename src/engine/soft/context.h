@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The part of a vCPU that translated code touches, by offset from %gs. C sees it
+ * as struct context; enter.S and the emitter see the numbers. The two are held
+ * together by assertions in vcpu.c.
+ *
+ * Where the guest's registers live while translated code runs: most in the host
+ * register of the same name. The host's rsp stays the host's stack, and rcx is
+ * scratch (jrcxz is how we branch without touching flags), so the guest's rsp is
+ * in r15 and its rcx in r11. r9 and r10 are scratch too. That leaves the guest's
+ * r9, r10, r11 and r15 without a host register: they stay in CTX_GPR. Flags are in
+ * the host's flags, vector and x87 registers in the host's.
+ */
+#ifndef ENGINE_SOFT_CONTEXT_H
+#define ENGINE_SOFT_CONTEXT_H
+
+#define CTX_SELF 0x000 /* this very address, for C */
+#define CTX_GPR                                                                                    \
+	0x008 /* 16 of 8 bytes: current in C; in translated code only those without a host         \
+		 register */
+#define CTX_RIP	  0x088 /* in C only */
+#define CTX_PAGE  0x090 /* virtual address of the page that the code runs in */
+#define CTX_ARITH 0x098 /* in C: CF PF AF ZF SF OF, as in RFLAGS */
+#define CTX_STEP                                                                                   \
+	0x0a0 /* 4 of 8 bytes: what a string instruction of 1 << n bytes adds to its pointers */
+#define CTX_BASE     0x0c0 /* 6 of 8 bytes: segment bases: ES CS SS DS FS GS */
+#define CTX_TLBMASK  0x0f0 /* bits of an address that index the TLB */
+#define CTX_PAGEMASK 0x0f8 /* all bits above the offset in a page */
+#define CTX_JUMPMASK                                                                               \
+	0x100 /* bits that index the jump cache; 0: leave at the next jump, somebody wants us */
+#define CTX_POLL    0x108 /* 4 bytes, not 0: leave at the next backward jump */
+#define CTX_INTFLAG 0x10c /* 1 byte: RFLAGS.IF */
+#define CTX_EVENT   0x110 /* address of enter.S: soft_event_stub */
+#define CTX_ADDRESS 0x118 /* scratch r9 at an event: a virtual address, mostly */
+#define CTX_ADDEND                                                                                 \
+	0x120 /* scratch r10 at the end of an event: what turns it into a host address             \
+	       */
+#define CTX_TARGET   0x128 /* where a call goes while its return address is pushed */
+#define CTX_CONTINUE 0x130
+#define CTX_LOW	     0x138 /* 3 of 8 bytes: masks of 4, 5 and 6 low bits */
+#define CTX_HOSTRSP  0x150
+#define CTX_SPARE    0x158 /* 2 of 8 bytes: the emitter's */
+#define CTX_AUX	     0x168 /* IA32_TSC_AUX */
+#define CTX_END	     0x170
+
+#ifndef __ASSEMBLER__
+#include "host/types.h"
+
+/* Arithmetic flags, those that live in the host's while translated code runs. */
+#define FLAGS_ARITH 0x8d5u
+
+/*
+ * One TLB per way of looking at memory: see enum view. Direct-mapped. A tag is minus the
+ * address of the page, so that adding an address leaves the offset; TAG_NONE never fits.
+ */
+#define TLB_ENTRIES 1024
+#define TAG_NONE    (1ull << 62) /* minus a non-canonical address, page-aligned */
+
+struct tlb {
+	u64 read[TLB_ENTRIES];
+	u64 write[TLB_ENTRIES];	 /* only for pages already dirty, and without code */
+	u64 fetch[TLB_ENTRIES];	 /* for C only */
+	u64 addend[TLB_ENTRIES]; /* host address minus guest-virtual; bits 11..0 are 0 */
+	u8 global[TLB_ENTRIES];	 /* survives a CR3 write */
+};
+
+/* Where code is for a virtual address. Hashed by soft_jump_index(). */
+#define JUMP_ENTRIES 4096
+
+struct jump_cache {
+	u64 tag[JUMP_ENTRIES]; /* minus the address; TAG_NONE: free */
+	u64 code[JUMP_ENTRIES];
+};
+
+enum view { VIEW_KERNEL, VIEW_USER, VIEW_KERNEL_AC, VIEWS }; /* the last: SMAP, and RFLAGS.AC set */
+
+struct context {
+	struct context *self;
+	u64 gpr[16];
+	u64 rip;
+	u64 page;
+	u64 arith;
+	s64 step[4];
+	u64 base[6];
+	u64 tlb_mask, page_mask;
+	_Atomic u64 jump_mask;
+	_Atomic u32 poll;
+	u8 intflag;
+	u8 pad[3];
+	const void *event;
+	u64 address, addend, target;
+	const void *resume;
+	u64 low[3];
+	u64 host_rsp;
+	u64 spare[2];
+	u64 aux;
+	struct tlb tlb[VIEWS] __attribute__((aligned(64)));
+	struct jump_cache jump[VIEWS];
+};
+#endif
+#endif

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the soft engine share.
+ *
+ * All of src/engine/soft is compiled with -mgeneral-regs-only: while a vCPU's
+ * thread is in here, the guest's vector and x87 registers are still in the host's.
+ * Whoever calls anything outside this folder that might use those (libc, the bus,
+ * Zydis) says vectors_save() first; they come back by themselves on the way to
+ * the guest.
+ *
+ * Functions that return bool and may meet a guest's fault return false with the
+ * exception recorded (raise()); the caller returns false at once and leaves nothing half
+ * done. The run loop delivers it with rip at the instruction's first byte.
+ */
+#ifndef ENGINE_SOFT_INTERNAL_H
+#define ENGINE_SOFT_INTERNAL_H
+
+#include "engine/engine.h"
+#include "engine/soft/context.h"
+
+#include <asm/processor-flags.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* Segment registers, as the architecture numbers them. */
+enum { ES, CS, SS, DS, FS, GS };
+
+/* Intel SDM volume 3A, "Exception and Interrupt Vectors". */
+enum vector {
+	VECTOR_DE = 0,
+	VECTOR_DB = 1,
+	VECTOR_NMI = 2,
+	VECTOR_BP = 3,
+	VECTOR_OF = 4,
+	VECTOR_BR = 5,
+	VECTOR_UD = 6,
+	VECTOR_NM = 7,
+	VECTOR_DF = 8,
+	VECTOR_TS = 10,
+	VECTOR_NP = 11,
+	VECTOR_SS = 12,
+	VECTOR_GP = 13,
+	VECTOR_PF = 14,
+	VECTOR_MF = 16,
+	VECTOR_AC = 17,
+	VECTOR_XM = 19,
+};
+
+/* Why a vCPU shall leave translated code: bits of ctx.poll. Set with vcpu_kick(). */
+#define POLL_STOP      1u /* the machine no longer runs */
+#define POLL_INTERRUPT 2u /* the local APIC may have something, or its timer rang */
+#define POLL_CODE      4u /* a device wrote to pages that hold code */
+
+/* What a translation depends on beside its bytes: struct vcpu.mode, bits. */
+#define MODE_VIEW     0x03u /* enum view */
+#define MODE_CODE     0x0cu /* code size: 0: 64 bits, 4: 32, 8: 16 */
+#define MODE_CODE_64  0x00u
+#define MODE_CODE_32  0x04u
+#define MODE_CODE_16  0x08u
+#define MODE_NO_FPU   0x10u  /* CR0.EM or TS: x87 and MMX give #NM (with EM alone, SSE #UD) */
+#define MODE_NO_SSE   0x20u  /* CR4.OSFXSR clear or CR0.EM set: #UD */
+#define MODE_NO_AVX   0x40u  /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
+#define MODE_STACK_16 0x80u  /* SS.B clear, outside 64-bit mode */
+#define MODE_FLAT     0x100u /* outside 64-bit mode: the bases of CS, DS, ES and SS are 0 */
+
+/*
+ * An instruction that C executes: what is left of the decoder's answer. A register is 0 to 15;
+ * NONE where there is none.
+ */
+#define OPERAND_NONE 0xff
+#define OPERAND_RIP  16
+
+struct vcpu;
+struct insn;
+typedef bool handler(struct vcpu *vcpu, const struct insn *insn);
+
+struct insn {
+	handler *handler;
+	u16 mnemonic; /* ZYDIS_MNEMONIC_... */
+	u8 length;    /* of its encoding, bytes */
+	u8 opsize;   /* effective operand size: 1, 2, 4, 8; vector and other odd sizes: bytes of the
+			memory operand in memsize */
+	u8 addrsize; /* effective address size: 2, 4, 8 */
+	u8 repeat;   /* 0, 0xf2 or 0xf3 */
+	u8 opcode;   /* its last byte */
+	u8 reg;	     /* ModRM.reg, REX.R included */
+	u8 rm; /* the register in ModRM.rm (REX.B included), OPERAND_NONE: it is memory, or there is
+		  no ModRM */
+	u8 base, index, scale; /* of the memory operand; base may be OPERAND_RIP */
+	u8 segment; /* ES..GS that it goes through; for string instructions that of the source */
+	bool has_memory; /* an explicit memory operand */
+	u16 memsize;	 /* of it, bytes */
+	s64 displacement;
+	u64 immediate;	/* the first, sign-extended as the instruction has it; for far pointers the
+			   offset */
+	u16 immediate2; /* enter's second; a far pointer's selector */
+	int32_t offset; /* of its first byte, from ctx.page */
+};
+
+/* How code in C accesses guest memory. */
+enum access {
+	ACCESS_READ = 0,
+	ACCESS_WRITE = 1,
+	ACCESS_FETCH = 2,
+	ACCESS_SYSTEM = 4, /* | : as the supervisor, whatever the CPL: tables, interrupt frames */
+};
+
+/* --soft-stats; plain counters of one vCPU's thread. */
+struct soft_stats {
+	u64 insns_translated, blocks_translated, bytes_emitted, cache_flushes;
+	u64 blocks_invalidated, code_writes, device_code_writes;
+	u64 tlb_misses[3]; /* read, write, fetch */
+	u64 tlb_flushes, tlb_flushes_all, invlpgs;
+	u64 jump_misses, links, polls;
+	u64 page_crossings, mmio_reads, mmio_writes, port_reads, port_writes;
+	u64 interrupts, exceptions[32], halts;
+	u64 system_insns, string_insns;
+	u64 executed[1024]; /* system and string instructions by mnemonic % 1024: none collide */
+	u64 ticks_translating, ticks_helping, ticks_halted, ticks_total; /* of the TSC */
+};
+
+struct lapic; /* lapic.c */
+struct cache; /* cache.c */
+
+struct vcpu {
+	struct context ctx; /* must be first */
+	struct soft *soft;
+	unsigned index;
+	u32 mode;	      /* MODE_*: kept by vcpu_update_mode() */
+	u32 jump_mode[VIEWS]; /* the mode for which that jump cache is filled */
+	u8 cpl;
+
+	/* RFLAGS but for the arithmetic flags and IF: see vcpu_rflags(). */
+	u64 sysflags;
+	struct segment seg[6]; /* their bases are in ctx.base, and only there */
+	struct segment tr, ldt;
+	struct descriptor_table gdt, idt;
+	u64 cr0, cr2, cr3, cr4, cr8, xcr0, efer;
+	u64 dr[8];
+	u64 star, lstar, cstar, sfmask, kernel_gs_base;
+	u64 sysenter_cs, sysenter_esp, sysenter_eip;
+	u64 pat, misc_enable, mtrr_def_type, tsc_deadline, tsc_adjust, apic_base;
+	u64 mtrr_fixed[11], mtrr_variable[16];
+	u64 kvm_system_time, kvm_wall_clock; /* MSRs of kvmclock */
+	u64 spec_ctrl;
+	u64 xss;
+
+	struct {
+		bool pending;
+		u8 vector;
+		bool has_error;
+		u32 error;
+		u64 cr2;
+	} exception;
+	u64 insn_rip; /* first byte of the instruction that is being executed in C */
+	bool shadow;  /* the next instruction runs before any interrupt: STI, MOV SS, POP SS */
+	bool halted;  /* HLT: sleep until an interrupt */
+	bool waiting; /* for INIT and SIPI */
+	bool nmi_pending, nmi_blocked;
+	bool leave; /* go back to soft_run(): the machine ended */
+
+	/* Vector and x87 state, while the host's registers are not the guest's. */
+	bool vectors_saved;
+	u8 *xsave; /* 64-byte aligned, standard format, components 0 to 2 */
+
+	struct lapic *lapic;
+	struct cache *cache;
+	struct soft_stats stats;
+	pthread_t thread;
+	int tid;	    /* 0: not running yet */
+	_Atomic u32 asleep; /* futex: 1 while halted */
+	timer_t timer;	    /* sends ENGINE_SIGNAL to our thread */
+
+	/* The memory operand that goes through the bounce buffer: mmu.c. */
+	struct {
+		u64 gpa[2];  /* first part, and what is in the next page */
+		u8 *host[2]; /* NULL: not RAM */
+		unsigned length[2];
+		bool pending; /* to be written back */
+	} bounce;
+	u8 bounce_buffer[256] __attribute__((aligned(64)));
+};
+
+struct ram {
+	u64 gpa, size;
+	u8 *host;
+	struct code_page **code; /* one per page; NULL: no code translated from it. Guarded by
+				    soft.code_lock */
+};
+
+struct soft {
+	struct engine engine;
+	struct engine_options options;
+	struct ram ram[4];
+	unsigned ram_count;
+	u64 tsc_hz;
+	u64 tsc_start, ns_start;      /* one moment, on both clocks: for kvmclock */
+	FILE *trace;		      /* NULL: off */
+	pthread_mutex_t written_lock; /* guards what devices wrote: cache.c */
+	u64 written[64];	      /* gpas of pages with code */
+	unsigned written_count;
+	bool written_overflow;
+	unsigned vcpu_count, vcpus_added;
+	struct vcpu *vcpus[];
+};
+
+/* ------------------------------------------------------------------ vcpu.c: state */
+
+/* As after RESET (Intel SDM 3A, "Processor State After Reset"), or `initial`. */
+struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state *initial);
+void vcpu_free(struct vcpu *vcpu);
+
+u64 vcpu_rflags(const struct vcpu *vcpu);
+void vcpu_set_rflags(struct vcpu *vcpu, u64 rflags); /* any bit; vcpu_update_mode() included */
+static inline bool vcpu_long_mode(const struct vcpu *vcpu)
+{
+	return vcpu->efer & 1u << 10; /* LMA */
+}
+/* 64-bit mode, as opposed to compatibility mode. */
+static inline bool vcpu_64bit(const struct vcpu *vcpu)
+{
+	return vcpu_long_mode(vcpu) && vcpu->seg[CS].l;
+}
+/* After any change of CR0, CR4, EFER, XCR0, CS, SS, segment bases outside 64-bit mode, CPL,
+ * RFLAGS.AC. */
+void vcpu_update_mode(struct vcpu *vcpu);
+
+/* Load the hidden part too; CPL is not touched. */
+void vcpu_set_segment(struct vcpu *vcpu, unsigned which, const struct segment *segment);
+
+/* Wake it, or make it leave translated code soon. Any thread, and signal handlers. */
+void vcpu_kick(struct vcpu *vcpu, u32 why);
+
+/* Before anything that may use vector or x87 registers is called. Cheap the second time. */
+void vectors_save(struct vcpu *vcpu);
+
+/* Record an exception: always false. */
+bool raise_fault(struct vcpu *vcpu, enum vector vector); /* without an error code */
+bool raise_error(struct vcpu *vcpu, enum vector vector, u32 error);
+bool raise_page_fault(struct vcpu *vcpu, u64 address, u32 error);
+
+/* The virtual address of the memory operand, segment base included. Not checked. */
+u64 insn_address(const struct vcpu *vcpu, const struct insn *insn);
+
+/* A general register at that size; a write of 4 bytes clears the upper half, as in 64-bit mode.
+ * size 1: the low byte. */
+u64 gpr_read(const struct vcpu *vcpu, unsigned reg, unsigned size);
+void gpr_write(struct vcpu *vcpu, unsigned reg, unsigned size, u64 value);
+
+/* The r/m operand of `size` bytes: register or memory. */
+bool rm_read(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 *value);
+bool rm_write(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 value);
+
+/* ------------------------------------------------------------------ mmu.c */
+
+/*
+ * Guest-virtual memory by C: any length, all pages checked before the first byte is touched. Device
+ * memory is accessed through the bus in pieces of up to 8 bytes. Writes to pages that hold code
+ * drop the translations.
+ */
+bool mem_read(struct vcpu *vcpu, u64 address, void *to, unsigned length, enum access access);
+bool mem_write(struct vcpu *vcpu, u64 address, const void *from, unsigned length,
+	       enum access access);
+static inline bool mem_read_u64(struct vcpu *vcpu, u64 address, u64 *value, enum access access)
+{
+	return mem_read(vcpu, address, value, 8, access);
+}
+static inline bool mem_write_u64(struct vcpu *vcpu, u64 address, u64 value, enum access access)
+{
+	return mem_write(vcpu, address, &value, 8, access);
+}
+/* Only the checks (and the accessed and dirty bits). */
+bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access access);
+
+/*
+ * The host address of this byte and of what follows up to the end of its page, if it is plain RAM
+ * and this access is allowed; else NULL, and nothing recorded: mem_read() and mem_write() then find
+ * out what is the matter. Fast: a TLB hit, mostly.
+ */
+u8 *mem_direct(struct vcpu *vcpu, u64 address, enum access access);
+
+/* Translate a virtual address: the guest-physical one, faults as usual. For fetch: translate.c. */
+bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa);
+
+void tlb_flush(struct vcpu *vcpu, bool global_too); /* TLB and jump caches */
+void tlb_flush_page(struct vcpu *vcpu, u64 address);
+
+/* Guest-physical RAM, by the page: NULL where there is none. */
+u8 *ram_at(const struct soft *soft, u64 gpa);
+/* Device memory: the local APIC's page, else the bus. */
+u64 mmio_read(struct vcpu *vcpu, u64 gpa, unsigned length);
+void mmio_write(struct vcpu *vcpu, u64 gpa, unsigned length, u64 value);
+
+/* ------------------------------------------------------------------ system.c: control registers,
+ * MSRs (msr.c), ports */
+
+/*
+ * Handlers of single instructions. When called, ctx.rip is the next instruction's (handlers that
+ * jump overwrite it), insn_rip the instruction's own; they return true when done.
+ */
+handler system_undefined; /* #UD */
+handler system_mov_cr, system_mov_dr, system_clts, system_lmsw, system_smsw;
+handler system_lgdt, system_lidt, system_sgdt, system_sidt, system_lldt, system_sldt, system_ltr,
+	system_str;
+handler system_lar, system_lsl, system_verr, system_verw;
+handler system_cpuid, system_rdmsr, system_wrmsr, system_rdtsc, system_rdtscp, system_rdpid,
+	system_rdpmc;
+handler system_xgetbv, system_xsetbv, system_swapgs, system_fsgsbase;
+handler system_invlpg, system_invd, system_hlt, system_cli, system_sti, system_clac, system_stac;
+handler system_in, system_out, system_ins, system_outs;
+handler system_pushf, system_popf;
+handler system_cld, system_std;
+
+/* segment.c: everything that loads a segment register, and far transfers */
+handler segment_mov_to, segment_mov_from;	     /* mov sreg, r/m; mov r/m, sreg */
+handler segment_push, segment_pop, segment_load_far; /* push/pop fs..., lss, lfs, lgs (les, lds) */
+handler segment_jmp_far, segment_call_far, segment_ret_far, segment_iret;
+handler segment_syscall, segment_sysret, segment_sysenter, segment_sysexit;
+
+/* interrupt.c: delivery */
+handler interrupt_int3, interrupt_int1, interrupt_int, interrupt_into;
+/* Deliver what raise_*() recorded; double and triple faults are dealt with here (the latter ends
+ * the machine: vcpu->leave). */
+void interrupt_deliver_exception(struct vcpu *vcpu);
+/* An external interrupt or NMI, between instructions. */
+void interrupt_deliver(struct vcpu *vcpu, u8 vector);
+
+/* fpu.c: state images, without host addresses in them */
+handler fpu_fxsave, fpu_fxrstor, fpu_xsave, fpu_xrstor, fpu_fnstenv, fpu_fnsave;
+handler fpu_gather, fpu_maskmov; /* VEX gathers, masked moves and MASKMOVDQU: element by element */
+void fpu_reset(struct vcpu *vcpu); /* the guest's registers as after RESET, in vcpu->xsave */
+
+/* string.c: MOVS, CMPS, STOS, LODS, SCAS with every prefix; restartable, returns early (rip at the
+ * instruction) when polled */
+handler string_movs, string_cmps, string_stos, string_lods, string_scas;
+
+/* cpuid.c */
+struct cpuid_result {
+	u32 eax, ebx, ecx, edx;
+};
+void cpuid_read(const struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid_result *result);
+/* The host has what the engine needs? -errno with *problem filled. */
+int cpuid_check_host(struct problem *problem);
+unsigned cpuid_address_bits(void); /* guest-physical */
+
+/* msr.c: false and #GP where there is no such MSR, or it does not take the value */
+bool msr_read(struct vcpu *vcpu, u32 index, u64 *value);
+bool msr_write(struct vcpu *vcpu, u32 index, u64 value);
+
+/* clock.c */
+void clock_measure(struct soft *soft); /* tsc_hz and the common moment */
+u64 clock_tsc(void);
+u64 clock_tsc_to_ns(const struct soft *soft, u64 ticks); /* a difference */
+u64 clock_ns_to_tsc(const struct soft *soft, u64 ns);
+/* The guest wrote MSR_KVM_SYSTEM_TIME(_NEW) or WALL_CLOCK: fill the structure in its memory. */
+void clock_publish_system_time(struct vcpu *vcpu);
+void clock_publish_wall_clock(struct vcpu *vcpu);
+
+/* lapic.c: registers are touched by the vCPU's thread; lapic_message() by any */
+struct lapic *lapic_new(struct vcpu *vcpu);
+void lapic_free(struct lapic *lapic);
+void lapic_reset(struct lapic *lapic);
+u64 lapic_base_get(struct vcpu *vcpu);
+bool lapic_base_set(struct vcpu *vcpu,
+		    u64 value);		       /* IA32_APIC_BASE: false: #GP is due (not raised) */
+u32 lapic_read(struct vcpu *vcpu, u32 offset); /* xAPIC, offset in its page */
+void lapic_write(struct vcpu *vcpu, u32 offset, u32 value);
+bool lapic_x2_read(struct vcpu *vcpu, u32 msr,
+		   u64 *value); /* MSRs 0x800..0x8ff; false: #GP is due (not raised) */
+bool lapic_x2_write(struct vcpu *vcpu, u32 msr, u64 value);
+void lapic_set_tpr(struct vcpu *vcpu, u8 tpr); /* CR8 << 4 */
+u8 lapic_tpr(struct vcpu *vcpu);
+void lapic_set_deadline(struct vcpu *vcpu, u64 tsc); /* IA32_TSC_DEADLINE */
+u64 lapic_deadline(struct vcpu *vcpu);
+void lapic_message(struct soft *soft, u64 address, u32 data); /* an MSI; any thread */
+/* The timer may have rung: look at the clock. Called at each poll with POLL_INTERRUPT, and when a
+ * halted vCPU wakes. */
+void lapic_tick(struct vcpu *vcpu);
+/* The highest interrupt that may be delivered now, or -1; and taking it (IRR to ISR). */
+int lapic_pending(struct vcpu *vcpu);
+void lapic_accept(struct vcpu *vcpu, u8 vector);
+
+/* ------------------------------------------------------------------ cache.c: translated code */
+
+struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *problem);
+void cache_free(struct cache *cache);
+/* Drop what was translated from these bytes. This vCPU's thread, between instructions or in a
+ * handler. True: there was something. */
+bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length);
+/* Is there code on that page? Any thread. */
+bool cache_page_has_code(const struct soft *soft, u64 gpa);
+void cache_flush(struct vcpu *vcpu);
+/* guest_ram_written() */
+void cache_device_wrote(void *soft, u64 gpa, u64 length);
+void cache_drop_written(struct vcpu *vcpu); /* at POLL_CODE */
+
+/* ------------------------------------------------------------------ run.c */
+
+/* This thread is the vCPU. */
+void soft_vcpu_run(struct vcpu *vcpu);
+
+/* ------------------------------------------------------------------ observe.c: --trace,
+ * --soft-stats */
+
+int trace_open(struct soft *soft, struct problem *problem);
+void trace_close(struct soft *soft);
+void trace_print(struct vcpu *vcpu, const char *format, ...)
+	PRINTF(2, 3); /* TRACE(vcpu, INT, "..."): saves the vectors; one line, newline added */
+#define TRACE(vcpu, what, ...)                                                                     \
+	do {                                                                                       \
+		if (__builtin_expect((vcpu)->soft->options.trace & SOFT_TRACE_##what, 0))          \
+			trace_print(vcpu, __VA_ARGS__);                                            \
+	} while (0)
+void stats_print(const struct soft *soft); /* on standard error */
+
+#endif
