@@ -17,6 +17,7 @@
 
 #include "engine/engine.h"
 #include "engine/soft/context.h"
+#include "engine/topology.h"
 
 #include <asm/processor-flags.h>
 #include <pthread.h>
@@ -89,6 +90,8 @@ struct insn {
 	u8 rm; /* the register in ModRM.rm (REX.B included), OPERAND_NONE: it is memory, or there is
 		  no ModRM */
 	u8 base, index, scale; /* of the memory operand; base may be OPERAND_RIP */
+	u8 vvvv;    /* the register in VEX.vvvv; then index may be a vector register (VSIB) */
+	u8 vlen;    /* vector length, bytes: 16, 32; 0: not a vector instruction */
 	u8 segment; /* ES..GS that it goes through; for string instructions that of the source */
 	bool has_memory; /* an explicit memory operand */
 	u16 memsize;	 /* of it, bytes */
@@ -117,8 +120,19 @@ struct soft_stats {
 	u64 page_crossings, mmio_reads, mmio_writes, port_reads, port_writes;
 	u64 interrupts, exceptions[32], halts;
 	u64 system_insns, string_insns;
-	u64 executed[1024]; /* system and string instructions by mnemonic % 1024: none collide */
+	u64 executed[2048]; /* system and string instructions, by mnemonic: Zydis has fewer */
 	u64 ticks_translating, ticks_helping, ticks_halted, ticks_total; /* of the TSC */
+};
+
+/* cpuid.c: what the guest's CPUs say of themselves is put together once, when the engine opens */
+#define CPUID_ENTRIES 32
+
+struct cpuid_table {
+	unsigned count;
+	struct cpuid_entry {
+		u32 leaf, subleaf;
+		struct cpuid_result result;
+	} entries[CPUID_ENTRIES];
 };
 
 struct lapic; /* lapic.c */
@@ -195,6 +209,7 @@ struct soft {
 	struct engine_options options;
 	struct ram ram[4];
 	unsigned ram_count;
+	struct cpuid_table cpuid;
 	u64 tsc_hz;
 	u64 tsc_start, ns_start;      /* one moment, on both clocks: for kvmclock */
 	FILE *trace;		      /* NULL: off */
@@ -235,6 +250,9 @@ void vcpu_kick(struct vcpu *vcpu, u32 why);
 
 /* Before anything that may use vector or x87 registers is called. Cheap the second time. */
 void vectors_save(struct vcpu *vcpu);
+/* On the way to the guest: its vector and x87 state into the host's registers, if it is not there.
+ */
+void vectors_restore(struct vcpu *vcpu);
 
 /* Record an exception: always false. */
 bool raise_fault(struct vcpu *vcpu, enum vector vector); /* without an error code */
@@ -337,12 +355,15 @@ void fpu_reset(struct vcpu *vcpu); /* the guest's registers as after RESET, in v
 handler string_movs, string_cmps, string_stos, string_lods, string_scas;
 
 /* cpuid.c */
-struct cpuid_result {
-	u32 eax, ebx, ecx, edx;
-};
+/*
+ * Has the host what the engine needs? Then soft->cpuid says what guests are offered, for
+ * cpuid_read(). -errno with *problem filled.
+ */
+int cpuid_check_host(struct soft *soft, struct problem *problem);
+/* The same for the CPU that `host` tells of, with that XCR0. */
+typedef void cpuid_source(u32 leaf, u32 subleaf, struct cpuid_result *result);
+int cpuid_fill(struct cpuid_table *table, cpuid_source *host, u64 xcr0, struct problem *problem);
 void cpuid_read(const struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid_result *result);
-/* The host has what the engine needs? -errno with *problem filled. */
-int cpuid_check_host(struct problem *problem);
 unsigned cpuid_address_bits(void); /* guest-physical */
 
 /* msr.c: false and #GP where there is no such MSR, or it does not take the value */
