@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * MOVS, CMPS, STOS, LODS and SCAS, alone and repeated.
+ *
+ * They are most of what a kernel does with memory in bulk, and the silicon has had
+ * forty years to get good at them: so it does them here too. What we add is where. An
+ * operand is cut into pieces that stay within a page, each piece is looked up
+ * once, and the same instruction runs on host addresses. Overlaps, directions
+ * and flags come out right because nobody here thinks about them. What has no host
+ * address (a device, a page that holds translated code, an element that lies in two
+ * pages, a page that is not there) goes by single elements through mem_read()
+ * and mem_write(), and the instruction looks at a copy.
+ *
+ * After each piece rcx, rsi and rdi are what the guest would see, so a fault or an
+ * interrupt may come between any two, and executing the instruction again goes on from there.
+ * INS and OUTS are not here but in system.c. Called from translated code, as handlers.
+ */
+#include "engine/soft/internal.h"
+
+#define REPE 0xf3 /* REP, where nothing is compared */
+
+enum kind { MOVS, CMPS, STOS, LODS, SCAS };
+
+/* What is the same for all elements. */
+struct string {
+	struct vcpu *vcpu;
+	enum kind kind;
+	bool while_equal;
+	bool down;	/* RFLAGS.DF */
+	unsigned shift; /* an element has 1 << shift bytes */
+	u64 step;	/* from one to the next */
+	u64 mask;	/* of offsets: the address size */
+	u64 linear;	/* of addresses */
+	u64 source_base, destination_base;
+};
+
+/* What the host's own instruction works with: its rsi, rdi, rcx and rax, and its flags then. */
+struct native {
+	const void *source;
+	void *destination;
+	u64 count;
+	u64 accumulator;
+	u64 flags;
+	u64 copy[2]; /* of an element that has no host address: the source's, the destination's */
+};
+
+static bool has_source(const struct string *string)
+{
+	return string->kind == MOVS || string->kind == CMPS || string->kind == LODS;
+}
+
+static bool has_destination(const struct string *string)
+{
+	return string->kind != LODS;
+}
+
+static bool compares(const struct string *string)
+{
+	return string->kind == CMPS || string->kind == SCAS;
+}
+
+static enum access destination_access(const struct string *string)
+{
+	return compares(string) ? ACCESS_READ : ACCESS_WRITE;
+}
+
+/* ------------------------------------------------------------------ on the host's memory */
+
+/* C expects DF to be clear, and to find what it keeps below rsp (the red zone). */
+#define NATIVE(text)                                                                               \
+	asm volatile("testb %b[down], %b[down]\n\t"                                                \
+		     "jz 1f\n\t"                                                                   \
+		     "std\n"                                                                       \
+		     "1:\t" text "\n\t"                                                            \
+		     "cld\n\t"                                                                     \
+		     "lea -128(%%rsp), %%rsp\n\t"                                                  \
+		     "pushfq\n\t"                                                                  \
+		     "popq %[flags]\n\t"                                                           \
+		     "lea 128(%%rsp), %%rsp"                                                       \
+		     : "+S"(native->source), "+D"(native->destination), "+c"(native->count),       \
+		       "+a"(native->accumulator), [flags] "=&r"(native->flags)                     \
+		     : [down] "r"(string->down)                                                    \
+		     : "memory", "cc")
+
+#define NATIVE_OF_SIZE(text)                                                                       \
+	do {                                                                                       \
+		if (string->shift == 0)                                                            \
+			NATIVE(text "b");                                                          \
+		else if (string->shift == 1)                                                       \
+			NATIVE(text "w");                                                          \
+		else if (string->shift == 2)                                                       \
+			NATIVE(text "l");                                                          \
+		else                                                                               \
+			NATIVE(text "q");                                                          \
+	} while (0)
+
+/* That many elements, not 0, all at host addresses; comparing may stop before. */
+static void run_native(const struct string *string, struct native *native)
+{
+	switch (string->kind) {
+	case MOVS:
+		NATIVE_OF_SIZE("rep movs");
+		break;
+	case STOS:
+		NATIVE_OF_SIZE("rep stos");
+		break;
+	case LODS:
+		NATIVE_OF_SIZE("rep lods");
+		break;
+	case CMPS:
+		if (string->while_equal)
+			NATIVE_OF_SIZE("repe cmps");
+		else
+			NATIVE_OF_SIZE("repne cmps");
+		break;
+	case SCAS:
+		if (string->while_equal)
+			NATIVE_OF_SIZE("repe scas");
+		else
+			NATIVE_OF_SIZE("repne scas");
+		break;
+	}
+}
+
+/* ------------------------------------------------------------------ where the elements are */
+
+static u64 source_offset(const struct string *string)
+{
+	return string->vcpu->ctx.gpr[RSI] & string->mask;
+}
+
+static u64 destination_offset(const struct string *string)
+{
+	return string->vcpu->ctx.gpr[RDI] & string->mask;
+}
+
+static u64 source_address(const struct string *string)
+{
+	return (source_offset(string) + string->source_base) & string->linear;
+}
+
+static u64 destination_address(const struct string *string)
+{
+	return (destination_offset(string) + string->destination_base) & string->linear;
+}
+
+/* The elements, from this one on, that lie in its page whole, before the offset wraps. */
+static u64 elements_in_page(const struct string *string, u64 offset, u64 address)
+{
+	const u64 at = address % PAGE_SIZE, size = 1ull << string->shift;
+	u64 bytes = PAGE_SIZE - at;
+
+	if (string->down) {
+		if (bytes < size)
+			return 0;
+		return ((at < offset ? at : offset) >> string->shift) + 1;
+	}
+	if (string->mask - offset < bytes)
+		bytes = string->mask - offset + 1;
+	return bytes >> string->shift;
+}
+
+/* Up to native->count elements at their host addresses: how many, or 0. */
+static u64 find_direct(const struct string *string, struct native *native)
+{
+	struct vcpu *vcpu = string->vcpu;
+	u64 count = native->count, room;
+
+	if (has_source(string)) {
+		const u64 address = source_address(string);
+
+		room = elements_in_page(string, source_offset(string), address);
+		native->source = room ? mem_direct(vcpu, address, ACCESS_READ) : NULL;
+		if (!native->source)
+			return 0;
+		count = room < count ? room : count;
+	}
+	if (has_destination(string)) {
+		const u64 address = destination_address(string);
+
+		room = elements_in_page(string, destination_offset(string), address);
+		native->destination =
+			room ? mem_direct(vcpu, address, destination_access(string)) : NULL;
+		if (!native->destination)
+			return 0;
+		count = room < count ? room : count;
+	}
+	return count;
+}
+
+/* SDM volume 1, "Address-Size and Operand-Size Prefixes"; 32 bits clear the upper half. */
+static void pointer_write(const struct string *string, unsigned reg, u64 value)
+{
+	u64 *to = &string->vcpu->ctx.gpr[reg];
+
+	if (string->mask == 0xffff)
+		*to = (*to & ~0xffffull) | (value & 0xffff);
+	else
+		*to = value & string->mask;
+}
+
+static void advance(const struct string *string, u64 elements)
+{
+	const u64 distance = elements * string->step;
+
+	if (has_source(string))
+		pointer_write(string, RSI, source_offset(string) + distance);
+	if (has_destination(string))
+		pointer_write(string, RDI, destination_offset(string) + distance);
+}
+
+/* ------------------------------------------------------------------ element by element */
+
+/*
+ * One element, wherever it is. Both sides are made sure of before either is touched, for reading
+ * may be more than reading if it is a device. When both would fault, it is the source's fault,
+ * except that CMPS looks at its destination first.
+ */
+static bool run_element(const struct string *string, struct native *native)
+{
+	struct vcpu *vcpu = string->vcpu;
+	const unsigned size = 1u << string->shift;
+	const u64 from = source_address(string), to = destination_address(string);
+	u64 *source = &native->copy[0], *destination = &native->copy[1];
+
+	native->source = source;
+	native->destination = destination;
+	switch (string->kind) {
+	case MOVS:
+		native->count = 0;
+		return mem_probe(vcpu, from, size, ACCESS_READ) &&
+		       mem_probe(vcpu, to, size, ACCESS_WRITE) &&
+		       mem_read(vcpu, from, source, size, ACCESS_READ) &&
+		       mem_write(vcpu, to, source, size, ACCESS_WRITE);
+	case STOS:
+		native->count = 0;
+		return mem_write(vcpu, to, &native->accumulator, size, ACCESS_WRITE);
+	case LODS:
+		if (!mem_read(vcpu, from, source, size, ACCESS_READ))
+			return false;
+		break;
+	case CMPS:
+		if (!mem_probe(vcpu, to, size, ACCESS_READ) ||
+		    !mem_probe(vcpu, from, size, ACCESS_READ) ||
+		    !mem_read(vcpu, to, destination, size, ACCESS_READ) ||
+		    !mem_read(vcpu, from, source, size, ACCESS_READ))
+			return false;
+		break;
+	case SCAS:
+		if (!mem_read(vcpu, to, destination, size, ACCESS_READ))
+			return false;
+		break;
+	}
+	run_native(string, native);
+	return true;
+}
+
+/* ------------------------------------------------------------------ the whole of it */
+
+/*
+ * As many of native->count elements as one look at the page tables is good for, and at least one.
+ * Returns how many, 0 with an exception recorded; rcx is left to the caller.
+ */
+static u64 run_piece(const struct string *string, struct native *native)
+{
+	u64 elements = find_direct(string, native);
+
+	if (elements) {
+		native->count = elements;
+		run_native(string, native);
+	} else {
+		elements = native->count = 1;
+		if (!run_element(string, native))
+			return 0;
+	}
+	elements -= native->count;
+	string->vcpu->ctx.gpr[RAX] = native->accumulator; /* LODS changed it */
+	advance(string, elements);
+	return elements;
+}
+
+/* Is a repeated comparison at its end, whatever rcx says? */
+static bool decided(const struct string *string, const struct native *native)
+{
+	return compares(string) && !(native->flags & X86_EFLAGS_ZF) == string->while_equal;
+}
+
+static void finish(const struct string *string, const struct native *native)
+{
+	struct vcpu *vcpu = string->vcpu;
+
+	if (compares(string))
+		vcpu->ctx.arith = native->flags & FLAGS_ARITH;
+}
+
+/*
+ * The flags change at the end only: a comparison that faults on its way shows those from before
+ * (SDM volume 2, "REP/REPE/REPZ/REPNE/REPNZ").
+ */
+static bool run_repeated(const struct string *string, struct native *native)
+{
+	struct vcpu *vcpu = string->vcpu;
+	u64 left = vcpu->ctx.gpr[RCX] & string->mask;
+
+	/* Not in the manual, but so does the silicon: upper halves go before the first element. */
+	pointer_write(string, RCX, left);
+	if (!compares(string) && string->kind != LODS)
+		advance(string, 0);
+
+	while (left) {
+		u64 done;
+
+		native->count = left;
+		done = run_piece(string, native);
+		if (!done)
+			return false;
+		left -= done;
+		pointer_write(string, RCX, left);
+		if (!left || decided(string, native)) {
+			finish(string, native);
+			break;
+		}
+		if (atomic_load_explicit(&vcpu->ctx.poll, memory_order_relaxed)) {
+			vcpu->ctx.rip = vcpu->insn_rip;
+			break;
+		}
+	}
+	return true;
+}
+
+static u64 size_mask(unsigned bytes)
+{
+	return bytes == 8 ? ~0ull : (1ull << bytes * 8) - 1;
+}
+
+static bool run(struct vcpu *vcpu, const struct insn *insn, enum kind kind)
+{
+	const unsigned shift = __builtin_ctz(insn->opsize);
+	const struct string string = {
+		.vcpu = vcpu,
+		.kind = kind,
+		.while_equal = insn->repeat == REPE,
+		.down = vcpu->ctx.step[shift] < 0,
+		.shift = shift,
+		.step = vcpu->ctx.step[shift],
+		.mask = size_mask(insn->addrsize),
+		.linear = size_mask(vcpu_64bit(vcpu) ? 8 : 4),
+		.source_base = kind == STOS || kind == SCAS ? 0 : vcpu->ctx.base[insn->segment],
+		.destination_base = vcpu->ctx.base[ES],
+	};
+	struct native native = {.count = 1, .accumulator = vcpu->ctx.gpr[RAX]};
+
+	vcpu->stats.string_insns++;
+	if (insn->repeat)
+		return run_repeated(&string, &native);
+	if (!run_piece(&string, &native))
+		return false;
+	finish(&string, &native);
+	return true;
+}
+
+bool string_movs(struct vcpu *vcpu, const struct insn *insn)
+{
+	return run(vcpu, insn, MOVS);
+}
+
+bool string_cmps(struct vcpu *vcpu, const struct insn *insn)
+{
+	return run(vcpu, insn, CMPS);
+}
+
+bool string_stos(struct vcpu *vcpu, const struct insn *insn)
+{
+	return run(vcpu, insn, STOS);
+}
+
+bool string_lods(struct vcpu *vcpu, const struct insn *insn)
+{
+	return run(vcpu, insn, LODS);
+}
+
+bool string_scas(struct vcpu *vcpu, const struct insn *insn)
+{
+	return run(vcpu, insn, SCAS);
+}
