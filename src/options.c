@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TRACE_FILE "lguest.trace"
+
 struct option {
 	const char *name;
 	const char *argument; /* what --help calls it; NULL: takes none */
@@ -57,6 +59,32 @@ static int set_cpus(struct options *options, const char *name, const char *value
 	return 0;
 }
 
+/*
+ * A number of MiB, or of what its suffix says. -EINVAL: it is no size; -ERANGE: one that 64 bits
+ * cannot hold.
+ */
+static int parse_size(const char *text, u64 *size)
+{
+	unsigned shift = 20;
+	u64 number;
+	char *end;
+
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	if (*end && !end[1]) {
+		const char *suffix = strchr("KkMmGg", *end);
+
+		if (suffix) {
+			shift = 10 + (suffix - "KkMmGg") / 2 * 10;
+			end++;
+		}
+	}
+	if (text[0] < '0' || text[0] > '9' || *end)
+		return -EINVAL;
+	*size = number << shift;
+	return errno || *size >> shift != number ? -ERANGE : 0;
+}
+
 static int set_console(struct options *options, const char *name, const char *value,
 		       struct problem *why)
 {
@@ -81,6 +109,84 @@ static int set_initrd(struct options *options, const char *name, const char *val
 	return 0;
 }
 
+static int set_soft_cache(struct options *options, const char *name, const char *value,
+			  struct problem *why)
+{
+	u64 size;
+	int err = parse_size(value, &size);
+
+	(void)name;
+	if (err == -EINVAL)
+		return problem(why, EINVAL,
+			       "--soft-cache=%s: not a size (MiB, or a number with K, M or G)",
+			       value);
+	if (err || size > SOFT_CACHE_MAX)
+		return problem(why, EINVAL,
+			       "--soft-cache=%s: more than the %" PRIu64
+			       " GiB that a jump can reach across",
+			       value, SOFT_CACHE_MAX >> 30);
+	if (size < SOFT_CACHE_MIN)
+		return problem(why, EINVAL,
+			       "--soft-cache=%s: too small, the soft engine needs at least %" PRIu64
+			       " MiB",
+			       value, SOFT_CACHE_MIN >> 20);
+	options->vm.soft_cache = align_down(size, PAGE_SIZE);
+	return 0;
+}
+
+/* One word of --trace=, which ends at a comma. 0: there is no such word. */
+static unsigned trace_bit(const char *word, size_t length)
+{
+	static const struct {
+		const char *name;
+		unsigned bit;
+	} kinds[] = {
+		{"exec", SOFT_TRACE_EXEC},
+		{"int", SOFT_TRACE_INT},
+		{"mmu", SOFT_TRACE_MMU},
+		{"io", SOFT_TRACE_IO},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, word, length))
+			return kinds[i].bit;
+	return 0;
+}
+
+static int set_trace(struct options *options, const char *name, const char *value,
+		     struct problem *why)
+{
+	const char *word = value;
+	size_t length;
+
+	(void)name;
+	do {
+		unsigned bit;
+
+		length = strcspn(word, ",");
+		bit = trace_bit(word, length);
+		if (!bit)
+			return problem(
+				why, EINVAL,
+				"--trace=%s: \"%.*s\" cannot be traced; exec, int, mmu and io "
+				"can, with commas between",
+				value, (int)length, word);
+		options->vm.trace |= bit;
+		word += length + 1;
+	} while (word[-1]);
+	return 0;
+}
+
+static int set_trace_file(struct options *options, const char *name, const char *value,
+			  struct problem *why)
+{
+	(void)name;
+	if (!*value)
+		return problem(why, EINVAL, "--trace-file=: wants the name of a file");
+	options->vm.trace_file = value;
+	return 0;
+}
+
 static int set_flag(struct options *options, const char *name, const char *value,
 		    struct problem *why)
 {
@@ -91,6 +197,8 @@ static int set_flag(struct options *options, const char *name, const char *value
 		options->no_reboot = true;
 	else if (!strcmp(name, "debug-exit"))
 		options->debug_exit = true;
+	else if (!strcmp(name, "soft-stats"))
+		options->vm.soft_stats = true;
 	else
 		options->verbose = true;
 	return 0;
@@ -119,6 +227,11 @@ static const struct option known[] = {
 	{"no-reboot", NULL, "a guest that reboots is done", set_flag},
 	{"strict", NULL, "stop at the first rule that a driver breaks", set_flag},
 	{"debug-exit", NULL, "byte b written to port 0xF4 ends with status (b << 1) | 1", set_flag},
+	{"soft-cache", "SIZE", "translated code of each CPU, on the soft engine (64M)",
+	 set_soft_cache},
+	{"soft-stats", NULL, "say at the end what the soft engine did", set_flag},
+	{"trace", "WHAT", "write down what the soft engine does: exec,int,mmu,io", set_trace},
+	{"trace-file", "FILE", "and where to (" TRACE_FILE ")", set_trace_file},
 	{"verbose", NULL, "say what happens, on standard error (also -v)", set_flag},
 	{"help", NULL, "this", set_action},
 	{"version", NULL, "which lguest this is", set_action},
@@ -156,25 +269,13 @@ static const struct option *find(const char *argument, const char **value)
 
 static int parse_memory(struct options *options, const char *text, struct problem *why)
 {
-	unsigned shift = 20;
-	u64 number, size;
-	char *end;
+	u64 size;
+	int err = parse_size(text, &size);
 
-	errno = 0;
-	number = strtoull(text, &end, 10);
-	if (*end && !end[1]) {
-		const char *suffix = strchr("KkMmGg", *end);
-
-		if (suffix) {
-			shift = 10 + (suffix - "KkMmGg") / 2 * 10;
-			end++;
-		}
-	}
-	if (text[0] < '0' || text[0] > '9' || *end)
+	if (err == -EINVAL)
 		return problem(why, EINVAL,
 			       "memory \"%s\": not a size (MiB, or a number with K, M or G)", text);
-	size = number << shift;
-	if (errno || size >> shift != number || size > MEMORY_MAX)
+	if (err || size > MEMORY_MAX)
 		return problem(why, EINVAL,
 			       "memory %s: more than the %" PRIu64 " GiB that a guest can have",
 			       text, MEMORY_MAX >> 30);
@@ -219,12 +320,33 @@ static int take_option(struct options *options, const struct option *option, con
 	return option->set(options, option->name, value, why);
 }
 
+/* What only makes sense together, and what was not said. */
+static int complete(struct options *options, struct problem *why)
+{
+	struct engine_options *vm = &options->vm;
+
+	if (vm->trace_file && !vm->trace)
+		return problem(
+			why, EINVAL,
+			"--trace-file=%s: nothing is traced; --trace=exec,int,mmu,io says what",
+			vm->trace_file);
+	if (!vm->trace_file)
+		vm->trace_file = TRACE_FILE;
+	if (!strcmp(options->engine, "kvm") && (vm->trace || vm->soft_stats))
+		return problem(why, EINVAL, "--%s: only the soft engine has that, and not kvm",
+			       vm->trace ? "trace" : "soft-stats");
+	return 0;
+}
+
 int options_parse(struct options *options, int argc, char **argv, struct problem *why)
 {
 	bool have_memory = false;
 	int i, err;
 
-	*options = (struct options){.engine = "auto", .vm.vcpus = 1};
+	*options = (struct options){
+		.engine = "auto",
+		.vm = {.vcpus = 1, .soft_cache = SOFT_CACHE_DEFAULT},
+	};
 	for (i = 1; i < argc; i++) {
 		const char *value;
 		const struct option *option = find(argv[i], &value);
@@ -257,7 +379,8 @@ int options_parse(struct options *options, int argc, char **argv, struct problem
 			       "%s is missing: lguest [options] <memory> <kernel> [kernel "
 			       "arguments...] (lguest --help says more)",
 			       have_memory ? "the kernel" : "the memory size");
-	return join(options, argc - i, argv + i, why);
+	err = complete(options, why);
+	return err ? err : join(options, argc - i, argv + i, why);
 }
 
 void options_help(void)

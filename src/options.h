@@ -9,6 +9,14 @@
 
 #define OPTIONS_CPUS_MAX 255
 
+/*
+ * --soft-cache. At least a few hundred pages of code, or it would be emptied more often than it is
+ * used; at most what a jump with a displacement of 32 bits reaches across.
+ */
+#define SOFT_CACHE_DEFAULT MiB(64)
+#define SOFT_CACHE_MIN	   MiB(4)
+#define SOFT_CACHE_MAX	   GiB(2)
+
 enum action { ACTION_RUN, ACTION_HELP, ACTION_VERSION, ACTION_ENGINE_HELP };
 
 /* Where --console sends standard input; CONSOLE_ANY: not said. */

@@ -150,6 +150,17 @@ static const struct mistake mistakes[] = {
 	{"engine-no-value", {"--engine"}, {"--engine"}},
 	{"console-foo", {"--console=foo", "64", HELLO}, {"--console=foo"}},
 	{"console-no-value", {"--console"}, {"--console"}},
+	{"soft-cache-too-small",
+	 {"--soft-cache=4095K", "64", HELLO},
+	 {"--soft-cache=4095K", "too small", "4 MiB"}},
+	{"soft-cache-too-large", {"--soft-cache=2049M", "64", HELLO}, {"--soft-cache=2049M"}},
+	{"soft-cache-64x", {"--soft-cache=64x", "64", HELLO}, {"--soft-cache=64x"}},
+	{"soft-cache-no-value", {"64", HELLO, "--soft-cache"}, {"--soft-cache"}},
+	{"soft-stats-on-kvm", {"--engine=kvm", "--soft-stats", "64", HELLO}, {"--soft-stats"}},
+	{"trace-foo", {"--trace=int,foo", "64", HELLO}, {"--trace=int,foo", "\"foo\""}},
+	{"trace-empty", {"--trace=", "64", HELLO}, {"--trace="}},
+	{"trace-on-kvm", {"--trace=io", "--engine=kvm", "64", HELLO}, {"--trace"}},
+	{"trace-file-alone", {"--trace-file=x", "64", HELLO}, {"--trace-file=x"}},
 	{"flag-with-value", {"--strict=yes", "64", HELLO}, {"--strict"}},
 };
 
@@ -189,7 +200,7 @@ static const struct test questions[] = {
 		.patience = FOR_USAGE,
 		.args = {"--help"},
 		.seen = {"lguest [options] <memory> <kernel>", "--initrd", "--cpus", "--engine",
-			 "--console", "--strict", "--no-reboot", "--version"},
+			 "--console", "--strict", "--no-reboot", "--soft-cache"},
 	},
 	{
 		.name = "usage/help-before-mistakes",

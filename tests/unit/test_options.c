@@ -96,6 +96,46 @@ static void test_sizes(void **state)
 	}
 }
 
+static void test_soft_engine(void **state)
+{
+	static const struct {
+		const char *line;
+		u64 size;
+	} caches[] = {
+		{"64 k", MiB(64)},
+		{"64 k --soft-cache=4", MiB(4)},
+		{"--soft-cache=4096K 64 k", MiB(4)},
+		{"--soft-cache=5121K 64 k", MiB(5)},
+		{"--soft-cache 100m 64 k", MiB(100)},
+		{"--soft-cache=2G 64 k", GiB(2)},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(caches); i++) {
+		assert_int_equal(parse(caches[i].line), 0);
+		assert_true(options.vm.soft_cache == caches[i].size);
+		assert_false(options.vm.soft_stats);
+		assert_int_equal(options.vm.trace, 0);
+	}
+	assert_int_equal(parse("--engine=soft --soft-stats 64 k"), 0);
+	assert_true(options.vm.soft_stats);
+}
+
+static void test_trace(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--trace=int 64 k"), 0);
+	assert_int_equal(options.vm.trace, SOFT_TRACE_INT);
+	assert_string_equal(options.vm.trace_file, "lguest.trace");
+	assert_int_equal(parse("--trace=io,mmu --trace=exec 64 k --trace-file=/tmp/x"), 0);
+	assert_int_equal(options.vm.trace, SOFT_TRACE_IO | SOFT_TRACE_MMU | SOFT_TRACE_EXEC);
+	assert_string_equal(options.vm.trace_file, "/tmp/x");
+	assert_int_equal(parse("--trace-file=x --trace=exec,int,mmu,io 64 k"), 0);
+	assert_int_equal(options.vm.trace,
+			 SOFT_TRACE_EXEC | SOFT_TRACE_INT | SOFT_TRACE_MMU | SOFT_TRACE_IO);
+	assert_string_equal(options.vm.trace_file, "x");
+}
+
 static void test_refused(void **state)
 {
 	static const struct {
@@ -128,6 +168,22 @@ static void test_refused(void **state)
 		{"--engine=vax 64 k", "--engine=vax"},
 		{"--console=vga 64 k", "--console=vga"},
 		{"--block=disk 64 k", "--block"},
+		{"--soft-cache=4095K 64 k", "--soft-cache=4095K: too small"},
+		{"--soft-cache=0 64 k", "--soft-cache=0: too small"},
+		{"--soft-cache=2049M 64 k", "--soft-cache=2049M"},
+		{"--soft-cache=18014398509481984G 64 k", "--soft-cache=18014398509481984G"},
+		{"--soft-cache=64x 64 k", "--soft-cache=64x"},
+		{"--soft-cache= 64 k", "--soft-cache="},
+		{"--soft-stats=1 64 k", "--soft-stats"},
+		{"--engine=kvm --soft-stats 64 k", "--soft-stats"},
+		{"--trace= 64 k", "--trace="},
+		{"--trace=disk 64 k", "\"disk\""},
+		{"--trace=exec,ints 64 k", "\"ints\""},
+		{"--trace=exec, 64 k", "\"\""},
+		{"--trace=ex 64 k", "\"ex\""},
+		{"--trace=int 64 k --engine=kvm", "--trace"},
+		{"--trace-file=x 64 k", "--trace-file=x"},
+		{"--trace=int --trace-file= 64 k", "--trace-file="},
 	};
 
 	(void)state;
@@ -157,6 +213,8 @@ int main(void)
 		cmocka_unit_test(test_options_before_and_after),
 		cmocka_unit_test(test_kernel_arguments_with_dashes),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_soft_engine),
+		cmocka_unit_test(test_trace),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_actions),
 	};
