@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Looking into the soft engine while it runs (--trace) and after (--soft-stats).
+ *
+ * Nothing here knows what is worth a line or a count: whoever does it says TRACE(),
+ * or adds one to vcpu->stats. A trace goes to a file, in the order in which things
+ * happened, and is meant for grep; statistics go to standard error when the guest
+ * is gone, and are meant for people.
+ */
+#include "engine/soft/internal.h"
+#include "host/log.h"
+
+#include <Zydis/Zydis.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+/* Of instructions that C executed, so many are told by name: the dearest. */
+#define NAMES_SHOWN 20
+
+/* ------------------------------------------------------------------ the trace */
+
+int trace_open(struct soft *soft, struct problem *why)
+{
+	if (!soft->options.trace)
+		return 0;
+	soft->trace = fopen(soft->options.trace_file, "we");
+	if (!soft->trace)
+		return problem(why, errno, "cannot write the trace %s: %s",
+			       soft->options.trace_file, strerror(errno));
+	return 0;
+}
+
+void trace_close(struct soft *soft)
+{
+	bool incomplete;
+
+	if (!soft->trace)
+		return;
+	incomplete = ferror(soft->trace);
+	/* What did not fit on the disk may come to light only now. */
+	if (fclose(soft->trace) || incomplete)
+		log_line("the trace %s is not complete", soft->options.trace_file);
+	soft->trace = NULL;
+}
+
+/* "VCPU MICROSECONDS TEXT": since the engine was opened. */
+void trace_print(struct vcpu *vcpu, const char *format, ...)
+{
+	struct soft *soft = vcpu->soft;
+	va_list args;
+	u64 ns;
+
+	if (!soft->trace)
+		return;
+	vectors_save(vcpu);
+	ns = clock_tsc_to_ns(soft, clock_tsc() - soft->tsc_start);
+	/* One line, whatever other vCPUs have to say. */
+	flockfile(soft->trace);
+	fprintf(soft->trace, "%u %9" PRIu64 ".%03u ", vcpu->index, ns / 1000,
+		(unsigned)(ns % 1000));
+	va_start(args, format);
+	vfprintf(soft->trace, format, args);
+	va_end(args);
+	putc('\n', soft->trace);
+	funlockfile(soft->trace);
+}
+
+/* ------------------------------------------------------------------ the statistics */
+
+static const char *const exception_names[32] = {
+	[VECTOR_DE] = "#DE divide error",
+	[VECTOR_DB] = "#DB debug",
+	[VECTOR_NMI] = "NMI",
+	[VECTOR_BP] = "#BP breakpoint",
+	[VECTOR_OF] = "#OF overflow",
+	[VECTOR_BR] = "#BR bound range",
+	[VECTOR_UD] = "#UD undefined instruction",
+	[VECTOR_NM] = "#NM no x87 or vectors",
+	[VECTOR_DF] = "#DF double fault",
+	[VECTOR_TS] = "#TS task state segment",
+	[VECTOR_NP] = "#NP segment not present",
+	[VECTOR_SS] = "#SS stack",
+	[VECTOR_GP] = "#GP general protection",
+	[VECTOR_PF] = "#PF page fault",
+	[VECTOR_MF] = "#MF x87",
+	[VECTOR_AC] = "#AC alignment",
+	[VECTOR_XM] = "#XM SIMD",
+};
+
+static void print_count(const char *name, u64 count)
+{
+	log_line("    %-36s %14" PRIu64, name, count);
+}
+
+/* In ms, and as a share of all the time that the vCPU had. */
+static void print_time(const struct soft *soft, const char *name, u64 ticks, u64 total)
+{
+	u64 tenths = total ? ticks * 1000 / total : 0;
+
+	log_line("    %-36s %11" PRIu64 " ms %3" PRIu64 ".%" PRIu64 "%%", name,
+		 clock_tsc_to_ns(soft, ticks) / 1000000, tenths / 10, tenths % 10);
+}
+
+static void print_times(const struct soft *soft, const struct soft_stats *stats)
+{
+	u64 elsewhere = stats->ticks_translating + stats->ticks_helping + stats->ticks_halted;
+	u64 total = MAX(stats->ticks_total, elsewhere);
+
+	log_line("  time");
+	print_time(soft, "in translated code", total - elsewhere, total);
+	print_time(soft, "in helpers", stats->ticks_helping, total);
+	print_time(soft, "translating", stats->ticks_translating, total);
+	print_time(soft, "halted", stats->ticks_halted, total);
+	print_time(soft, "together", total, total);
+}
+
+static void print_translation(const struct soft_stats *stats)
+{
+	log_line("  translation");
+	print_count("blocks", stats->blocks_translated);
+	print_count("instructions", stats->insns_translated);
+	print_count("bytes emitted", stats->bytes_emitted);
+	print_count("jumps linked", stats->links);
+	print_count("cache emptied", stats->cache_flushes);
+	print_count("blocks dropped", stats->blocks_invalidated);
+	print_count("writes to pages with code", stats->code_writes);
+	print_count("the same, by devices", stats->device_code_writes);
+}
+
+static void print_memory(const struct soft_stats *stats)
+{
+	log_line("  memory");
+	print_count("TLB misses, reading", stats->tlb_misses[ACCESS_READ]);
+	print_count("TLB misses, writing", stats->tlb_misses[ACCESS_WRITE]);
+	print_count("TLB misses, fetching", stats->tlb_misses[ACCESS_FETCH]);
+	print_count("TLB flushes", stats->tlb_flushes);
+	print_count("TLB flushes, global pages too", stats->tlb_flushes_all);
+	print_count("TLB flushes of one page", stats->invlpgs);
+	print_count("accesses across two pages", stats->page_crossings);
+}
+
+static void print_exits(const struct soft_stats *stats)
+{
+	log_line("  translated code left for");
+	print_count("indirect jumps that missed", stats->jump_misses);
+	print_count("polls", stats->polls);
+	print_count("system instructions", stats->system_insns);
+	print_count("string instructions", stats->string_insns);
+	print_count("device memory, read", stats->mmio_reads);
+	print_count("device memory, written", stats->mmio_writes);
+	print_count("ports, read", stats->port_reads);
+	print_count("ports, written", stats->port_writes);
+	print_count("interrupts", stats->interrupts);
+	print_count("halts", stats->halts);
+	for (unsigned i = 0; i < ARRAY_SIZE(stats->exceptions); i++)
+		if (stats->exceptions[i])
+			print_count(exception_names[i] ? exception_names[i] : "another exception",
+				    stats->exceptions[i]);
+}
+
+/* The one that was executed most often among those not yet taken; -1: none was. */
+static int most_executed(const struct soft_stats *stats, const bool *taken)
+{
+	int most = -1;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(stats->executed); i++)
+		if (!taken[i] && stats->executed[i] &&
+		    (most < 0 || stats->executed[i] > stats->executed[most]))
+			most = i;
+	return most;
+}
+
+static void print_executed(const struct soft_stats *stats)
+{
+	bool taken[ARRAY_SIZE(stats->executed)] = {false};
+	int most;
+
+	_Static_assert(ARRAY_SIZE(stats->executed) > ZYDIS_MNEMONIC_MAX_VALUE,
+		       "a counter for each mnemonic");
+	log_line("  instructions executed in C");
+	for (unsigned i = 0; i < NAMES_SHOWN && (most = most_executed(stats, taken)) >= 0; i++) {
+		const char *name = ZydisMnemonicGetString(most);
+
+		print_count(name ? name : "?", stats->executed[most]);
+		taken[most] = true;
+	}
+}
+
+void stats_print(const struct soft *soft)
+{
+	for (unsigned i = 0; i < soft->vcpus_added; i++) {
+		const struct soft_stats *stats = &soft->vcpus[i]->stats;
+
+		log_line("soft engine, vCPU %u", i);
+		print_times(soft, stats);
+		print_translation(stats);
+		print_memory(stats);
+		print_exits(stats);
+		print_executed(stats);
+	}
+}
