@@ -65,6 +65,7 @@ $(BUILD)/%.o: src/%.S
 
 # Called while the guest's vector and x87 registers are in the host's.
 $(BUILD)/engine/soft/%.o: ALL_CFLAGS += -mgeneral-regs-only -fno-tree-loop-distribute-patterns
+$(BUILD)/engine/topology.o: ALL_CFLAGS += -mgeneral-regs-only
 
 # The DSDT: ASL, compiled into a C array. The C preprocessor first, for the numbers of layout.h.
 $(BUILD)/board/dsdt.hex: src/board/dsdt.asl src/board/layout.h

@@ -8,27 +8,18 @@
  * never looks for kvmclock; and the local APIC's TSC deadline timer.
  */
 #include "engine/kvm/internal.h"
+#include "engine/topology.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* Intel SDM volume 2, "CPUID"; AMD APM volume 3, appendix E. */
-#define LEAF_FEATURES	  0x1
-#define LEAF_CACHE	  0x4
-#define LEAF_TOPOLOGY	  0xb
-#define LEAF_TOPOLOGY_2	  0x1f
-#define LEAF_AMD_SIZES	  0x80000008
-#define LEAF_AMD_CACHE	  0x8000001d
-#define LEAF_AMD_TOPOLOGY 0x8000001e
+/* Intel SDM volume 2, "CPUID". */
+#define LEAF_TOPOLOGY_2 0x1f
 
 #define FEATURES_ECX_DEADLINE	(1u << 24)
 #define FEATURES_ECX_HYPERVISOR (1u << 31)
-#define FEATURES_EDX_HTT	(1u << 28)
-
-#define TOPOLOGY_TYPE_SMT  (1u << 8)
-#define TOPOLOGY_TYPE_CORE (2u << 8)
 
 static struct kvm_cpuid2 *supported(const struct kvm *kvm)
 {
@@ -72,75 +63,23 @@ struct kvm_cpuid2 *kvm_cpuid_new(const struct kvm *kvm)
 	return list;
 }
 
-/* Bits that it takes to number so many CPUs. */
-static unsigned id_bits(unsigned cpus)
-{
-	return cpus > 1 ? 32 - __builtin_clz(cpus - 1) : 0;
-}
-
-/*
- * Who shares a cache. Bits 4..0: its type, 0 for none; 7..5: its level; 25..14: threads that share
- * it, less one; 31..26, on Intel: cores in the package, less one. From the third level on, all
- * share it.
- */
-static void place_cache(struct kvm_cpuid_entry2 *entry, unsigned cpus)
-{
-	u32 sharing = (1u << id_bits(cpus)) - 1;
-
-	if (!(entry->eax & 0x1f))
-		return;
-	entry->eax &= 0x3fff;
-	if (entry->function == LEAF_CACHE)
-		entry->eax |= MIN(sharing, 63) << 26;
-	if ((entry->eax >> 5 & 7) >= 3)
-		entry->eax |= sharing << 14;
-}
-
-/* One package of `cpus` cores with a thread each, of which this is number `index`. */
 static void place(struct kvm_cpuid_entry2 *entry, unsigned index, unsigned cpus)
 {
-	switch (entry->function) {
-	case LEAF_FEATURES:
-		entry->ebx = (entry->ebx & 0xffff) | cpus << 16 | index << 24;
-		entry->edx &= ~FEATURES_EDX_HTT;
-		if (cpus > 1)
-			entry->edx |= FEATURES_EDX_HTT;
-		break;
-	case LEAF_CACHE:
-	case LEAF_AMD_CACHE:
-		place_cache(entry, cpus);
-		break;
-	case LEAF_TOPOLOGY:
-		entry->edx = index;
-		entry->eax = entry->index == 1 ? id_bits(cpus) : 0;
-		entry->ebx = entry->index == 0 ? 1 : entry->index == 1 ? cpus : 0;
-		entry->ecx = entry->index;
-		if (entry->index == 0)
-			entry->ecx |= TOPOLOGY_TYPE_SMT;
-		if (entry->index == 1)
-			entry->ecx |= TOPOLOGY_TYPE_CORE;
-		break;
-	case LEAF_AMD_SIZES:
-		/*
-		 * Bits 7..0: threads in the package less one; 15..12: bits of an APIC id that
-		 * number them.
-		 */
-		entry->ecx = (cpus - 1) | id_bits(cpus) << 12;
-		break;
-	case LEAF_AMD_TOPOLOGY:
-		entry->eax = index;
-		entry->ebx = index & 0xff;
-		entry->ecx = 0;
-		break;
-	}
+	struct cpuid_result result = {entry->eax, entry->ebx, entry->ecx, entry->edx};
+
+	topology_place(entry->function, entry->index, index, cpus, &result);
+	entry->eax = result.eax;
+	entry->ebx = result.ebx;
+	entry->ecx = result.ecx;
+	entry->edx = result.edx;
 }
 
 int kvm_cpuid_set(const struct kvm *kvm, unsigned index)
 {
-	/* Leaf 0xB wants two entries; where KVM listed fewer, what is missing is added. */
-	u32 room = kvm->cpuid->nent + 2;
+	/* Leaf 0xB wants all its levels; where KVM listed fewer, what is missing is added. */
+	u32 room = kvm->cpuid->nent + TOPOLOGY_LEVELS;
 	struct kvm_cpuid2 *list = calloc(1, sizeof(*list) + room * sizeof(list->entries[0]));
-	bool have[2] = {false, false}, topology = false;
+	bool have[TOPOLOGY_LEVELS] = {false}, topology = false;
 	int err = 0;
 
 	if (!list)
@@ -183,7 +122,7 @@ static const struct kvm_cpuid_entry2 *find_leaf(const struct kvm *kvm, u32 funct
 
 unsigned kvm_cpuid_address_bits(const struct kvm *kvm)
 {
-	const struct kvm_cpuid_entry2 *sizes = find_leaf(kvm, LEAF_AMD_SIZES);
+	const struct kvm_cpuid_entry2 *sizes = find_leaf(kvm, LEAF_SIZES);
 
 	/* Intel SDM, "CPUID": 36 where the leaf is missing. */
 	return sizes ? sizes->eax & 0xff : 36;
