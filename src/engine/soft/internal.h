@@ -359,10 +359,10 @@ handler string_movs, string_cmps, string_stos, string_lods, string_scas;
  * Has the host what the engine needs? Then soft->cpuid says what guests are offered, for
  * cpuid_read(). -errno with *problem filled.
  */
-int cpuid_check_host(struct soft *soft, struct problem *problem);
+int cpuid_check_host(struct soft *soft, struct problem *why);
 /* The same for the CPU that `host` tells of, with that XCR0. */
 typedef void cpuid_source(u32 leaf, u32 subleaf, struct cpuid_result *result);
-int cpuid_fill(struct cpuid_table *table, cpuid_source *host, u64 xcr0, struct problem *problem);
+int cpuid_fill(struct cpuid_table *table, cpuid_source *host, u64 xcr0, struct problem *why);
 void cpuid_read(const struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid_result *result);
 unsigned cpuid_address_bits(void); /* guest-physical */
 
@@ -380,6 +380,9 @@ void clock_publish_system_time(struct vcpu *vcpu);
 void clock_publish_wall_clock(struct vcpu *vcpu);
 
 /* lapic.c: registers are touched by the vCPU's thread; lapic_message() by any */
+#define APIC_BASE_BSP	 (1u << 8)
+#define APIC_BASE_X2	 (1u << 10)
+#define APIC_BASE_ENABLE (1u << 11)
 struct lapic *lapic_new(struct vcpu *vcpu);
 void lapic_free(struct lapic *lapic);
 void lapic_reset(struct lapic *lapic);
