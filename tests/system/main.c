@@ -269,6 +269,35 @@ static void run_jobs(struct jobs *jobs, const struct settings *settings, unsigne
 		collect(jobs, jobs->count, score);
 }
 
+/* Is this row meant to run on that engine, where it can be used? */
+static bool is_for(const struct test *test, const char *engine)
+{
+	return test->engines == EACH_ENGINE && (!test->only || strcmp(test->only, engine) == 0);
+}
+
+/*
+ * Does the row want more CPUs than a guest can have there? One that is about a single engine knows
+ * what it does.
+ */
+static bool wants_too_many_cpus(const struct test *test, const char *engine)
+{
+	static const char option[] = "--cpus";
+	const size_t length = sizeof(option) - 1;
+
+	for (unsigned i = 0; !test->only && i < MAX_ARGS && test->args[i]; i++) {
+		const char *argument = test->args[i];
+
+		if (strcmp(argument, "--") == 0)
+			break;
+		if (strncmp(argument, option, length) != 0)
+			continue;
+		argument = argument[length] ? argument + length + 1 : test->args[i + 1];
+		if (argument && strtoul(argument, NULL, 10) > engine_cpus(engine))
+			return true;
+	}
+	return false;
+}
+
 static bool is_chosen(const struct test *test, const char *name, char *const *filters)
 {
 	if (!*filters)
@@ -289,47 +318,74 @@ static void add_job(struct jobs *jobs, struct job job)
 	jobs->all[jobs->count++] = job;
 }
 
+static char *row_name(const struct test *test, const char *engine)
+{
+	return engine ? suite_text("%s/%s", test->name, engine) : suite_text("%s", test->name);
+}
+
+static bool is_row_chosen(const struct test *test, const char *engine, char *const *filters)
+{
+	return is_chosen(test, row_name(test, engine), filters);
+}
+
 static void add_row(struct jobs *jobs, const struct test *test, const char *engine,
 		    char *const *filters)
 {
-	struct job job = {.test = test, .engine = engine, .count = 1};
-
-	job.name = engine ? suite_text("%s/%s", test->name, engine) : suite_text("%s", test->name);
-	if (is_chosen(test, job.name, filters))
-		add_job(jobs, job);
+	if (is_row_chosen(test, engine, filters))
+		add_job(jobs, (struct job){
+				      .test = test,
+				      .engine = engine,
+				      .count = 1,
+				      .name = row_name(test, engine),
+			      });
 }
 
-/* Rows that want an engine that does not work here: one line for all of them, with the reason. */
-static void skip_engine(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
-			char *const *filters)
+/* Rows that are left out on this engine: one line for all of them, with the reason. */
+static void add_skipped(struct jobs *jobs, const struct engine *engine, unsigned count,
+			const char *why)
 {
-	unsigned count = 0;
-
-	for (size_t i = 0; i < suite->count; i++) {
-		const struct test *test = &suite->tests[i];
-
-		count += test->engines == EACH_ENGINE &&
-			 is_chosen(test, suite_text("%s/%s", test->name, engine->name), filters);
-	}
 	if (count)
 		add_job(jobs, (struct job){
 				      .name = suite_text("%u rows on %s", count, engine->name),
-				      .skip = engine->why,
+				      .skip = why,
 				      .count = count,
 			      });
 }
 
 /* The rows that this engine is to run, in the order of the table. */
-static void add_engine(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
+static void add_usable(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
 		       char *const *filters)
 {
-	enum engines wanted = engine->usable ? EACH_ENGINE : UNUSABLE_ENGINE;
+	unsigned skipped = 0;
 
-	for (size_t i = 0; i < suite->count; i++)
-		if (suite->tests[i].engines == wanted)
-			add_row(jobs, &suite->tests[i], engine->name, filters);
-	if (!engine->usable)
-		skip_engine(jobs, suite, engine, filters);
+	for (size_t i = 0; i < suite->count; i++) {
+		const struct test *test = &suite->tests[i];
+
+		if (!is_for(test, engine->name))
+			continue;
+		if (!wants_too_many_cpus(test, engine->name))
+			add_row(jobs, test, engine->name, filters);
+		else
+			skipped += is_row_chosen(test, engine->name, filters);
+	}
+	add_skipped(jobs, engine, skipped, "it does not offer so many CPUs yet");
+}
+
+/* Those that ask what happens when it cannot be used; all others wait for a better machine. */
+static void add_unusable(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
+			 char *const *filters)
+{
+	unsigned skipped = 0;
+
+	for (size_t i = 0; i < suite->count; i++) {
+		const struct test *test = &suite->tests[i];
+
+		if (test->engines == UNUSABLE_ENGINE)
+			add_row(jobs, test, engine->name, filters);
+		else if (is_for(test, engine->name))
+			skipped += is_row_chosen(test, engine->name, filters);
+	}
+	add_skipped(jobs, engine, skipped, engine->why);
 }
 
 /* The rows, times the engines that each wants, less what is not asked for. */
@@ -339,9 +395,16 @@ static void make_jobs(struct jobs *jobs, const struct suite *suite, const struct
 	for (size_t i = 0; i < suite->count; i++)
 		if (suite->tests[i].engines == NO_ENGINE)
 			add_row(jobs, &suite->tests[i], NULL, filters);
-	for (unsigned i = 0; i < list->count; i++)
-		if (!only || strcmp(only, list->engines[i].name) == 0)
-			add_engine(jobs, suite, &list->engines[i], filters);
+	for (unsigned i = 0; i < list->count; i++) {
+		const struct engine *engine = &list->engines[i];
+
+		if (only && strcmp(only, engine->name) != 0)
+			continue;
+		if (engine->usable)
+			add_usable(jobs, suite, engine, filters);
+		else
+			add_unusable(jobs, suite, engine, filters);
+	}
 }
 
 static void list_jobs(const struct jobs *jobs)
@@ -447,8 +510,10 @@ static int run_suite(struct choices *choices)
 	}
 	suite_add_bad_input(&suite);
 	suite_add_guests(&suite);
+	suite_add_cpu(&suite);
 	suite_add_violations(&suite);
 	suite_add_stock(&suite);
+	suite_add_soft(&suite);
 	make_jobs(&jobs, &suite, &engines, choices->engine, choices->filters);
 	if (choices->list) {
 		list_jobs(&jobs);

@@ -54,7 +54,10 @@ bool run_fail(struct run *run, const char *format, ...)
 /* Patience in seconds. A guest under an emulator in an emulator needs some. */
 static double patience(const struct test *test, const struct settings *settings)
 {
-	static const double seconds[] = {[FOR_USAGE] = 10, [FOR_GUEST] = 20, [FOR_STOCK] = 120};
+	static const double seconds[] = {
+		[FOR_USAGE] = 10,      [FOR_GUEST] = 20,	[FOR_STOCK] = 120,
+		[FOR_TEN_BOOTS] = 400, [FOR_TEN_MINUTES] = 900,
+	};
 
 	return seconds[test->patience] * settings->timeout_scale;
 }
@@ -166,6 +169,7 @@ static char *expand(const struct run *run, const char *argument)
 		{"{assets}", run->settings->assets},
 		{"{files}", run->files},
 		{"{engine}", run->engine ? run->engine : "auto"},
+		{"{cpus}", run->engine && engine_cpus(run->engine) < 2 ? "1" : "2"},
 	};
 
 	for (size_t i = 0; i < COUNT(words); i++) {

@@ -14,6 +14,11 @@ struct text {
 	size_t at;     /* what was expected so far ends here */
 };
 
+/* The guest's clock, and two moments on ours between which it was read; seconds. */
+struct clock_reading {
+	double before, guest, after;
+};
+
 struct run {
 	const struct test *test;
 	const struct settings *settings;
@@ -31,6 +36,7 @@ struct run {
 	int status; /* as in struct test, once it has ended */
 
 	struct resources remembered;
+	struct clock_reading clock;
 
 	bool failed;
 	char why[sizeof(((struct verdict *)NULL)->why)];

@@ -9,9 +9,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Over how many seconds lguest's use of the processor is measured. */
+#define IDLE_SECONDS 3
 
 /* Resident memory may differ by this much between two boots of one guest: heap, stacks. */
 #define RESIDENT_TOLERANCE 512 /* KiB */
@@ -191,6 +196,88 @@ static bool remember(struct run *run)
 	return true;
 }
 
+/* Seconds of all its threads together. False with errno: lguest is no more. */
+static bool processor_time(pid_t pid, double *seconds)
+{
+	struct timespec time;
+	clockid_t clock;
+
+	errno = clock_getcpuclockid(pid, &clock);
+	if (errno || clock_gettime(clock, &time) < 0)
+		return false;
+	*seconds = time.tv_sec + time.tv_nsec / 1e9;
+	return true;
+}
+
+/* What share of a processor, in percent, lguest takes for a while. */
+static bool measure_load(struct run *run, double *load)
+{
+	double window = IDLE_SECONDS *
+			(run->settings->timeout_scale < 1 ? run->settings->timeout_scale : 1);
+	double since = seconds_now(), used, before;
+
+	if (!processor_time(run->pid, &before))
+		return run_fail(run, "its clock: %s", strerror(errno));
+	while (seconds_now() < since + window)
+		if (!run_turn(run))
+			return false;
+	if (!processor_time(run->pid, &used))
+		return run_fail(run, "its clock: %s", strerror(errno));
+	*load = (used - before) / (seconds_now() - since) * 100;
+	return true;
+}
+
+/* A guest that has just come up has things to do: only one that never rests fails. */
+static bool idle(struct run *run, const struct step *step)
+{
+	double load = 100;
+
+	while (load >= step->number)
+		if (!measure_load(run, &load))
+			return run_fail(
+				run, "%s while taking %.1f%% of a processor, expected below %d%%",
+				run->ended ? "ended" : "out of time", load, step->number);
+	return true;
+}
+
+/*
+ * The guest's clock is read somewhere between the two moments that are noted, so no delay on
+ * the way can pass for a wrong clock. The command is not its own answer: its echo has a $.
+ */
+static bool read_clock(struct run *run, struct clock_reading *reading)
+{
+	const struct step begin = {STEP_EXPECT, "\n<", 0}, end = {STEP_EXPECT, ">", 0};
+	static const char command[] = "echo \"<$(cut -d' ' -f1 /proc/uptime)>\"\r";
+	size_t at;
+
+	reading->before = seconds_now();
+	if (!type(run, command, strlen(command)) ||
+	    !turn_until(run, output_has, &begin, "the guest's clock"))
+		return false;
+	at = run->output.at;
+	if (!turn_until(run, output_has, &end, "the guest's clock"))
+		return false;
+	reading->guest = strtod(run->output.bytes + at, NULL);
+	reading->after = seconds_now();
+	return true;
+}
+
+static bool compare_clock(struct run *run, const struct step *step)
+{
+	struct clock_reading now;
+	double passed, least, most, allowed = step->number / 1e3;
+
+	if (!read_clock(run, &now))
+		return false;
+	passed = now.guest - run->clock.guest;
+	least = now.before - run->clock.after;
+	most = now.after - run->clock.before;
+	if (passed < least - allowed || passed > most + allowed)
+		return run_fail(run, "%.2f s passed for the guest, %.2f to %.2f s for us", passed,
+				least, most);
+	return true;
+}
+
 static bool run_step(struct run *run, const struct step *step)
 {
 	switch (step->kind) {
@@ -225,6 +312,12 @@ static bool run_step(struct run *run, const struct step *step)
 		return remember(run);
 	case STEP_COMPARE:
 		return compare(run, step);
+	case STEP_IDLE:
+		return idle(run, step);
+	case STEP_CLOCK_NOTE:
+		return read_clock(run, &run->clock);
+	case STEP_CLOCK_COMPARE:
+		return compare_clock(run, step);
 	}
 	return true;
 }

@@ -64,21 +64,30 @@ static void add_infos(struct suite *suite)
 
 #define PROMPT EXPECT("guest:/# ")
 /* The shell echoes what was typed; only it can turn this into 42. */
-#define ASK   PROMPT, TYPE("echo $((6*7))\r"), EXPECT("\n42\n"), PROMPT
+#define ASK	  PROMPT, TYPE("echo $((6*7))\r"), EXPECT("\n42\n"), PROMPT
+#define TEN(step) step, step, step, step, step, step, step, step, step, step
+/* So many seconds of processes, pipes and arithmetic; says how many different results there were.
+ */
+#define WORK(seconds)                                                                              \
+	"timeout " #seconds                                                                        \
+	" sh -c 'while gzip </bin/busybox | md5sum; do :; done' | sort -u | wc -l\r"
 #define CLOUD "--initrd={assets}/guest/cloud/initrd.img", MEMORY, "{assets}/guest/cloud/vmlinuz"
 #define GENERIC                                                                                    \
 	"--initrd={assets}/guest/generic/initrd.img", MEMORY, "{assets}/guest/generic/vmlinuz"
 
 static const struct test boots[] = {
 	{
-		/* By ACPI's reset register; the second life is as good as the first. */
+		/*
+		 * By ACPI's reset register; the second life is as good as the first. Between
+		 * the two, a guest that only waits for a key costs next to nothing.
+		 */
 		.name = "cloud-shell-reboot",
 		.patience = FOR_STOCK,
 		.input = A_TERMINAL,
 		.output = A_TERMINAL,
-		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
-		.steps = STEPS(EXPECT("2 CPUs, console ttyS0."), ASK, TERMINAL_RAW,
-			       TYPE("reboot -f\r"), EXPECT("2 CPUs, console ttyS0."), ASK,
+		.args = {"--cpus={cpus}", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.steps = STEPS(EXPECT(" CPUs, console ttyS0."), ASK, TERMINAL_RAW, IDLE(2),
+			       TYPE("reboot -f\r"), EXPECT(" CPUs, console ttyS0."), ASK,
 			       TYPE("poweroff -f\r")),
 		.unseen = {"Kernel panic"},
 	},
@@ -97,9 +106,9 @@ static const struct test boots[] = {
 	{
 		.name = "generic-shell-hvc0",
 		.patience = FOR_STOCK,
-		.args = {"--cpus=2", "--console=virtio", GENERIC, "console=hvc0", "quiet",
+		.args = {"--cpus={cpus}", "--console=virtio", GENERIC, "console=hvc0", "quiet",
 			 "panic=-1"},
-		.steps = STEPS(EXPECT("2 CPUs, console hvc0."), ASK, TYPE("poweroff -f\r")),
+		.steps = STEPS(EXPECT(" CPUs, console hvc0."), ASK, TYPE("poweroff -f\r")),
 		.unseen = {"Kernel panic"},
 	},
 	{
@@ -114,7 +123,8 @@ static const struct test boots[] = {
 	{
 		.name = "generic-panic",
 		.patience = FOR_STOCK,
-		.args = {"--cpus=2", GENERIC, "console=hvc0", "quiet", "panic=-1", "test=panic"},
+		.args = {"--cpus={cpus}", GENERIC, "console=hvc0", "quiet", "panic=-1",
+			 "test=panic"},
 		.error_seen = {"panic"},
 		.error_lines = 1,
 		.status = 3,
@@ -122,7 +132,8 @@ static const struct test boots[] = {
 	{
 		.name = "cloud-triple-fault",
 		.patience = FOR_STOCK,
-		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1", "test=triple"},
+		.args = {"--cpus={cpus}", CLOUD, "console=ttyS0", "quiet", "panic=-1",
+			 "test=triple"},
 		.error_seen = {"triple fault", "vCPU "},
 		.error_lines = 1,
 		.status = 2,
@@ -139,6 +150,57 @@ static const struct test boots[] = {
 		.unseen = {"Kernel panic"},
 		.error_seen = {"console=ttyS0"},
 		.error_lines = 1,
+	},
+	{
+		/* What `make run` does, and the one line that says which engine it got, and why. */
+		.name = "cloud-auto",
+		.only = "soft",
+		.patience = FOR_STOCK,
+		.args = {"--engine=auto", CLOUD, "console=ttyS0", "quiet"},
+		.steps = STEPS(EXPECT("1 CPUs, console ttyS0."), ASK, TYPE("poweroff -f\r")),
+		.error_seen = {"engine ", ": "},
+		.error_lines = 1,
+	},
+	{
+		/*
+		 * There is no flaw to mitigate where nothing secret is kept, and a kernel that
+		 * does it all the same makes its own system calls many times slower.
+		 */
+		.name = "cloud-vulnerabilities",
+		.only = "soft",
+		.patience = FOR_STOCK,
+		.args = {CLOUD, "console=ttyS0", "quiet", "panic=-1", "test=vulnerabilities"},
+		.seen = {"vulnerabilities: 0 of ", "boot log: 0 mitigations\n"},
+		.unseen = {"vulnerabilities: 0 of 0"},
+	},
+	{
+		/*
+		 * Now and then an engine loses an interrupt, and its guest hangs. Warnings are to
+		 * be seen on the console.
+		 */
+		.name = "cloud-ten-boots",
+		.only = "soft",
+		.patience = FOR_TEN_BOOTS,
+		.args = {CLOUD, "console=ttyS0", "loglevel=5", "panic=-1", "test=reboot"},
+		.steps = STEPS(TEN(EXPECT("init: test reboot\n")), SIGNAL(SIGTERM)),
+		.unseen = {"Kernel panic", "Call Trace", " stall", "lockup", "unstable"},
+		.error_seen = {"signal"},
+		.error_lines = 1,
+		.status = 128 + SIGTERM,
+	},
+	{
+		/*
+		 * Ten minutes of work that comes to the same each time; and then it is as much
+		 * later for the guest as it is for us.
+		 */
+		.name = "cloud-busy",
+		.only = "soft",
+		.patience = FOR_TEN_MINUTES,
+		.flags = ON_REQUEST,
+		.args = {CLOUD, "console=ttyS0", "loglevel=5", "panic=-1"},
+		.steps = STEPS(PROMPT, CLOCK_NOTE, PROMPT, TYPE(WORK(600)), EXPECT("\n1\n"), PROMPT,
+			       CLOCK_COMPARE(100), TYPE("poweroff -f\r")),
+		.unseen = {"Kernel panic", "Call Trace", " stall", "lockup", "unstable"},
 	},
 };
 

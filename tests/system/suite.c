@@ -9,11 +9,28 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void out_of_memory(void)
 {
 	fprintf(stderr, "systest: out of memory\n");
 	exit(1);
+}
+
+unsigned engine_cpus(const char *engine)
+{
+	static const struct {
+		const char *name;
+		unsigned cpus;
+	} limits[] = {
+		/* It says so itself: soft/several-cpus. */
+		{"soft", 1},
+	};
+
+	for (size_t i = 0; i < COUNT(limits); i++)
+		if (strcmp(limits[i].name, engine) == 0)
+			return limits[i].cpus;
+	return UINT_MAX;
 }
 
 void suite_add(struct suite *suite, const struct test *test)

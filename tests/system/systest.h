@@ -5,7 +5,7 @@
  *
  * They are one table. A row says how lguest is called, what it is wired to, what
  * is typed and when, and what must (and must not) have been seen when it is all
- * over. The files that fill the table (bad_input.c, guests.c, stock.c,
+ * over. The files that fill the table (bad_input.c, cpu.c, guests.c, stock.c,
  * violations.c) know guests; runner.c runs a row and knows none; main.c chooses
  * rows and counts. Nothing here is linked with lguest itself: the tests stand
  * where the user stands.
@@ -33,7 +33,7 @@ enum engines {
 };
 
 /* How long a row may take before it counts as hanging: see runner.c for the seconds. */
-enum patience { FOR_GUEST, FOR_USAGE, FOR_STOCK };
+enum patience { FOR_GUEST, FOR_USAGE, FOR_STOCK, FOR_TEN_BOOTS, FOR_TEN_MINUTES };
 
 /* What lguest finds at a standard descriptor. Standard error is always a pipe. */
 enum wiring {
@@ -73,6 +73,9 @@ enum step_kind {
 	STEP_TERMINAL_RAW,  /* wait until the terminal is as a guest wants it */
 	STEP_REMEMBER,	    /* note descriptors, threads and resident memory */
 	STEP_COMPARE,	    /* they are as they were noted */
+	STEP_IDLE,	    /* wait until lguest takes less than `number` percent of a processor */
+	STEP_CLOCK_NOTE,    /* read the guest's clock, at a shell's prompt, and note ours */
+	STEP_CLOCK_COMPARE, /* as much time has passed there as here, but for `number` ms */
 };
 
 struct step {
@@ -96,6 +99,9 @@ struct step {
 #define TERMINAL_RAW	    {STEP_TERMINAL_RAW, NULL, 0}
 #define REMEMBER	    {STEP_REMEMBER, NULL, 0}
 #define COMPARE		    {STEP_COMPARE, NULL, 0}
+#define IDLE(percent)	    {STEP_IDLE, NULL, percent}
+#define CLOCK_NOTE	    {STEP_CLOCK_NOTE, NULL, 0}
+#define CLOCK_COMPARE(ms)   {STEP_CLOCK_COMPARE, NULL, ms}
 /* clang-format on */
 
 /* The steps of a row, in order. */
@@ -115,6 +121,7 @@ struct step {
 struct test {
 	const char *name;
 	enum engines engines;
+	const char *only; /* under EACH_ENGINE: no engine but this one */
 	enum patience patience;
 	enum wiring input, output;
 	unsigned flags;
@@ -122,8 +129,9 @@ struct test {
 	/*
 	 * Arguments of lguest, up to the first NULL. {assets} stands for the directory
 	 * of --assets, {files} for the one that make_files fills, {engine} for the
-	 * engine's name. What begins with {assets} must exist, or the row is not run.
-	 * Under EACH_ENGINE, --engine=NAME goes before them.
+	 * engine's name, {cpus} for 2, or 1 where the engine offers no more. What begins
+	 * with {assets} must exist, or the row is not run. Under EACH_ENGINE, --engine=NAME
+	 * goes before them.
 	 */
 	const char *args[MAX_ARGS];
 
@@ -153,14 +161,19 @@ char *suite_text(const char *format, ...) PRINTF(1, 2);
 /* The files of the table. */
 void suite_add_bad_input(struct suite *suite);
 void suite_add_guests(struct suite *suite);
+void suite_add_cpu(struct suite *suite);
 void suite_add_violations(struct suite *suite);
 void suite_add_stock(struct suite *suite);
+void suite_add_soft(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;
 	double timeout_scale;
 	bool skip_missing, verbose;
 };
+
+/* How many CPUs a guest can have on the engine of that name: rows that want more are skipped. */
+unsigned engine_cpus(const char *engine);
 
 enum outcome { PASSED, FAILED, SKIPPED };
 
