@@ -11,7 +11,7 @@ CC    ?= gcc
 BUILD ?= build
 
 GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-loop pvpanic hvcecho violate \
-		  queue io pci smp irq
+		  queue io pci smp irq exceptions
 # One source, four ways in.
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
 GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_HELLOS) poweroff
@@ -29,7 +29,8 @@ GUEST_LD    := ld -nostdlib -static -z noexecstack -z max-page-size=4096 --build
 	       -T $(GUEST_DIR)/lib/guest.ld
 
 GUEST_LIB   := $(patsubst $(GUEST_DIR)/%.c,$(GUEST_OBJ)/%.o,$(wildcard $(GUEST_DIR)/lib/*.c)) \
-	       $(GUEST_OBJ)/lib/start.o $(GUEST_OBJ)/lib/vectors.o $(GUEST_OBJ)/lib/trampoline.o
+	       $(GUEST_OBJ)/lib/start.o $(GUEST_OBJ)/lib/vectors.o $(GUEST_OBJ)/lib/trampoline.o \
+	       $(GUEST_OBJ)/lib/trap-entry.o
 
 .PHONY: guests
 guests: $(GUESTS:%=$(GUEST_OUT)/%)

@@ -8,40 +8,27 @@
 #define IOAPIC_WINDOW	   0x10
 #define IOAPIC_REDIRECTION 0x10 /* two registers a pin */
 
-#define GATE_INTERRUPT 0x8e /* present, 64-bit interrupt gate */
-
-/* What vectors.S pushes, the CPU's part last. */
-struct frame {
-	u64 rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11;
-	u64 vector, error;
-	u64 rip, cs, rflags, rsp, ss;
-};
-
-struct gate {
-	u16 offset_low, selector;
-	u8 stack, type;
-	u16 offset_middle;
-	u32 offset_high, reserved;
-};
-
 /* In vectors.S: VECTOR_STUB_SIZE bytes of code for each vector. */
 #define VECTOR_STUB_SIZE 16
 extern const u8 vector_stubs[];
 
-void interrupt_taken(const struct frame *frame);
+void interrupt_taken(struct frame *frame);
 
 /* Interrupts come out of nowhere and pass no arguments, so this is where they are kept. */
 static struct {
 	struct gate table[256];
 	volatile unsigned count[256];
 	void (*handler)(u8 vector);
+	bool (*hook)(struct frame *frame);
 } interrupts;
 
-void interrupt_taken(const struct frame *frame)
+void interrupt_taken(struct frame *frame)
 {
 	u8 vector = (u8)frame->vector;
 	u64 address;
 
+	if (interrupts.hook && interrupts.hook(frame))
+		return;
 	if (vector < VECTOR_FIRST) {
 		asm volatile("mov %%cr2, %0" : "=r"(address));
 		give_up("no exception (vector %u, error %lx, rip %lx, cr2 %lx)", vector,
@@ -90,6 +77,16 @@ unsigned interrupt_count(u8 vector)
 void interrupt_handler(void (*handler)(u8 vector))
 {
 	interrupts.handler = handler;
+}
+
+void interrupt_hook(bool (*hook)(struct frame *frame))
+{
+	interrupts.hook = hook;
+}
+
+struct gate *interrupt_gate(u8 vector)
+{
+	return &interrupts.table[vector];
 }
 
 bool interrupt_waits(u8 vector)

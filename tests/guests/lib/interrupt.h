@@ -41,6 +41,26 @@
 #define IOAPIC_LEVEL	  (1 << 15)
 #define IOAPIC_MASKED	  (1 << 16)
 
+/* What vectors.S pushes, the CPU's part last. */
+struct frame {
+	u64 rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11;
+	u64 vector, error;
+	u64 rip, cs, rflags, rsp, ss;
+};
+
+/* An entry of the table (Intel SDM 3A, "64-Bit Mode IDT"). */
+struct gate {
+	u16 offset_low, selector;
+	u8 stack, type;
+	u16 offset_middle;
+	u32 offset_high, reserved;
+};
+
+#define GATE_INTERRUPT 0x8e /* present, 64-bit interrupt gate */
+#define GATE_TRAP      0x8f /* the same, and IF stays as it was */
+#define GATE_PRESENT   0x80
+#define GATE_USER      0x60 /* DPL 3 */
+
 /* Loads the table, enables the local APIC, and lets interrupts in. */
 void interrupt_init(void);
 
@@ -52,6 +72,15 @@ unsigned interrupt_count(u8 vector);
  * One for all: it sees the vector.
  */
 void interrupt_handler(void (*handler)(u8 vector));
+
+/*
+ * Asked first about everything that comes, exceptions too. True: that was all; the frame is what
+ * the CPU returns to, and an end of interrupt was up to the hook.
+ */
+void interrupt_hook(bool (*hook)(struct frame *frame));
+
+/* The table's entry, to be bent. */
+struct gate *interrupt_gate(u8 vector);
 
 /* Whether that vector waits in the local APIC. */
 bool interrupt_waits(u8 vector);
