@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the tables say, and the stacks: the parts that far transfers (segment.c,
+ * syscall.c) and interrupts (interrupt.c) are made of. Nothing here changes the
+ * vCPU before the caller says so: descriptors are found and decoded, frames pushed
+ * and popped through a struct stack, and the caller commits when no check is
+ * left that could fail.
+ *
+ * The system instructions that look into the same tables are in tables.c.
+ */
+#include "engine/soft/segment.h"
+
+/* Task-state segments: Intel SDM 3A, "32-Bit Task-State Segment", "16-Bit TSS", "64-bit TSS". */
+#define TSS_16_SP0 2u
+#define TSS_32_SP0 4u
+#define TSS_64_SP0 4u
+#define TSS_64_IST 0x1cu /* of number 0, which does not exist */
+
+/* The longest frame of 64-bit mode: an interrupt's, with an error code. */
+#define STACK_WORDS_64 6
+
+static struct segment descriptor_decode(u64 raw, u16 selector)
+{
+	struct segment segment = {
+		.base = (raw >> 16 & 0xffffff) | (raw >> 56) << 24,
+		.limit = (raw & 0xffff) | (raw >> 32 & 0xf0000),
+		.selector = selector,
+		.type = raw >> 40 & 15,
+		.s = raw >> 44 & 1,
+		.dpl = raw >> 45 & 3,
+		.present = raw >> 47 & 1,
+		.avl = raw >> 52 & 1,
+		.l = raw >> 53 & 1,
+		.db = raw >> 54 & 1,
+		.g = raw >> 55 & 1,
+	};
+
+	if (segment.g)
+		segment.limit = segment.limit << 12 | 0xfff;
+	return segment;
+}
+
+bool descriptor_find(struct vcpu *vcpu, u16 selector, enum vector fault, u32 external,
+		     struct descriptor *descriptor)
+{
+	u32 offset = selector & SELECTOR_INDEX;
+	u64 base = vcpu->gdt.base;
+	u64 limit = vcpu->gdt.limit;
+
+	if (selector & SELECTOR_LOCAL) {
+		base = vcpu->ldt.base;
+		limit = vcpu->ldt.limit;
+	}
+	if (offset + sizeof(descriptor->raw) - 1 > limit ||
+	    ((selector & SELECTOR_LOCAL) && !vcpu->ldt.present))
+		return raise_error(vcpu, fault, selector_error(selector) | external);
+
+	descriptor->address = base + offset;
+	if (!mem_read_u64(vcpu, descriptor->address, &descriptor->raw, ACCESS_READ | ACCESS_SYSTEM))
+		return false;
+	descriptor->segment = descriptor_decode(descriptor->raw, selector);
+	return true;
+}
+
+bool descriptor_mark_accessed(struct vcpu *vcpu, const struct descriptor *descriptor)
+{
+	const unsigned access_byte = 5;
+	u8 access = descriptor->raw >> (8 * access_byte);
+
+	if (!descriptor->address || (access & TYPE_ACCESSED))
+		return true;
+	access |= TYPE_ACCESSED;
+	return mem_write(vcpu, descriptor->address + access_byte, &access, sizeof(access),
+			 ACCESS_WRITE | ACCESS_SYSTEM);
+}
+
+struct gate gate_decode(u64 low, u64 high)
+{
+	return (struct gate){
+		.selector = low >> 16,
+		.offset = (low & 0xffff) | (low >> 48) << 16 | high << 32,
+		.type = low >> 40 & 15,
+		.dpl = low >> 45 & 3,
+		.count = low >> 32 & 31,
+		.s = low >> 44 & 1,
+		.present = low >> 47 & 1,
+	};
+}
+
+bool segment_holds(const struct vcpu *vcpu, const struct segment *code, u64 rip)
+{
+	if (vcpu_long_mode(vcpu) && code->l)
+		return system_canonical(rip);
+	return rip <= code->limit;
+}
+
+void segment_set_code(struct vcpu *vcpu, const struct segment *code, unsigned cpl)
+{
+	struct segment segment = *code;
+
+	segment.selector = (segment.selector & ~SELECTOR_RPL) | cpl;
+	segment.type |= TYPE_ACCESSED;
+	vcpu_set_segment(vcpu, CS, &segment);
+	vcpu->cpl = cpl;
+}
+
+/* Limit and attributes stay what they were: that is all there is to "unreal mode". */
+void segment_set_real(struct vcpu *vcpu, unsigned which, u16 selector)
+{
+	struct segment segment = vcpu->seg[which];
+
+	segment.selector = selector;
+	segment.base = (u64)selector << 4;
+	vcpu_set_segment(vcpu, which, &segment);
+}
+
+/* ------------------------------------------------------------------ the stack */
+
+unsigned stack_width(bool is_64, const struct segment *ss)
+{
+	if (is_64)
+		return 8;
+	return ss->db ? 4 : 2;
+}
+
+u64 width_mask(unsigned width)
+{
+	return width == 8 ? ~0ull : (1ull << 8 * width) - 1;
+}
+
+struct stack stack_current(const struct vcpu *vcpu, bool is_64, u32 external)
+{
+	struct stack stack = {
+		.ss.segment = vcpu->seg[SS],
+		.is_64 = is_64,
+		.width = stack_width(is_64, &vcpu->seg[SS]),
+		.error = external,
+	};
+
+	stack.ss.segment.base = vcpu->ctx.base[SS];
+	stack.pointer = vcpu->ctx.gpr[RSP] & width_mask(stack.width);
+	return stack;
+}
+
+/*
+ * One level further in, SS is null, with nothing but the level in it: Intel SDM 3A, "Stack
+ * Switching in 64-Bit Mode".
+ */
+struct segment segment_null(u16 selector, unsigned dpl)
+{
+	return (struct segment){.selector = selector, .dpl = dpl};
+}
+
+static bool stack_inner_64(struct vcpu *vcpu, unsigned cpl, unsigned ist, u32 external,
+			   struct stack *stack)
+{
+	u32 offset = ist ? TSS_64_IST + ist * sizeof(u64) : TSS_64_SP0 + cpl * sizeof(u64);
+
+	if (offset + sizeof(u64) - 1 > vcpu->tr.limit)
+		return raise_error(vcpu, VECTOR_TS, selector_error(vcpu->tr.selector) | external);
+	*stack = (struct stack){
+		.ss.segment = cpl == vcpu->cpl ? vcpu->seg[SS] : segment_null(cpl, cpl),
+		.is_64 = true,
+		.width = 8,
+		.access = ACCESS_SYSTEM,
+		.error = external,
+	};
+	if (cpl == vcpu->cpl)
+		stack->ss.segment.base = vcpu->ctx.base[SS];
+	return mem_read_u64(vcpu, vcpu->tr.base + offset, &stack->pointer,
+			    ACCESS_READ | ACCESS_SYSTEM);
+}
+
+/* Intel SDM 2, "CALL", more privilege: what SS has to be. Its faults are the TSS's fault. */
+static bool check_inner_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, u32 external,
+			   struct descriptor *ss)
+{
+	const struct segment *segment = &ss->segment;
+	u32 error = selector_error(selector) | external;
+
+	if (selector_is_null(selector))
+		return raise_error(vcpu, VECTOR_TS, external);
+	if (!descriptor_find(vcpu, selector, VECTOR_TS, external, ss))
+		return false;
+	if ((selector & SELECTOR_RPL) != cpl || segment->dpl != cpl || !segment->s ||
+	    (segment->type & TYPE_CODE) || !(segment->type & TYPE_WRITABLE))
+		return raise_error(vcpu, VECTOR_TS, error);
+	if (!segment->present)
+		return raise_error(vcpu, VECTOR_SS, error);
+	return true;
+}
+
+bool stack_inner(struct vcpu *vcpu, unsigned cpl, unsigned ist, u32 external, struct stack *stack)
+{
+	bool small = vcpu->tr.type == SYSTEM_TSS_16 || vcpu->tr.type == SYSTEM_TSS_16_BUSY;
+	unsigned size = small ? 2 : 4;
+	u32 offset = small ? TSS_16_SP0 + cpl * 2 * size : TSS_32_SP0 + cpl * 2 * size;
+	const enum access access = ACCESS_READ | ACCESS_SYSTEM;
+	u16 selector;
+
+	if (vcpu_long_mode(vcpu))
+		return stack_inner_64(vcpu, cpl, ist, external, stack);
+
+	if (offset + size + sizeof(selector) - 1 > vcpu->tr.limit)
+		return raise_error(vcpu, VECTOR_TS, selector_error(vcpu->tr.selector) | external);
+	*stack = (struct stack){.access = ACCESS_SYSTEM};
+	if (!mem_read(vcpu, vcpu->tr.base + offset, &stack->pointer, size, access) ||
+	    !mem_read(vcpu, vcpu->tr.base + offset + size, &selector, sizeof(selector), access) ||
+	    !check_inner_ss(vcpu, selector, cpl, external, &stack->ss))
+		return false;
+	stack->width = stack_width(false, &stack->ss.segment);
+	stack->error = selector_error(selector) | external;
+	return true;
+}
+
+/* Intel SDM 3A, "Limit Checking"; in 64-bit mode, "Canonical Addressing". */
+static bool stack_has_room(const struct stack *stack, u64 at, unsigned size)
+{
+	const struct segment *ss = &stack->ss.segment;
+	u64 last = at + size - 1;
+
+	if (stack->is_64)
+		return system_canonical(at) && system_canonical(last);
+	if (ss->s && !(ss->type & TYPE_CODE) && (ss->type & TYPE_EXPAND_DOWN))
+		return at > ss->limit && last <= (ss->db ? UINT32_MAX : UINT16_MAX);
+	return last <= ss->limit;
+}
+
+static u64 stack_address(const struct stack *stack, u64 at)
+{
+	return stack->is_64 ? at : (u32)(stack->ss.segment.base + at);
+}
+
+/* Words of 64 bits never wrap: one write, which checks all of it first. */
+static bool push_64(struct vcpu *vcpu, struct stack *stack, const u64 *words, unsigned count)
+{
+	u64 image[STACK_WORDS_64];
+	u64 at = stack->pointer - count * sizeof(*words);
+
+	if (!stack_has_room(stack, at, count * sizeof(*words)))
+		return raise_error(vcpu, VECTOR_SS, stack->error);
+	for (unsigned i = 0; i < count; i++)
+		image[count - 1 - i] = words[i];
+	if (!mem_write(vcpu, at, image, count * sizeof(*words), ACCESS_WRITE | stack->access))
+		return false;
+	stack->pointer = at;
+	return true;
+}
+
+/* Else word by word, because a stack of 16 bits may wrap between any two. */
+bool stack_push(struct vcpu *vcpu, struct stack *stack, const u64 *words, unsigned count,
+		unsigned size)
+{
+	enum access access = ACCESS_WRITE | stack->access;
+	u64 mask = width_mask(stack->width);
+	u64 at = stack->pointer;
+
+	if (stack->is_64 && size == sizeof(*words) && count <= STACK_WORDS_64)
+		return push_64(vcpu, stack, words, count);
+
+	for (unsigned i = 0; i < count; i++) {
+		at = (at - size) & mask;
+		if (!stack_has_room(stack, at, size))
+			return raise_error(vcpu, VECTOR_SS, stack->error);
+		if (!mem_probe(vcpu, stack_address(stack, at), size, access))
+			return false;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		stack->pointer = (stack->pointer - size) & mask;
+		if (!mem_write(vcpu, stack_address(stack, stack->pointer), &words[i], size, access))
+			return false;
+	}
+	return true;
+}
+
+bool stack_pop(struct vcpu *vcpu, struct stack *stack, u64 *words, unsigned count, unsigned size)
+{
+	enum access access = ACCESS_READ | stack->access;
+	u64 mask = width_mask(stack->width);
+
+	for (unsigned i = 0; i < count; i++) {
+		words[i] = 0;
+		if (!stack_has_room(stack, stack->pointer, size))
+			return raise_error(vcpu, VECTOR_SS, stack->error);
+		if (!mem_read(vcpu, stack_address(stack, stack->pointer), &words[i], size, access))
+			return false;
+		stack->pointer = (stack->pointer + size) & mask;
+	}
+	return true;
+}
+
+void stack_commit(struct vcpu *vcpu, const struct stack *stack)
+{
+	gpr_write(vcpu, RSP, stack->width, stack->pointer);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * System calls without a table: syscall, sysenter, and the ways back. The
+ * segments are flat and everybody has agreed on what their descriptors would say,
+ * so nobody looks. Where to is in MSRs; what to come back with, in registers. The
+ * slow ways are in segment.c and interrupt.c.
+ */
+#include "engine/soft/segment.h"
+
+/* Intel SDM 2, "SYSCALL": what CS and SS then are, whatever the tables say. */
+static void set_flat(struct vcpu *vcpu, u16 code, u16 stack, unsigned cpl, bool is_64)
+{
+	const struct segment cs = {
+		.selector = code,
+		.limit = UINT32_MAX,
+		.type = TYPE_CODE | TYPE_READABLE | TYPE_ACCESSED,
+		.s = true,
+		.present = true,
+		.l = is_64,
+		.db = !is_64,
+		.g = true,
+		.dpl = cpl,
+	};
+	const struct segment ss = {
+		.selector = (stack & ~SELECTOR_RPL) | cpl,
+		.limit = UINT32_MAX,
+		.type = TYPE_WRITABLE | TYPE_ACCESSED,
+		.s = true,
+		.present = true,
+		.db = true,
+		.g = true,
+		.dpl = cpl,
+	};
+
+	segment_set_code(vcpu, &cs, cpl);
+	vcpu_set_segment(vcpu, SS, &ss);
+}
+
+/*
+ * AMD's processors, and those that descend from them, know SYSCALL in compatibility mode, and
+ * their 32-bit programs use it. Intel's do not. The guest believes what CPUID says.
+ */
+static bool has_syscall_in_compatibility_mode(const struct vcpu *vcpu)
+{
+	const u32 auth = 0x68747541;  /* "AuthenticAMD" */
+	const u32 hygon = 0x6f677948; /* "HygonGenuine" */
+	struct cpuid_result vendor;
+
+	cpuid_read(vcpu, 0, 0, &vendor);
+	return vendor.ebx == auth || vendor.ebx == hygon;
+}
+
+bool segment_syscall(struct vcpu *vcpu, const struct insn *insn)
+{
+	const unsigned star_kernel = 32;
+	u64 flags = vcpu_rflags(vcpu) & ~X86_EFLAGS_RF;
+	u16 selector = vcpu->star >> star_kernel;
+	bool from_64 = vcpu_64bit(vcpu);
+
+	(void)insn;
+	if (!(vcpu->efer & EFER_SCE) || !vcpu_long_mode(vcpu))
+		return raise_fault(vcpu, VECTOR_UD);
+	if (!from_64 && !has_syscall_in_compatibility_mode(vcpu))
+		return raise_fault(vcpu, VECTOR_UD);
+
+	vcpu->ctx.gpr[RCX] = vcpu->ctx.rip;
+	vcpu->ctx.gpr[8 + 3] = flags;
+	vcpu->ctx.rip = from_64 ? vcpu->lstar : vcpu->cstar;
+	set_flat(vcpu, selector & ~SELECTOR_RPL, (selector & ~SELECTOR_RPL) + 8, 0, true);
+	vcpu_set_rflags(vcpu, flags & ~vcpu->sfmask);
+	return true;
+}
+
+/* Intel SDM 2, "SYSRET": the flags that r11 has a say in. */
+#define SYSRET_FLAGS 0x3c7fd7u
+
+bool segment_sysret(struct vcpu *vcpu, const struct insn *insn)
+{
+	const unsigned star_user = 48;
+	u16 selector = vcpu->star >> star_user;
+	bool to_64 = insn->opsize == 8;
+	u64 rip = vcpu->ctx.gpr[RCX];
+	u64 flags = vcpu->ctx.gpr[8 + 3];
+
+	if (!(vcpu->efer & EFER_SCE) || !vcpu_64bit(vcpu))
+		return raise_fault(vcpu, VECTOR_UD);
+	/* Still at the kernel's level: the reason for a famous hole, and what kernels now expect.
+	 */
+	if (vcpu->cpl || (to_64 && !system_canonical(rip)))
+		return raise_error(vcpu, VECTOR_GP, 0);
+
+	vcpu->ctx.rip = to_64 ? rip : (u32)rip;
+	set_flat(vcpu, to_64 ? selector + 16 : selector, selector + 8, 3, to_64);
+	vcpu_set_rflags(vcpu, (flags & SYSRET_FLAGS) | X86_EFLAGS_FIXED);
+	return true;
+}
+
+bool segment_sysenter(struct vcpu *vcpu, const struct insn *insn)
+{
+	u16 selector = vcpu->sysenter_cs & ~SELECTOR_RPL;
+	bool to_64 = vcpu_long_mode(vcpu);
+
+	(void)insn;
+	if (!system_protected(vcpu) || !selector)
+		return raise_error(vcpu, VECTOR_GP, 0);
+
+	vcpu->ctx.gpr[RSP] = to_64 ? vcpu->sysenter_esp : (u32)vcpu->sysenter_esp;
+	vcpu->ctx.rip = to_64 ? vcpu->sysenter_eip : (u32)vcpu->sysenter_eip;
+	set_flat(vcpu, selector, selector + 8, 0, to_64);
+	vcpu_set_rflags(vcpu, vcpu_rflags(vcpu) & ~(X86_EFLAGS_VM | X86_EFLAGS_IF));
+	return true;
+}
+
+bool segment_sysexit(struct vcpu *vcpu, const struct insn *insn)
+{
+	u16 selector = vcpu->sysenter_cs & ~SELECTOR_RPL;
+	bool to_64 = insn->opsize == 8;
+	u64 rip = vcpu->ctx.gpr[RDX];
+	u64 rsp = vcpu->ctx.gpr[RCX];
+
+	if (!system_protected(vcpu) || !selector || vcpu->cpl)
+		return raise_error(vcpu, VECTOR_GP, 0);
+	if (to_64 && (!system_canonical(rip) || !system_canonical(rsp)))
+		return raise_error(vcpu, VECTOR_GP, 0);
+
+	vcpu->ctx.rip = to_64 ? rip : (u32)rip;
+	vcpu->ctx.gpr[RSP] = to_64 ? rsp : (u32)rsp;
+	/* 16 and 24 beyond the kernel's; in 64-bit mode as much again. */
+	selector += to_64 ? 32 : 16;
+	set_flat(vcpu, selector, selector + 8, 3, to_64);
+	vcpu_update_mode(vcpu);
+	return true;
+}
