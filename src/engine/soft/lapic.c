@@ -438,23 +438,17 @@ static void timer_look(struct lapic *lapic)
 /* When it rings next, by the host's TSC. */
 static u64 timer_next(const struct lapic *lapic)
 {
-	const struct soft *soft = lapic->vcpu->soft;
-	u64 next;
+	u64 ns;
 
 	if (lapic->lvt[LVT_TIMER] & LVT_MASKED)
 		return NEVER;
-	if (timer_mode(lapic) == TIMER_DEADLINE) {
-		if (!lapic->deadline)
-			return NEVER;
-		next = lapic->deadline - lapic->vcpu->tsc_adjust;
-	} else {
-		if (!lapic->counting)
-			return NEVER;
-		/* One tick more than what was rounded off. */
-		next = lapic->started + 1 +
-		       clock_ns_to_tsc(soft, (lapic->periods + 1) * period_ns(lapic));
-	}
-	return next;
+	if (timer_mode(lapic) == TIMER_DEADLINE)
+		return lapic->deadline ? lapic->deadline - lapic->vcpu->tsc_adjust : NEVER;
+	if (!lapic->counting)
+		return NEVER;
+	ns = (lapic->periods + 1) * period_ns(lapic);
+	/* One tick more, for what is rounded off. */
+	return lapic->started + 1 + clock_ns_to_tsc(lapic->vcpu->soft, ns);
 }
 
 /*
