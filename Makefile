@@ -107,6 +107,16 @@ $(BUILD)/systest: $(SYSTEST)
 
 systest: $(BUILD)/systest
 
+# The soft engine beside this machine's own CPU, instruction by instruction.
+DIFF := $(patsubst tests/diff/%.c,$(BUILD)/differential/%.o,$(wildcard tests/diff/*.c))
+
+$(BUILD)/differential/%.o: tests/diff/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/diff: $(DIFF) $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
 # Fuzzers: with clang, and so in a folder of their own.
 FUZZ_SECONDS ?= 30
 FUZZERS	     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))

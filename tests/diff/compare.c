@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Are two outcomes the same? And if not, in what: for people to read.
+ *
+ * Everything is compared, also flags that the architecture calls undefined: both sides
+ * are the same silicon, and the engine is not meant to compute anything itself.
+ */
+#include "diff.h"
+
+#include <asm/processor-flags.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define VECTOR_PAGE_FAULT 14
+
+/*
+ * Of the flags, those that a program can see or change by itself. RF is the exception's, and
+ * what KVM or the kernel below us make of it.
+ */
+#define FLAGS_COMPARED (~(u64)X86_EFLAGS_RF)
+
+/*
+ * Linux says of every kernel address that a page is there, so that nobody can learn where it
+ * really is.
+ */
+static u32 error_compared(const struct outcome *outcome)
+{
+	const u64 user_end = 0x7ffffffff000;
+
+	if (outcome->vector == VECTOR_PAGE_FAULT && outcome->cr2 >= user_end)
+		return outcome->error | 1;
+	return outcome->error;
+}
+
+static bool fault_same(const struct outcome *a, const struct outcome *b)
+{
+	return a->vector == b->vector && error_compared(a) == error_compared(b) &&
+	       (a->vector != VECTOR_PAGE_FAULT || a->cr2 == b->cr2);
+}
+
+bool outcomes_same(const struct outcome *native, const struct outcome *soft)
+{
+	const struct state *a = &native->state, *b = &soft->state;
+
+	return fault_same(native, soft) && !memcmp(a->gpr, b->gpr, sizeof(a->gpr)) &&
+	       a->rip == b->rip && !((a->rflags ^ b->rflags) & FLAGS_COMPARED) &&
+	       a->fs_base == b->fs_base && a->gs_base == b->gs_base &&
+	       !memcmp(&a->vectors, &b->vectors, sizeof(a->vectors)) &&
+	       !memcmp(native->memory, soft->memory, sizeof(native->memory));
+}
+
+static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+					  "r8",	 "r9",	"r10", "r11", "r12", "r13", "r14", "r15"};
+
+static void print_bytes(const u8 *bytes, unsigned length)
+{
+	for (unsigned i = length; i-- > 0;)
+		printf("%02x", bytes[i]);
+}
+
+void sequence_print(const struct sequence *sequence)
+{
+	ZydisDecoder decoder;
+	ZydisFormatter formatter;
+
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+	for (unsigned i = 0; i < sequence->count; i++) {
+		const struct item *item = &sequence->items[i];
+		ZydisDecodedInstruction insn;
+		ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+		char text[160] = "?";
+
+		if (item->dropped)
+			continue;
+		if (!ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, item->bytes, item->length, &insn,
+							operands)))
+			ZydisFormatterFormatInstruction(
+				&formatter, &insn, operands, insn.operand_count_visible, text,
+				sizeof(text), CODE_BASE + item->offset, NULL);
+		printf("    %2u %llx  %-60s ", i, CODE_BASE + item->offset, text);
+		for (unsigned byte = 0; byte < item->length; byte++)
+			printf("%02x", item->bytes[byte]);
+		printf("\n");
+	}
+}
+
+static void print_initial(const struct sequence *sequence)
+{
+	const struct state *state = &sequence->initial;
+
+	for (unsigned i = 0; i < 16; i++)
+		printf("%s%s=%" PRIx64 "%s", i % 4 ? " " : "    ", gpr_names[i], state->gpr[i],
+		       i % 4 == 3 ? "\n" : "");
+	printf("    rflags=%" PRIx64 " fs=%" PRIx64 " gs=%" PRIx64
+	       " mxcsr=%x control=%x status=%x tags=%x\n",
+	       state->rflags, state->fs_base, state->gs_base, state->vectors.mxcsr,
+	       state->vectors.control, state->vectors.status, state->vectors.tags);
+}
+
+static void differ(const char *what, u64 native, u64 soft)
+{
+	if (native != soft)
+		printf("    %-8s native %-18" PRIx64 " soft %" PRIx64 "\n", what, native, soft);
+}
+
+static void differ_bytes(const char *what, unsigned number, const u8 *initial, const u8 *native,
+			 const u8 *soft, unsigned length)
+{
+	if (!memcmp(native, soft, length))
+		return;
+	printf("    %s%u: was ", what, number);
+	print_bytes(initial, length);
+	printf("\n        native ");
+	print_bytes(native, length);
+	printf("\n        soft   ");
+	print_bytes(soft, length);
+	printf("\n");
+}
+
+static void print_memory(const struct sequence *sequence, const struct outcome *native,
+			 const struct outcome *soft)
+{
+	unsigned lines = 0;
+
+	for (unsigned page = 0; page < DATA_PAGES; page++)
+		for (unsigned at = 0; at < PAGE_SIZE; at += 8) {
+			if (!memcmp(&native->memory[page][at], &soft->memory[page][at], 8))
+				continue;
+			if (++lines > 8)
+				continue;
+			printf("    [%" PRIx64 "] was ", pages[CODE_PAGES + page].address + at);
+			print_bytes(&sequence->memory[page][at], 8);
+			printf(" native ");
+			print_bytes(&native->memory[page][at], 8);
+			printf(" soft ");
+			print_bytes(&soft->memory[page][at], 8);
+			printf("\n");
+		}
+	if (lines > 8)
+		printf("    and %u more words of memory\n", lines - 8);
+}
+
+static void print_vectors(const struct vectors *initial, const struct vectors *native,
+			  const struct vectors *soft)
+{
+	differ("mxcsr", native->mxcsr, soft->mxcsr);
+	differ("control", native->control, soft->control);
+	differ("status", native->status, soft->status);
+	differ("tags", native->tags, soft->tags);
+	for (unsigned i = 0; i < 16; i++) {
+		differ_bytes("xmm", i, initial->low[i], native->low[i], soft->low[i], 16);
+		differ_bytes("ymm high ", i, initial->high[i], native->high[i], soft->high[i], 16);
+	}
+	for (unsigned i = 0; i < 8; i++)
+		differ_bytes("st", i, initial->x87[i], native->x87[i], soft->x87[i], 10);
+}
+
+static void print_end(const char *who, const struct outcome *outcome)
+{
+	printf("    %s: ", who);
+	if (outcome->vector == END_ENDLESS)
+		printf("did not end\n");
+	else if (outcome->vector == END_SYSCALL)
+		printf("made a system call\n");
+	else
+		printf("exception %u, error %x, cr2 %" PRIx64 "\n", outcome->vector, outcome->error,
+		       outcome->vector == VECTOR_PAGE_FAULT ? outcome->cr2 : 0);
+}
+
+void outcomes_print(const struct sequence *sequence, const struct outcome *native,
+		    const struct outcome *soft)
+{
+	const struct state *a = &native->state, *b = &soft->state;
+
+	print_initial(sequence);
+	if (fault_same(native, soft)) {
+		print_end("both", native);
+	} else {
+		print_end("native", native);
+		print_end("soft", soft);
+	}
+	for (unsigned i = 0; i < 16; i++)
+		differ(gpr_names[i], a->gpr[i], b->gpr[i]);
+	differ("rip", a->rip, b->rip);
+	differ("rflags", a->rflags & FLAGS_COMPARED, b->rflags & FLAGS_COMPARED);
+	differ("fs base", a->fs_base, b->fs_base);
+	differ("gs base", a->gs_base, b->gs_base);
+	print_vectors(&sequence->initial.vectors, &a->vectors, &b->vectors);
+	print_memory(sequence, native, soft);
+}

@@ -1,0 +1,910 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A sequence of instructions from a number.
+ *
+ * Pure chance would fault at once: nearly all addresses are unmapped, nearly all values
+ * are no pointers. So chance is helped. Most registers begin as pointers into the data
+ * pages; for each memory operand an address is chosen first (often where a page ends),
+ * and then the displacement that leads there, if the registers still hold what they
+ * began with. Enough goes wrong by itself.
+ *
+ * The same number always gives the same sequence: both sides generate it for themselves.
+ */
+#include "diff.h"
+
+#include <asm/processor-flags.h>
+#include <string.h>
+
+/* Stops the sequence: an instruction that is undefined for ever. */
+#define UD2_LENGTH 2
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
+
+struct generator {
+	const struct forms *forms;
+	struct random random;
+	struct sequence *sequence;
+	u16 changed; /* registers that an instruction before this may have written */
+	bool x87;    /* an x87 instruction before this left its address in the CPU */
+	bool alone;  /* one instruction, of one form */
+};
+
+static u64 below(struct generator *g, u64 limit)
+{
+	return random_below(&g->random, limit);
+}
+
+static bool percent(struct generator *g, unsigned chance)
+{
+	return random_percent(&g->random, chance);
+}
+
+u8 *sequence_memory(u8 memory[DATA_PAGES][PAGE_SIZE], u64 address)
+{
+	for (unsigned i = 0; i < DATA_PAGES; i++)
+		if (address - pages[CODE_PAGES + i].address < PAGE_SIZE)
+			return &memory[i][address % PAGE_SIZE];
+	return NULL;
+}
+
+/* An address in the data pages, for an operand of about that size. */
+static u64 pick_address(struct generator *g, unsigned size)
+{
+	/* The pages that can be written are likelier, and the fourth of the address space, which
+	 * is read-only; and then there are the holes. */
+	static const u8 likely[] = {0, 0, 0, 0, 1, 1, 1, 1, 3, 3, 3, 5, 5, 5, 4, 2};
+	u64 page = DATA_BASE + likely[below(g, ARRAY_SIZE(likely))] * PAGE_SIZE;
+
+	size = MAX(size, 1u);
+	switch (below(g, 10)) {
+	case 0 ... 5:
+		return page + below(g, PAGE_SIZE / size) * size;
+	case 6 ... 7:
+		return page + PAGE_SIZE - below(g, size + 2); /* over the end, or nearly so */
+	default:
+		return page + below(g, PAGE_SIZE - size);
+	}
+}
+
+static u64 pick_value(struct generator *g)
+{
+	static const u64 edges[] = {
+		0,	    1,	    0x7f,	 0x80,		 0xff,	     0x7fff,
+		0x8000,	    0xffff, 0x7fffffff,	 0x80000000,	 0xffffffff, 0x7fffffffffffffff,
+		1ull << 63, ~0ull,  ~0ull << 32, 0x7fffffffffff,
+	};
+
+	switch (below(g, 4)) {
+	case 0:
+		return edges[below(g, ARRAY_SIZE(edges))];
+	case 1:
+		return below(g, 64);
+	default:
+		return random_u64(&g->random) >> below(g, 64);
+	}
+}
+
+/* ------------------------------------------------------------------ what it begins with */
+
+/* Contents by the 64 bytes: noise, small numbers, floats, doubles, pointers. */
+static void fill(struct generator *g, u8 *at, unsigned length, unsigned style)
+{
+	for (unsigned i = 0; i < length; i += 8) {
+		u64 value = random_u64(&g->random);
+
+		if (i % 64 == 0)
+			style = below(g, 8);
+		switch (style) {
+		case 0:
+			value &= 0xf0000000f; /* two small numbers */
+			break;
+		case 1: /* floats around 1; one in 16 is something special */
+			value = (value & 0x83ffffff83ffffff) | 0x3c0000003c000000;
+			if (below(g, 16) == 0)
+				value |= 0x7f8000007f800000;
+			break;
+		case 2:
+			value = (value & 0x800fffffffffffff) | 0x3ff0000000000000;
+			break;
+		case 3:
+			if (value & 1)
+				value = (value & 0x80000000) ? 0 : 0x7ff0000000000000;
+			break;
+		case 4:
+			value = pick_address(g, 8);
+			break;
+		default:
+			break;
+		}
+		memcpy(at + i, &value, MIN(8u, length - i));
+	}
+}
+
+/* Memory is mostly the same each time, or filling it would take longer than running. */
+static void fill_memory(struct generator *g)
+{
+	u64 *word = (u64 *)g->sequence->memory;
+	u64 x = random_u64(&g->random);
+
+	for (unsigned i = 0; i < sizeof(g->sequence->memory) / 8; i++) {
+		x = x * 6364136223846793005 + 1442695040888963407; /* Knuth's MMIX */
+		word[i] = x;
+	}
+	for (unsigned i = 0; i < DATA_PAGES * 4; i++) {
+		u8 *page = g->sequence->memory[i % DATA_PAGES];
+		unsigned at = i < DATA_PAGES	   ? 0
+			      : i < 2 * DATA_PAGES ? PAGE_SIZE - 64
+						   : below(g, PAGE_SIZE / 64) * 64;
+
+		fill(g, page + at, 64, 0);
+	}
+}
+
+static void fill_vectors(struct generator *g)
+{
+	struct vectors *v = &g->sequence->initial.vectors;
+
+	for (unsigned i = 0; i < 16; i++) {
+		fill(g, v->low[i], 16, 0);
+		fill(g, v->high[i], 16, 0);
+		if (percent(g, 30))
+			memset(v->high[i], 0, 16);
+	}
+	/* All exceptions masked, mostly; rounding, flush to zero and the flags by chance. */
+	v->mxcsr = 0x1f80;
+	if (percent(g, 50))
+		v->mxcsr = (random_u64(&g->random) & 0xe07f) | 0x1f80;
+	if (percent(g, 10))
+		v->mxcsr = random_u64(&g->random) & 0xffff;
+	v->control = 0x37f;
+	if (percent(g, 30))
+		v->control = 0x7f | (random_u64(&g->random) & 0xf00);
+	if (percent(g, 10))
+		v->control = 0x40 | (random_u64(&g->random) & 0xf3f);
+	/* Condition codes and top; sometimes exceptions. */
+	v->status = random_u64(&g->random) & 0x7f00;
+	if (percent(g, 30))
+		v->status |= random_u64(&g->random) & 0x7f;
+	if (v->status & ~v->control & 0x3f)
+		v->status |= 0x8080; /* ES, and B, which is the same */
+	else
+		v->status &= 0x7f7f;
+	v->tags = percent(g, 50) ? 0xff : random_u64(&g->random);
+	for (unsigned i = 0; i < 8; i++) {
+		/* Around 1 mostly. Integer bit set: others are not numbers at all. */
+		u64 significand = random_u64(&g->random) | (u64)!percent(g, 3) << 63;
+		u16 exponent = percent(g, 80) ? 0x3fff - 32 + below(g, 80)
+					      : (u16)random_u64(&g->random) % 0x8000;
+
+		exponent |= (u16)(random_u64(&g->random) & 0x8000);
+		if (percent(g, 5))
+			exponent |= 0x7fff;
+		if (percent(g, 10))
+			significand &= 1ull << 63;
+		if (percent(g, 30))
+			exponent = 0xffff; /* an MMX register */
+		memcpy(v->x87[i], &significand, 8);
+		memcpy(v->x87[i] + 8, &exponent, 2);
+	}
+}
+
+static u64 pick_segment_base(struct generator *g)
+{
+	switch (below(g, 4)) {
+	case 0:
+		return below(g, MiB(1));
+	case 1:
+		return -below(g, MiB(1));
+	case 2:
+		return pick_address(g, 8);
+	default:
+		return random_u64(&g->random) >> 17;
+	}
+}
+
+static void begin_state(struct generator *g)
+{
+	struct state *state = &g->sequence->initial;
+
+	for (unsigned i = 0; i < 16; i++)
+		state->gpr[i] = percent(g, 55) ? pick_address(g, 16) : pick_value(g);
+	state->gpr[RSP] = DATA_BASE + PAGE_SIZE + below(g, PAGE_SIZE / 8) * 8;
+	if (percent(g, 15))
+		state->gpr[RSP] = pick_address(g, 8);
+	if (percent(g, 60))
+		state->gpr[RCX] = below(g, 40);
+	if (percent(g, 60))
+		state->gpr[RSI] = pick_address(g, 8);
+	if (percent(g, 60))
+		state->gpr[RDI] = pick_address(g, 8);
+	state->rflags = 0x202 | (random_u64(&g->random) & 0x8d5);
+	if (percent(g, 20))
+		state->rflags |= X86_EFLAGS_DF;
+	state->fs_base = pick_segment_base(g);
+	state->gs_base = pick_segment_base(g);
+	fill_vectors(g);
+	fill_memory(g);
+}
+
+/* ------------------------------------------------------------------ one instruction */
+
+/* An instruction under construction. */
+struct draft {
+	struct generator *g;
+	const struct form *form;
+	u8 bytes[40];
+	unsigned length;
+	bool rex, w, r, x, b;
+	bool address32;
+	u8 modrm, sib, reg;
+	bool has_sib;
+	u8 disp_length;
+	s64 disp;
+	unsigned segment; /* its prefix, or 0 */
+	bool rip;
+	u64 target; /* what a memory operand should address */
+	u8 low[3];  /* registers that VEX gathers must not have in common */
+};
+
+static void put(struct draft *d, u8 byte)
+{
+	d->bytes[d->length++] = byte;
+}
+
+static u64 segment_base(const struct draft *d)
+{
+	const struct state *state = &d->g->sequence->initial;
+
+	return d->segment == 0x64 ? state->fs_base : d->segment == 0x65 ? state->gs_base : 0;
+}
+
+static u64 register_now(struct draft *d, unsigned reg)
+{
+	u64 value = d->g->sequence->initial.gpr[reg];
+
+	return d->address32 ? (u32)value : value;
+}
+
+/* One that holds a pointer, unless chance wants otherwise. */
+static unsigned pick_base(struct draft *d)
+{
+	unsigned reg = below(d->g, 16);
+
+	for (unsigned i = 0; i < 6 && !percent(d->g, 5); i++) {
+		u64 value = d->g->sequence->initial.gpr[reg];
+
+		if (!(d->g->changed & 1u << reg) && value - DATA_BASE < MiB(1))
+			break;
+		reg = below(d->g, 16);
+	}
+	return reg;
+}
+
+static unsigned pick_index(struct draft *d)
+{
+	unsigned reg = below(d->g, 16);
+
+	for (unsigned i = 0; i < 6 && !percent(d->g, 10); i++) {
+		u64 value = d->g->sequence->initial.gpr[reg];
+
+		if (reg != RSP && !(d->g->changed & 1u << reg) && value < MiB(64))
+			break;
+		reg = below(d->g, 16);
+	}
+	return reg == RSP ? RBP : reg;
+}
+
+/* The displacement that leads from here to the target, if there is one of some length. */
+static void choose_displacement(struct draft *d, u64 from, bool none_allowed)
+{
+	s64 distance = (s64)(d->target - from - segment_base(d));
+
+	if (d->address32)
+		distance = (int32_t)distance;
+	if (distance != (int32_t)distance)
+		distance = (int32_t)random_u64(&d->g->random);
+	if (distance == (signed char)distance && percent(d->g, 80))
+		d->disp_length = distance || !none_allowed ? 1 : 0;
+	else if (percent(d->g, 4))
+		d->disp_length = none_allowed ? 0 : 1;
+	else
+		d->disp_length = 4;
+	d->disp = d->disp_length ? distance : 0;
+}
+
+static void set_modrm(struct draft *d, u8 mod, u8 rm)
+{
+	d->modrm = mod << 6 | (d->reg & 7) << 3 | (rm & 7);
+}
+
+static u8 mod_for(unsigned disp_length)
+{
+	return disp_length == 0 ? 0 : disp_length == 1 ? 1 : 2;
+}
+
+static void choose_memory(struct draft *d)
+{
+	struct generator *g = d->g;
+	bool sib = d->form->vsib || percent(g, 40);
+	unsigned base, index, scale = below(g, 4);
+	u64 from;
+
+	if (!d->form->vsib && percent(g, 10)) {
+		d->rip = true;
+		d->disp_length = 4;
+		set_modrm(d, 0, 5);
+		return;
+	}
+	if (percent(g, 5)) { /* absolute */
+		d->disp_length = 4;
+		d->disp = (int32_t)(d->target - segment_base(d));
+		d->has_sib = true;
+		d->sib = 4 << 3 | 5;
+		if (d->form->vsib)
+			d->sib = scale << 6 | d->low[0] << 3 | 5;
+		set_modrm(d, 0, 4);
+		return;
+	}
+	base = pick_base(d);
+	from = register_now(d, base);
+	d->b = base & 8;
+	if (sib || (base & 7) == RSP) {
+		d->has_sib = true;
+		if (d->form->vsib) {
+			index = d->low[0];
+		} else if (!sib || percent(g, 20)) {
+			index = RSP; /* which means none */
+		} else {
+			index = pick_index(d);
+			from += register_now(d, index) << scale;
+		}
+		d->x = index & 8;
+		d->sib = scale << 6 | (index & 7) << 3 | (base & 7);
+	}
+	choose_displacement(d, from, (base & 7) != RBP);
+	set_modrm(d, mod_for(d->disp_length), d->has_sib ? 4 : base);
+}
+
+/* ModRM.reg and what ModRM.rm leads to, with all their extensions. */
+static void choose_operands(struct draft *d)
+{
+	const struct form *form = d->form;
+	struct generator *g = d->g;
+
+	for (unsigned i = 0; i < 3; i++)
+		do
+			d->low[i] = below(g, 8);
+		while ((i > 0 && d->low[i] == d->low[0]) || (i > 1 && d->low[i] == d->low[1]));
+	if (form->reg == FORM_ANY) {
+		d->reg = form->vsib && percent(g, 95) ? d->low[1] : below(g, 16);
+		d->r = d->reg & 8;
+	} else {
+		d->reg = form->reg;
+		d->r = percent(g, 5);
+	}
+	if (form->memory) {
+		choose_memory(d);
+	} else if (form->rm == FORM_ANY) {
+		u8 rm = below(g, 16);
+
+		d->b = rm & 8;
+		set_modrm(d, 3, rm);
+	} else {
+		set_modrm(d, 3, form->rm);
+	}
+}
+
+static void put_opcode_map(struct draft *d)
+{
+	if (d->form->map > 0)
+		put(d, 0x0f);
+	if (d->form->map == 2)
+		put(d, 0x38);
+	if (d->form->map == 3)
+		put(d, 0x3a);
+}
+
+static void put_vex(struct draft *d)
+{
+	static const u8 pp[256] = {[0x66] = 1, [0xf3] = 2, [0xf2] = 3};
+	const struct form *form = d->form;
+	u8 vvvv = 15;
+
+	if (form->vvvv)
+		vvvv = form->vsib && percent(d->g, 95) ? 15u - d->low[2] : below(d->g, 16);
+	if (form->map == 1 && !form->wide && !d->x && !d->b && percent(d->g, 60)) {
+		put(d, 0xc5);
+		put(d, !d->r << 7 | vvvv << 3 | form->length << 2 | pp[form->prefix]);
+		return;
+	}
+	put(d, 0xc4);
+	put(d, !d->r << 7 | !d->x << 6 | !d->b << 5 | form->map);
+	put(d, form->wide << 7 | vvvv << 3 | form->length << 2 | pp[form->prefix]);
+}
+
+static void put_prefixes(struct draft *d)
+{
+	static const u8 segments[] = {0x64, 0x65, 0x64, 0x65, 0x26, 0x2e, 0x36, 0x3e};
+	const struct form *form = d->form;
+	struct generator *g = d->g;
+
+	if (percent(g, 10)) {
+		d->segment = segments[below(g, ARRAY_SIZE(segments))];
+		put(d, d->segment);
+	}
+	if (percent(g, 5)) {
+		d->address32 = true;
+		put(d, 0x67);
+	}
+	if (form->vex)
+		return;
+	if (form->lockable && form->memory && percent(g, 30))
+		put(d, 0xf0);
+	if (form->prefix && form->prefix != 0x66 && !form->odd && percent(g, 3))
+		put(d, 0x66);
+	if (form->prefix)
+		put(d, form->prefix);
+}
+
+static void put_rex(struct draft *d)
+{
+	u8 rex = 0x40 | d->form->wide << 3 | d->r << 2 | d->x << 1 | d->b;
+
+	if (!d->form->modrm && percent(d->g, 30))
+		rex |= 1; /* a register in the opcode */
+	if (rex != 0x40 || percent(d->g, 15))
+		put(d, rex);
+}
+
+static void put_modrm(struct draft *d)
+{
+	put(d, d->modrm);
+	if (d->has_sib)
+		put(d, d->sib);
+	for (unsigned i = 0; i < d->disp_length; i++)
+		put(d, (u64)d->disp >> 8 * i);
+}
+
+/* `form`, and all that it leaves open by chance. False: not a valid instruction after all. */
+static bool draft_make(struct draft *d, ZydisDecodedInstruction *insn,
+		       ZydisDecodedOperand *operands)
+{
+	const struct form *form = d->form;
+
+	put_prefixes(d);
+	if (form->modrm)
+		choose_operands(d);
+	if (form->vex) {
+		put_vex(d);
+	} else {
+		put_rex(d);
+		put_opcode_map(d);
+	}
+	put(d, form->opcode);
+	if (form->modrm)
+		put_modrm(d);
+	for (unsigned i = 0; i < 9; i++)
+		put(d, random_u64(&d->g->random)); /* immediates, as many as there are */
+	return !ZYAN_FAILED(
+		ZydisDecoderDecodeFull(&d->g->forms->decoder, d->bytes, d->length, insn, operands));
+}
+
+/* Of the memory operand: a guess is good enough. */
+static unsigned memory_size(const struct form *form)
+{
+	if (form->vex)
+		return 16u << form->length;
+	if (form->class == FORM_SSE)
+		return 16;
+	if (form->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
+		return 16;
+	return form->class == FORM_X87 ? 8 : form->wide ? 8 : 4;
+}
+
+/* ------------------------------------------------------------------ items */
+
+static struct item *new_item(struct generator *g, const u8 *bytes, unsigned length)
+{
+	struct item *item = &g->sequence->items[g->sequence->count++];
+
+	*item = (struct item){.length = length, .target = ITEM_NONE};
+	memcpy(item->bytes, bytes, length);
+	return item;
+}
+
+/* After the next instruction, mostly: how many items that will be is known at the end. */
+static u8 later(struct generator *g, unsigned skip)
+{
+	return g->sequence->count + 1 + (percent(g, 50) ? 0 : below(g, skip));
+}
+
+/* x87 state can be stored only where the CPU has not kept the address of an instruction. */
+static bool stores_x87_address(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE64:
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR64:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void note_changes(struct generator *g, const ZydisDecodedInstruction *insn,
+			 const ZydisDecodedOperand *operands)
+{
+	for (unsigned i = 0; i < insn->operand_count; i++) {
+		ZydisRegister reg;
+
+		if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			continue;
+		reg = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64,
+						       operands[i].reg.value);
+		/* The stack pointer moves a little; its neighbourhood stays. */
+		if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15 &&
+		    (reg != ZYDIS_REGISTER_RSP ||
+		     operands[i].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT))
+			g->changed |= 1u << (reg - ZYDIS_REGISTER_RAX);
+	}
+}
+
+/* The word at this address is where a jump goes that reads it. */
+static void plant(struct generator *g, u64 address, u8 target)
+{
+	struct sequence *sequence = g->sequence;
+
+	if (sequence_memory(sequence->memory, address) &&
+	    sequence_memory(sequence->memory, address + 7) && sequence->planted_count < ITEMS_MAX)
+		sequence->planted[sequence->planted_count++] = (struct planted){address, target};
+}
+
+/* Where the parts of the instruction go that are not known yet. */
+static void add_fixups(struct generator *g, struct item *item, const struct draft *d,
+		       const ZydisDecodedInstruction *insn)
+{
+	if (insn->raw.imm[0].is_relative) {
+		item->fixup = insn->raw.imm[0].offset;
+		item->fixup_length = insn->raw.imm[0].size / 8;
+		item->target = later(g, 4) - 1;
+		if (item->fixup_length == 4 && percent(g, 2))
+			item->fixup_length = 0; /* to wherever */
+	}
+	if (d->rip) {
+		item->fixup = insn->raw.disp.offset;
+		item->fixup_length = 4;
+		item->address = d->target - segment_base(d);
+	}
+	if (d->form->class == FORM_BRANCH && d->form->memory && percent(g, 70))
+		plant(g, d->target, later(g, 4) - 1);
+	if (insn->meta.category == ZYDIS_CATEGORY_RET && !(g->changed & 1u << RSP))
+		plant(g, g->sequence->initial.gpr[RSP], later(g, 4) - 1);
+}
+
+/* Immediates that mean nothing at random. */
+static void tame_immediates(struct generator *g, struct draft *d,
+			    const ZydisDecodedInstruction *insn)
+{
+	if (insn->mnemonic == ZYDIS_MNEMONIC_ENTER && percent(g, 80)) {
+		d->bytes[insn->raw.imm[0].offset + 1] = 0;
+		d->bytes[insn->raw.imm[1].offset] &= 7;
+	}
+	if (insn->meta.category == ZYDIS_CATEGORY_RET && insn->raw.imm[0].size)
+		d->bytes[insn->raw.imm[0].offset + 1] &= 3;
+	/* mov al, [address] and its three relatives */
+	if (insn->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (insn->opcode & 0xfc) == 0xa0) {
+		u64 address = d->target - segment_base(d);
+
+		memcpy(&d->bytes[insn->raw.disp.offset], &address, insn->raw.disp.size / 8);
+	}
+}
+
+static u8 register_number(const ZydisDecodedOperand *operand)
+{
+	return (u8)ZydisRegisterGetId(operand->reg.value) & 15;
+}
+
+/* bt and its relatives address memory by a register of any value: better a small one. */
+static void tame_state(struct generator *g, const ZydisDecodedInstruction *insn,
+		       const ZydisDecodedOperand *operands, const struct form *form)
+{
+	u64 *gpr = g->sequence->initial.gpr;
+
+	if (!g->alone)
+		return;
+	if (form->memory && insn->operand_count > 1 &&
+	    operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	    insn->meta.category == ZYDIS_CATEGORY_BITBYTE && percent(g, 80)) {
+		unsigned reg = register_number(&operands[1]);
+
+		if (gpr[reg] - DATA_BASE >= MiB(1))
+			gpr[reg] = (s64)(random_u64(&g->random) << 49) >> 49;
+	}
+	if (insn->meta.category == ZYDIS_CATEGORY_STRINGOP && percent(g, 70)) {
+		gpr[RCX] = below(g, 64);
+		gpr[RSI] = pick_address(g, 8);
+		gpr[RDI] = pick_address(g, 8);
+	}
+}
+
+static bool add_instance(struct generator *g, const struct form *form)
+{
+	struct draft d = {.g = g, .form = form};
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	enum form_class class;
+	struct item *added;
+	bool joined = false;
+
+	d.target = pick_address(g, memory_size(form));
+	if (!draft_make(&d, &insn, operands))
+		return false;
+	class = form_classify(&insn, operands);
+	if (class == FORM_SYSTEM || (g->alone && insn.mnemonic != form->mnemonic))
+		return false;
+	if (stores_x87_address(insn.mnemonic) && g->x87)
+		return false;
+	if (insn.length > ITEM_BYTES)
+		return false;
+	/* To a register that may hold anything: only by way of a macro. */
+	if (class == FORM_BRANCH && form->modrm && !form->memory) {
+		unsigned reg = register_number(&operands[0]);
+		u8 lea[7] = {0x48 | (reg >> 3) << 2, 0x8d, 0x05 | (reg & 7) << 3};
+		struct item *item;
+
+		if (reg == RSP)
+			return false;
+		if (percent(g, 90)) {
+			item = new_item(g, lea, sizeof(lea));
+			item->fixup = 3;
+			item->fixup_length = 4;
+			item->target = later(g, 4);
+			g->changed |= 1u << reg;
+			joined = true;
+		}
+	}
+	tame_immediates(g, &d, &insn);
+	tame_state(g, &insn, operands, form);
+	added = new_item(g, d.bytes, insn.length);
+	added->joined = joined;
+	add_fixups(g, added, &d, &insn);
+	note_changes(g, &insn, operands);
+	g->x87 |= class == FORM_X87 || stores_x87_address(insn.mnemonic);
+	return true;
+}
+
+/* ------------------------------------------------------------------ macros */
+
+/* mov reg, address: a register is a pointer again */
+static void add_pointer(struct generator *g)
+{
+	unsigned reg = below(g, 16);
+	u32 address = pick_address(g, 16);
+	u8 mov[7] = {0x48 | reg >> 3, 0xc7, 0xc0 | (reg & 7)};
+
+	memcpy(mov + 3, &address, 4);
+	new_item(g, mov, sizeof(mov));
+	g->sequence->initial.gpr[reg] = address; /* for those that come after; see generate() */
+	g->changed &= ~(1u << reg);
+}
+
+/* push imm32; popfq, with flags that do no harm */
+static void add_popf(struct generator *g)
+{
+	u32 flags = random_u64(&g->random) & 0xed7;
+	u8 push[5] = {0x68};
+
+	memcpy(push + 1, &flags, 4);
+	new_item(g, push, sizeof(push));
+	new_item(g, (const u8[]){0x9d}, 1)->joined = true;
+}
+
+/* lea rax, [there]; push rax; ret */
+static void add_push_ret(struct generator *g)
+{
+	struct item *lea = new_item(g, (const u8[]){0x48, 0x8d, 0x05, 0, 0, 0, 0}, 7);
+
+	lea->fixup = 3;
+	lea->fixup_length = 4;
+	lea->target = later(g, 3) + 1;
+	new_item(g, (const u8[]){0x50}, 1)->joined = true;
+	new_item(g, (const u8[]){0xc3}, 1)->joined = true;
+	g->changed |= 1u << RAX;
+}
+
+/* mov ecx, few; body: xadd rdx, rbx; loop body */
+static void add_loop(struct generator *g)
+{
+	u8 mov[5] = {0xb9, below(g, 20) + 1};
+	u8 body;
+	struct item *item;
+
+	new_item(g, mov, sizeof(mov));
+	body = g->sequence->count;
+	new_item(g, (const u8[]){0x48, 0x0f, 0xc1, 0xda}, 4)->joined = true;
+	item = new_item(g, (const u8[]){0xe0 + below(g, 3), 0}, 2);
+	item->joined = true;
+	item->exact = true;
+	item->fixup = 1;
+	item->fixup_length = 1;
+	item->target = body;
+	g->changed |= 1u << RCX | 1u << RDX | 1u << RBX;
+}
+
+static const struct form *pick_form(struct generator *g)
+{
+	static const u8 weights[FORM_CLASSES] = {
+		[FORM_INTEGER] = 46, [FORM_STRING] = 5, [FORM_STACK] = 7,
+		[FORM_BRANCH] = 8,   [FORM_X87] = 7,	[FORM_MMX] = 4,
+		[FORM_SSE] = 11,     [FORM_VEX] = 11,	[FORM_PRIVILEGED] = 1,
+	};
+	const struct forms *forms = g->forms;
+	unsigned class = 0;
+	u64 at = below(g, 100);
+
+	if (percent(g, 3)) { /* any, the odd ones too */
+		const struct form *form = &forms->all[below(g, forms->count)];
+
+		return form->class == FORM_SYSTEM ? &forms->all[0] : form;
+	}
+	while (at >= weights[class])
+		at -= weights[class ++];
+	return &forms->all[forms->class[class][below(g, forms->class_count[class])]];
+}
+
+static void add_something(struct generator *g)
+{
+	switch (below(g, 100)) {
+	case 0 ... 4:
+		add_pointer(g);
+		return;
+	case 5:
+		add_popf(g);
+		return;
+	case 6:
+		add_push_ret(g);
+		return;
+	case 7:
+		add_loop(g);
+		return;
+	default:
+		break;
+	}
+	while (!add_instance(g, pick_form(g)))
+		;
+}
+
+/* ------------------------------------------------------------------ layout */
+
+static u64 item_address(const struct sequence *sequence, u8 target, bool exact)
+{
+	target = MIN(target, sequence->count - 1u);
+	while (!exact && sequence->items[target].joined)
+		target++;
+	return CODE_BASE + sequence->items[target].offset;
+}
+
+static void place_items(struct sequence *sequence)
+{
+	u32 offset = sequence->code_offset;
+
+	for (unsigned i = 0; i < sequence->count; i++) {
+		sequence->items[i].offset = offset;
+		if (!sequence->items[i].dropped)
+			offset += sequence->items[i].length;
+	}
+	sequence->code_length = offset - sequence->code_offset;
+}
+
+static void fix_item(const struct sequence *sequence, struct item *item)
+{
+	u64 next = CODE_BASE + item->offset + item->length;
+	u64 to = item->target == ITEM_NONE ? item->address
+					   : item_address(sequence, item->target, item->exact);
+	s64 distance = (s64)(to - next);
+
+	if (item->fixup_length == 1 && distance != (signed char)distance)
+		distance = 0;
+	memcpy(item->bytes + item->fixup, &distance, item->fixup_length);
+}
+
+static void finish(struct generator *g, u64 drop)
+{
+	struct sequence *sequence = g->sequence;
+	unsigned total = UD2_LENGTH;
+
+	for (unsigned i = 0; i < sequence->count; i++)
+		total += sequence->items[i].length;
+	new_item(g, (const u8[]){0x0f, 0x0b}, UD2_LENGTH);
+	/* Somewhere; over the end of a page; or over the end of all code. */
+	sequence->code_offset = below(g, CODE_PAGES * PAGE_SIZE - total);
+	if (percent(g, 30))
+		sequence->code_offset = PAGE_SIZE - below(g, total);
+	else if (percent(g, 3))
+		sequence->code_offset = CODE_PAGES * PAGE_SIZE - 1 - below(g, total);
+	for (unsigned i = 0; i < sequence->count - 1; i++)
+		sequence->items[i].dropped =
+			sequence->items[i].joined ? sequence->items[i - 1].dropped : drop >> i & 1;
+	place_items(sequence);
+	for (unsigned i = 0; i < sequence->count; i++) {
+		struct item *item = &sequence->items[i];
+
+		if (item->dropped)
+			continue;
+		if (item->fixup_length)
+			fix_item(sequence, item);
+		memcpy(sequence->code + (item->offset - sequence->code_offset), item->bytes,
+		       item->length);
+	}
+	sequence->code_length =
+		MIN(sequence->code_length, (u32)(CODE_PAGES * PAGE_SIZE) - sequence->code_offset);
+	for (unsigned i = 0; i < sequence->planted_count; i++) {
+		u64 to = item_address(sequence, sequence->planted[i].target, false);
+
+		for (unsigned byte = 0; byte < 8; byte++)
+			*sequence_memory(sequence->memory, sequence->planted[i].address + byte) =
+				to >> 8 * byte;
+	}
+	sequence->initial.rip = CODE_BASE + sequence->code_offset;
+}
+
+void generate(const struct forms *forms, const struct job *job, struct sequence *sequence)
+{
+	struct generator g = {.forms = forms, .sequence = sequence, .alone = job->form >= 0};
+	u64 gpr[16];
+
+	g.random.state = job->seed;
+	g.random.state = random_u64(&g.random) + job->form; /* neighbours have nothing in common */
+	g.random.state = random_u64(&g.random);
+	sequence->count = sequence->planted_count = 0;
+	begin_state(&g);
+	memcpy(gpr, sequence->initial.gpr, sizeof(gpr));
+	if (job->form >= 0) {
+		for (unsigned tries = 0; tries < 100; tries++)
+			if (add_instance(&g, &forms->all[job->form]))
+				break;
+	} else {
+		unsigned length = 1 + below(&g, 20);
+
+		while (sequence->count < length)
+			add_something(&g);
+		/* add_pointer() wrote there what will be. */
+		memcpy(sequence->initial.gpr, gpr, sizeof(gpr));
+	}
+	finish(&g, job->drop);
+}
+
+/* ------------------------------------------------------------------ garbage */
+
+void generate_garbage(const struct forms *forms, u64 seed, struct sequence *sequence, u8 *bytes)
+{
+	const unsigned length = CODE_PAGES * PAGE_SIZE;
+	struct generator g = {.forms = forms, .sequence = sequence, .random.state = seed};
+	unsigned at = 0, noise;
+
+	g.random.state = random_u64(&g.random);
+	noise = below(&g, 100); /* so much of it */
+
+	sequence->count = sequence->planted_count = 0;
+	begin_state(&g);
+	while (at < length) {
+		struct draft d = {.g = &g, .target = pick_address(&g, 8)};
+		ZydisDecodedInstruction insn;
+		ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+		unsigned room = length - at;
+
+		d.form = &forms->all[below(&g, forms->count)];
+		if (percent(&g, noise)) {
+			bytes[at++] = random_u64(&g.random);
+		} else if (draft_make(&d, &insn, operands)) {
+			memcpy(bytes + at, d.bytes, MIN(room, insn.length));
+			at += MIN(room, insn.length);
+		}
+	}
+}
