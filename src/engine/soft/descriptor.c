@@ -162,7 +162,7 @@ static bool stack_inner_64(struct vcpu *vcpu, unsigned cpl, unsigned ist, u32 ex
 		.ss.segment = cpl == vcpu->cpl ? vcpu->seg[SS] : segment_null(cpl, cpl),
 		.is_64 = true,
 		.width = 8,
-		.access = ACCESS_SYSTEM,
+		.access = cpl < vcpu->cpl ? ACCESS_SYSTEM : 0,
 		.error = external,
 	};
 	if (cpl == vcpu->cpl)
