@@ -14,7 +14,7 @@
 /* Guests that need nothing but themselves. */
 static void add_checks(struct suite *suite)
 {
-	static const char *const guests[] = {"exceptions"};
+	static const char *const guests[] = {"exceptions", "pagefaults"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
