@@ -119,7 +119,6 @@ static bool cr8_write(struct vcpu *vcpu, u64 value)
 	if (value & ~X86_CR8_TPR)
 		return raise_error(vcpu, VECTOR_GP, 0);
 	lapic_set_tpr(vcpu, value << 4);
-	system_recheck_interrupts(vcpu);
 	return true;
 }
 

@@ -230,36 +230,16 @@ static bool efer_write(struct vcpu *vcpu, u64 value)
 }
 
 /*
- * The guest's TSC is the host's, plus what the guest wants added. A deadline is kept in the host's,
- * so a timer that runs must follow, and so must kvmclock; 0 is no deadline.
+ * The guest's TSC is the host's, plus this. The timer that waits for it has to know, and so has
+ * kvmclock.
  */
-static u64 deadline_read(struct vcpu *vcpu)
+static void tsc_adjust(struct vcpu *vcpu, u64 value)
 {
 	u64 deadline = lapic_deadline(vcpu);
 
-	return deadline ? deadline + vcpu->tsc_adjust : 0;
-}
-
-static void deadline_write(struct vcpu *vcpu, u64 value)
-{
-	u64 now = clock_tsc(), guest = now + vcpu->tsc_adjust, ahead;
-
-	if (!value) {
-		lapic_set_deadline(vcpu, 0);
-		return;
-	}
-	/* Long ago is now, and the end of time is far enough. */
-	ahead = value > guest ? value - guest : 0;
-	lapic_set_deadline(vcpu, ahead < ~now ? now + ahead : ~0ull);
-}
-
-static void tsc_adjust(struct vcpu *vcpu, u64 value)
-{
-	u64 deadline = deadline_read(vcpu);
-
 	vcpu->tsc_adjust = value;
 	if (deadline)
-		deadline_write(vcpu, deadline);
+		lapic_set_deadline(vcpu, deadline);
 	clock_publish_system_time(vcpu);
 }
 
@@ -307,7 +287,7 @@ static bool get(struct vcpu *vcpu, u32 index, u64 *value)
 		*value = vcpu->tsc_adjust;
 		return true;
 	case MSR_TSC_DEADLINE:
-		*value = deadline_read(vcpu);
+		*value = lapic_deadline(vcpu);
 		return true;
 	case MSR_APIC_BASE:
 		*value = lapic_base_get(vcpu);
@@ -371,7 +351,7 @@ static bool set(struct vcpu *vcpu, u32 index, u64 value)
 		tsc_adjust(vcpu, value);
 		return true;
 	case MSR_TSC_DEADLINE:
-		deadline_write(vcpu, value);
+		lapic_set_deadline(vcpu, value);
 		return true;
 	case MSR_APIC_BASE:
 		return lapic_base_set(vcpu, value);

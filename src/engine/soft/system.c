@@ -22,6 +22,16 @@ bool system_undefined(struct vcpu *vcpu, const struct insn *insn)
 
 /* ------------------------------------------------------------------ flags */
 
+/*
+ * IF was set, and interrupts that had to wait may come. Whoever made them pending kicked us, but
+ * that kick was spent on finding out that they may not.
+ */
+static void recheck_interrupts(struct vcpu *vcpu)
+{
+	if (vcpu->ctx.intflag && lapic_pending(vcpu) >= 0)
+		vcpu_kick(vcpu, POLL_INTERRUPT);
+}
+
 /* Those who have I/O privilege may hold interrupts back. */
 static bool may_change_if(struct vcpu *vcpu)
 {
@@ -47,7 +57,7 @@ bool system_sti(struct vcpu *vcpu, const struct insn *insn)
 		return true;
 	vcpu->ctx.intflag = 1;
 	vcpu->shadow = true;
-	system_recheck_interrupts(vcpu);
+	recheck_interrupts(vcpu);
 	return true;
 }
 
@@ -130,7 +140,7 @@ bool system_popf(struct vcpu *vcpu, const struct insn *insn)
 	stack_commit(vcpu, &stack);
 	vcpu_set_rflags(vcpu, (vcpu_rflags(vcpu) & ~(changes | X86_EFLAGS_RF)) | (value & changes));
 	if (held_back)
-		system_recheck_interrupts(vcpu);
+		recheck_interrupts(vcpu);
 	return true;
 }
 

@@ -50,16 +50,6 @@ static inline unsigned system_iopl(const struct vcpu *vcpu)
 	return (vcpu->sysflags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT;
 }
 
-/*
- * Interrupts that had to wait may come now. Whoever made them pending kicked us, but that kick was
- * spent on finding out that they may not.
- */
-static inline void system_recheck_interrupts(struct vcpu *vcpu)
-{
-	if (vcpu->ctx.intflag && lapic_pending(vcpu) >= 0)
-		vcpu_kick(vcpu, POLL_INTERRUPT);
-}
-
 /* Operands have the full width of the mode, whatever the prefixes say. */
 static inline unsigned system_register_size(const struct vcpu *vcpu)
 {
