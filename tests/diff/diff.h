@@ -31,8 +31,9 @@ struct page {
 };
 
 static const struct page pages[ALL_PAGES] = {
+	/* Of the code, the second half may change itself. */
 	{CODE_BASE, false, true},
-	{CODE_BASE + PAGE_SIZE, false, true},
+	{CODE_BASE + PAGE_SIZE, true, true},
 	/* Two in a row, a hole, three in a row of which one is read-only, a hole. */
 	{DATA_BASE, true, false},
 	{DATA_BASE + 1 * PAGE_SIZE, true, false},
@@ -150,6 +151,7 @@ struct item {
 	u8 bytes[ITEM_BYTES];
 	u8 length;
 	u8 target;		/* the item that it goes to or points at, ITEM_NONE: none */
+	u8 into;		/* so many bytes into the target */
 	u8 fixup, fixup_length; /* where in bytes that goes, as a distance */
 	u64 address;		/* if target is ITEM_NONE and there is a fixup: what it points at */
 	u32 offset;		/* from CODE_BASE; set by layout */
@@ -190,6 +192,9 @@ void generate(const struct forms *forms, const struct job *job, struct sequence 
  */
 void generate_garbage(const struct forms *forms, u64 seed, struct sequence *sequence, u8 *bytes);
 
+/* The code pages: the sequence, and breakpoints all around it. */
+void sequence_code(const struct sequence *sequence, u8 image[CODE_PAGES * PAGE_SIZE]);
+
 /* Where the data pages hold the byte at this address: NULL: nowhere. */
 u8 *sequence_memory(u8 memory[DATA_PAGES][PAGE_SIZE], u64 address);
 
@@ -207,7 +212,8 @@ void native_run(const struct sequence *sequence, struct outcome *outcome);
 
 struct soft_side;
 struct soft_side *soft_side_new(void);
-void soft_side_run(struct soft_side *side, const struct sequence *sequence,
+/* Warm: once more, with what the engine has kept of the last time. */
+void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool warm,
 		   struct outcome *outcome);
 /* CODE_PAGES of bytes as a kernel, for a few milliseconds. */
 void soft_side_garbage(const struct sequence *sequence, const u8 *bytes);

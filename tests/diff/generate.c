@@ -758,6 +758,34 @@ static const struct form *pick_form(struct generator *g)
 	return &forms->all[forms->class[class][below(g, forms->class_count[class])]];
 }
 
+/*
+ * mov dword [there], imm32; something; there: mov ecx, imm32, or four bytes of nothing that
+ * become inc rbx; nop. It works in the half of the code that can be written, else it faults.
+ */
+static void add_patch(struct generator *g)
+{
+	bool whole = percent(g, 50);
+	u8 store[10] = {0xc7, 0x05, 0, 0, 0, 0, 0x48, 0xff, 0xc3, 0x90};
+	u8 index = g->sequence->count;
+	struct item *item;
+
+	new_item(g, store, sizeof(store));
+	if (percent(g, 50))
+		while (!add_instance(g, pick_form(g)))
+			;
+	item = &g->sequence->items[index];
+	item->target = g->sequence->count;
+	item->exact = true;
+	item->into = whole ? 0 : 1;
+	item->fixup = 2;
+	item->fixup_length = 4;
+	if (whole)
+		new_item(g, (const u8[]){0x0f, 0x1f, 0x40, 0x00}, 4);
+	else
+		new_item(g, (const u8[]){0xb9, 1, 2, 3, 4}, 5);
+	g->changed |= 1u << RCX | 1u << RBX;
+}
+
 static void add_something(struct generator *g)
 {
 	switch (below(g, 100)) {
@@ -772,6 +800,9 @@ static void add_something(struct generator *g)
 		return;
 	case 7:
 		add_loop(g);
+		return;
+	case 8:
+		add_patch(g);
 		return;
 	default:
 		break;
@@ -807,7 +838,7 @@ static void fix_item(const struct sequence *sequence, struct item *item)
 	u64 next = CODE_BASE + item->offset + item->length;
 	u64 to = item->target == ITEM_NONE ? item->address
 					   : item_address(sequence, item->target, item->exact);
-	s64 distance = (s64)(to - next);
+	s64 distance = (s64)(to + item->into - next);
 
 	if (item->fixup_length == 1 && distance != (signed char)distance)
 		distance = 0;
@@ -878,6 +909,12 @@ void generate(const struct forms *forms, const struct job *job, struct sequence 
 		memcpy(sequence->initial.gpr, gpr, sizeof(gpr));
 	}
 	finish(&g, job->drop);
+}
+
+void sequence_code(const struct sequence *sequence, u8 image[CODE_PAGES * PAGE_SIZE])
+{
+	memset(image, 0xcc, CODE_PAGES * PAGE_SIZE);
+	memcpy(image + sequence->code_offset, sequence->code, sequence->code_length);
 }
 
 /* ------------------------------------------------------------------ garbage */

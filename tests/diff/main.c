@@ -10,7 +10,7 @@
  *
  * Both sides run in processes of their own, so that one that is killed is one more
  * finding and not the end: first the bare CPU for a few hundred sequences, then the
- * engine for the same. A mismatch is made smaller, by leaving out instructions for as
+ * engine, twice, for the same. A mismatch is made smaller, by leaving out instructions for as
  * long as it stays one, and printed.
  */
 #include "diff.h"
@@ -34,6 +34,7 @@ struct slot {
 	struct job job;
 	enum verdict verdict;
 	bool native_done;
+	bool warm;  /* only the second time */
 	int signal; /* that killed the engine */
 	struct outcome native, soft;
 };
@@ -87,7 +88,10 @@ static void soft_side(struct tester *tester, unsigned from, unsigned count)
 		if (slot->verdict != PENDING)
 			continue;
 		generate(tester->forms, &slot->job, tester->sequence);
-		soft_side_run(side, tester->sequence, &slot->soft);
+		soft_side_run(side, tester->sequence, false, &slot->soft);
+		slot->warm = outcomes_same(&slot->native, &slot->soft);
+		if (slot->warm)
+			soft_side_run(side, tester->sequence, true, &slot->soft);
 		slot->verdict = outcomes_same(&slot->native, &slot->soft) ? SAME : DIFFERENT;
 	}
 }
@@ -160,7 +164,7 @@ static void run_slots(struct tester *tester, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		tester->slots[i].verdict = PENDING;
-		tester->slots[i].native_done = false;
+		tester->slots[i].native_done = tester->slots[i].warm = false;
 	}
 	run_native(tester, count);
 	run_guarded(tester, soft_side, count);
@@ -210,6 +214,8 @@ static void describe(struct tester *tester, const struct failure *failure)
 	smallest = reduce(tester, failure->job);
 	fails(tester, &smallest);
 	generate(tester->forms, &smallest, tester->sequence);
+	if (again->warm)
+		printf("    the second time only\n");
 	sequence_print(tester->sequence);
 	if (again->verdict == DIFFERENT)
 		outcomes_print(tester->sequence, &again->native, &again->soft);

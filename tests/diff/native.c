@@ -251,19 +251,16 @@ void native_init(void)
 	native.fs_base = read_fs_base();
 	native.gs_base = read_gs_base();
 	map_pages();
-	memset(native.memory, 0xcc, CODE_PAGES * PAGE_SIZE);
 	handle_signals();
 	refuse_system_calls();
 }
 
 void native_run(const struct sequence *sequence, struct outcome *outcome)
 {
-	u8 *code = native.memory + sequence->code_offset;
 	u8 *data = native.memory + CODE_PAGES * PAGE_SIZE;
 
-	memcpy(code, sequence->code, sequence->code_length);
+	sequence_code(sequence, native.memory);
 	memcpy(data, sequence->memory, sizeof(sequence->memory));
-	*outcome = (struct outcome){.vector = END_ENDLESS};
 	native.sequence = sequence;
 	native.outcome = outcome;
 	native.phase = ENTERING;
@@ -275,5 +272,4 @@ void native_run(const struct sequence *sequence, struct outcome *outcome)
 		       "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
 		       "xmm15");
 	memcpy(outcome->memory, data, sizeof(outcome->memory));
-	memset(code, 0xcc, sequence->code_length);
 }

@@ -76,7 +76,6 @@ struct soft_side {
 	struct vcpu *vcpu;
 	bool garbage;
 	int vector; /* that was delivered; negative: none yet */
-	unsigned count;
 
 	pthread_t watchdog;
 	_Atomic u64 deadline; /* by the monotonic clock; 0: none */
@@ -407,39 +406,41 @@ static void read_outcome(struct soft_side *side, struct outcome *outcome)
 	vectors_from_xsave(&outcome->state.vectors, vcpu->xsave);
 }
 
-static void write_code(struct soft_side *side, const struct sequence *sequence, bool remove)
-{
-	for (unsigned at = 0; at < sequence->code_length;) {
-		u32 offset = sequence->code_offset + at;
-		u64 gpa = page_frame(offset / PAGE_SIZE) * PAGE_SIZE + offset % PAGE_SIZE;
-		unsigned length =
-			MIN(sequence->code_length - at, (unsigned)(PAGE_SIZE - offset % PAGE_SIZE));
-		u8 *to = memory_at(side->memory, gpa, length);
+#define CODE_GRAIN 64 /* bytes that are compared, and written if they differ */
 
-		if (remove)
-			memset(to, 0xcc, length);
-		else
-			memcpy(to, sequence->code + at, length);
-		guest_ram_written(side->memory, gpa, length);
-		at += length;
+/* As a device would: the engine is told what was written. */
+static void write_code(struct soft_side *side, const struct sequence *sequence)
+{
+	u8 image[CODE_PAGES * PAGE_SIZE];
+
+	sequence_code(sequence, image);
+	for (unsigned at = 0; at < sizeof(image); at += CODE_GRAIN) {
+		u64 gpa = page_frame(at / PAGE_SIZE) * PAGE_SIZE + at % PAGE_SIZE;
+		u8 *to = memory_at(side->memory, gpa, CODE_GRAIN);
+
+		if (!memcmp(to, image + at, CODE_GRAIN))
+			continue;
+		memcpy(to, image + at, CODE_GRAIN);
+		guest_ram_written(side->memory, gpa, CODE_GRAIN);
 	}
 }
 
-void soft_side_run(struct soft_side *side, const struct sequence *sequence, struct outcome *outcome)
+/* What a program begins with that nothing is known of: empty TLB, untouched pages. */
+static void forget(struct soft_side *side)
 {
-	if (!side->count)
-		for (unsigned i = 0; i < CODE_PAGES; i++)
-			memset(frame_at(side, page_frame(i)), 0xcc, PAGE_SIZE);
+	for (unsigned i = 0; i < ALL_PAGES; i++)
+		map_page(side, i);
+	tlb_flush(side->vcpu, true);
+}
+
+void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool warm,
+		   struct outcome *outcome)
+{
 	for (unsigned i = 0; i < DATA_PAGES; i++)
 		memcpy(frame_at(side, page_frame(CODE_PAGES + i)), sequence->memory[i], PAGE_SIZE);
-	write_code(side, sequence, false);
-	/* Every other time as in the middle of a program, else with an empty TLB and clean pages.
-	 */
-	if (side->count++ & 1) {
-		for (unsigned i = 0; i < ALL_PAGES; i++)
-			map_page(side, i);
-		tlb_flush(side->vcpu, true);
-	}
+	write_code(side, sequence);
+	if (!warm)
+		forget(side);
 	set_mode(side->vcpu);
 	set_registers(side->vcpu, &sequence->initial);
 	run(side, SEQUENCE_NS);
@@ -449,7 +450,6 @@ void soft_side_run(struct soft_side *side, const struct sequence *sequence, stru
 		outcome->vector = END_ENDLESS;
 	for (unsigned i = 0; i < DATA_PAGES; i++)
 		memcpy(outcome->memory[i], frame_at(side, page_frame(CODE_PAGES + i)), PAGE_SIZE);
-	write_code(side, sequence, true);
 }
 
 void soft_side_garbage(const struct sequence *sequence, const u8 *bytes)
