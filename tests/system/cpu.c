@@ -7,14 +7,15 @@
  */
 #include "systest.h"
 
-#define ALL_WELL   33
-#define NO_FAILURE ", 0 failed"
-#define FAILURE	   "FAILED: "
+#define GUEST(name) "{assets}/guests/" name
+#define ALL_WELL    33
+#define NO_FAILURE  ", 0 failed"
+#define FAILURE	    "FAILED: "
 
 /* Guests that need nothing but themselves. */
 static void add_checks(struct suite *suite)
 {
-	static const char *const guests[] = {"exceptions", "pagefaults"};
+	static const char *const guests[] = {"exceptions", "pagefaults", "selfmodify"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
@@ -29,7 +30,28 @@ static void add_checks(struct suite *suite)
 	}
 }
 
+/* mov $..., %eax; ret */
+#define CODE_1 "\xb8\x44\x33\x22\x11\xc3"
+#define CODE_2 "\xb8\x88\x77\x66\x55\xc3"
+
+static const struct test others[] = {
+	{
+		/* What is typed is code, and the device writes it over code that was run. */
+		.name = "selfmodify-by-device",
+		.args = {"--debug-exit", "64", GUEST("selfmodify"), "input=1", "console=hvc0"},
+		.steps = STEPS(EXPECT("selfmodify: round 0\n"), TYPE(CODE_1),
+			       EXPECT("received code says 11223344\n"),
+			       EXPECT("selfmodify: round 1\n"), TYPE(CODE_2),
+			       EXPECT("received code says 55667788\n")),
+		.seen = {NO_FAILURE},
+		.unseen = {FAILURE},
+		.status = ALL_WELL,
+	},
+};
+
 void suite_add_cpu(struct suite *suite)
 {
 	add_checks(suite);
+	for (size_t i = 0; i < COUNT(others); i++)
+		suite_add(suite, &others[i]);
 }
