@@ -47,7 +47,7 @@
 /* What the APIC calls, and what came of it. */
 static struct {
 	u64 tsc;
-	unsigned kicks[VCPUS];
+	_Atomic unsigned kicks[VCPUS];
 	int eoi; /* the last vector that the board was told of */
 	unsigned timer_calls;
 	struct timespec timer; /* as last set */
@@ -739,6 +739,40 @@ static void test_hostile_accesses(void **state)
 	assert_int_equal(lapic_read(vcpu, VERSION + 4), 0);
 }
 
+/* Devices, while the vCPU takes and ends what they send: nothing is lost, nothing comes twice. */
+static void *send_all(void *opaque)
+{
+	struct soft *machine = opaque;
+
+	for (unsigned vector = 16; vector < 256; vector++)
+		message_to(machine, 0xff, 0, vector | (vector % 2 ? 3u << 14 : 0));
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	struct vcpu *vcpu = first(state);
+	unsigned taken[256] = {0};
+	pthread_t device;
+
+	assert_int_equal(pthread_create(&device, NULL, send_all, *state), 0);
+	for (unsigned count = 0; count < 240;) {
+		int vector = take(vcpu);
+
+		if (vector < 0)
+			continue;
+		world.eoi = -1;
+		lapic_write(vcpu, EOI, 0);
+		assert_int_equal(world.eoi, vector % 2 ? vector : -1);
+		taken[vector]++;
+		count++;
+	}
+	pthread_join(device, NULL);
+	assert_int_equal(lapic_pending(vcpu), -1);
+	for (unsigned vector = 16; vector < 256; vector++)
+		assert_int_equal(taken[vector], 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_enabled, teardown)
 
 int main(void)
@@ -765,6 +799,7 @@ int main(void)
 		TEST(test_base),
 		TEST(test_x2_reserved),
 		TEST(test_hostile_accesses),
+		TEST(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
