@@ -489,6 +489,24 @@ static bool draft_make(struct draft *d, ZydisDecodedInstruction *insn,
 		ZydisDecoderDecodeFull(&d->g->forms->decoder, d->bytes, d->length, insn, operands));
 }
 
+/* x87 state can be stored only where the CPU has not kept the address of an instruction. */
+static bool stores_x87_address(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE64:
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR64:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Of the memory operand: a guess is good enough. */
 static unsigned memory_size(const struct form *form)
 {
@@ -496,7 +514,7 @@ static unsigned memory_size(const struct form *form)
 		return 16u << form->length;
 	if (form->class == FORM_SSE)
 		return 16;
-	if (form->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
+	if (form->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B || stores_x87_address(form->mnemonic))
 		return 16;
 	return form->class == FORM_X87 ? 8 : form->wide ? 8 : 4;
 }
@@ -516,24 +534,6 @@ static struct item *new_item(struct generator *g, const u8 *bytes, unsigned leng
 static u8 later(struct generator *g, unsigned skip)
 {
 	return g->sequence->count + 1 + (percent(g, 50) ? 0 : below(g, skip));
-}
-
-/* x87 state can be stored only where the CPU has not kept the address of an instruction. */
-static bool stores_x87_address(ZydisMnemonic mnemonic)
-{
-	switch (mnemonic) {
-	case ZYDIS_MNEMONIC_FNSTENV:
-	case ZYDIS_MNEMONIC_FNSAVE:
-	case ZYDIS_MNEMONIC_FXSAVE:
-	case ZYDIS_MNEMONIC_FXSAVE64:
-	case ZYDIS_MNEMONIC_FLDENV:
-	case ZYDIS_MNEMONIC_FRSTOR:
-	case ZYDIS_MNEMONIC_FXRSTOR:
-	case ZYDIS_MNEMONIC_FXRSTOR64:
-		return true;
-	default:
-		return false;
-	}
 }
 
 static void note_changes(struct generator *g, const ZydisDecodedInstruction *insn,
@@ -605,9 +605,9 @@ static void tame_immediates(struct generator *g, struct draft *d,
 	}
 }
 
-static u8 register_number(const ZydisDecodedOperand *operand)
+static u8 register_number(ZydisRegister reg)
 {
-	return (u8)ZydisRegisterGetId(operand->reg.value) & 15;
+	return (u8)ZydisRegisterGetId(reg) & 15;
 }
 
 /* bt and its relatives address memory by a register of any value: better a small one. */
@@ -621,16 +621,40 @@ static void tame_state(struct generator *g, const ZydisDecodedInstruction *insn,
 	if (form->memory && insn->operand_count > 1 &&
 	    operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 	    insn->meta.category == ZYDIS_CATEGORY_BITBYTE && percent(g, 80)) {
-		unsigned reg = register_number(&operands[1]);
+		unsigned reg = register_number(operands[1].reg.value);
 
-		if (gpr[reg] - DATA_BASE >= MiB(1))
-			gpr[reg] = (s64)(random_u64(&g->random) << 49) >> 49;
+		if (reg != register_number(operands[0].mem.base) &&
+		    reg != register_number(operands[0].mem.index))
+			gpr[reg] = (s64)(random_u64(&g->random) << 51) >> 51;
 	}
 	if (insn->meta.category == ZYDIS_CATEGORY_STRINGOP && percent(g, 70)) {
 		gpr[RCX] = below(g, 64);
 		gpr[RSI] = pick_address(g, 8);
 		gpr[RDI] = pick_address(g, 8);
 	}
+}
+
+/* Most values of MXCSR are refused: better one that is not. */
+static void tame_memory(struct generator *g, const struct draft *d,
+			const ZydisDecodedInstruction *insn)
+{
+	u32 value = (random_u64(&g->random) & 0xe07f) | 0x1f80;
+	u64 at = d->target;
+
+	switch (insn->mnemonic) {
+	case ZYDIS_MNEMONIC_FXRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR64:
+		at += 24;
+		break;
+	case ZYDIS_MNEMONIC_LDMXCSR:
+	case ZYDIS_MNEMONIC_VLDMXCSR:
+		break;
+	default:
+		return;
+	}
+	for (unsigned i = 0; i < 4 && percent(g, 99); i++)
+		if (sequence_memory(g->sequence->memory, at + i))
+			*sequence_memory(g->sequence->memory, at + i) = value >> 8 * i;
 }
 
 static bool add_instance(struct generator *g, const struct form *form)
@@ -654,7 +678,7 @@ static bool add_instance(struct generator *g, const struct form *form)
 		return false;
 	/* To a register that may hold anything: only by way of a macro. */
 	if (class == FORM_BRANCH && form->modrm && !form->memory) {
-		unsigned reg = register_number(&operands[0]);
+		unsigned reg = register_number(operands[0].reg.value);
 		u8 lea[7] = {0x48 | (reg >> 3) << 2, 0x8d, 0x05 | (reg & 7) << 3};
 		struct item *item;
 
@@ -670,6 +694,7 @@ static bool add_instance(struct generator *g, const struct form *form)
 		}
 	}
 	tame_immediates(g, &d, &insn);
+	tame_memory(g, &d, &insn);
 	tame_state(g, &insn, operands, form);
 	added = new_item(g, d.bytes, insn.length);
 	added->joined = joined;
