@@ -11,7 +11,8 @@ CC    ?= gcc
 BUILD ?= build
 
 GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-loop pvpanic hvcecho violate \
-		  queue io pci smp irq exceptions pagefaults selfmodify
+		  queue io pci smp irq exceptions pagefaults selfmodify \
+		  tlb shadows doublefault
 # One source, four ways in.
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
 GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_HELLOS) poweroff

@@ -9,13 +9,15 @@
 
 #define GUEST(name) "{assets}/guests/" name
 #define ALL_WELL    33
+#define CRASHED	    2
 #define NO_FAILURE  ", 0 failed"
 #define FAILURE	    "FAILED: "
 
 /* Guests that need nothing but themselves. */
 static void add_checks(struct suite *suite)
 {
-	static const char *const guests[] = {"exceptions", "pagefaults", "selfmodify"};
+	static const char *const guests[] = {"exceptions", "pagefaults", "selfmodify",
+					     "tlb",	   "shadows",	 "doublefault"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
@@ -35,6 +37,15 @@ static void add_checks(struct suite *suite)
 #define CODE_2 "\xb8\x88\x77\x66\x55\xc3"
 
 static const struct test others[] = {
+	{
+		.name = "doublefault-triple",
+		.args = {"--debug-exit", "64", GUEST("doublefault"), "triple=1"},
+		.seen = {"doublefault: and a third one"},
+		.unseen = {FAILURE},
+		.error_seen = {"triple fault", "vCPU 0 "},
+		.error_lines = 1,
+		.status = CRASHED,
+	},
 	{
 		/* What is typed is code, and the device writes it over code that was run. */
 		.name = "selfmodify-by-device",
