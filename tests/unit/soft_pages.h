@@ -24,7 +24,8 @@ struct page {
 
 struct fake {
 	struct vcpu vcpu;
-	u64 base; /* the address of the first page */
+	void (*before)(struct vcpu *vcpu); /* vectors_save(), where vectors matter */
+	u64 base;			   /* the address of the first page */
 	struct page page[PAGES];
 	bool faulted, fault_write;
 	u64 fault_address;
@@ -65,6 +66,8 @@ bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access acce
 {
 	struct fake *fake = container_of(vcpu, struct fake, vcpu);
 
+	if (fake->before)
+		fake->before(vcpu);
 	for (unsigned i = 0; i < length; i++)
 		if (!fake_access(fake, address + i, access)) {
 			fake->faulted = true;

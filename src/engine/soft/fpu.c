@@ -494,6 +494,14 @@ static u64 gather_address(const struct vcpu *vcpu, const struct insn *insn, stru
 	return offset_address(vcpu, insn, offset + index * insn->scale);
 }
 
+/* What a guest that stops half-way sees of the mask: all of an element or nothing. */
+static void widen_mask(struct image *image, unsigned mask, unsigned length, unsigned size)
+{
+	for (unsigned at = 0; at < length; at += size)
+		element_write(image, mask, at, size,
+			      element_wanted(image, mask, at, size) ? ~0ull : 0);
+}
+
 /*
  * SDM volume 2, VGATHERDPS and its kin: an element that was fetched is in its register, and its
  * mask is clear, before the next is looked at. So a fault needs nothing undone: the guest mends its
@@ -512,6 +520,8 @@ bool fpu_gather(struct vcpu *vcpu, const struct insn *insn)
 
 	image = saved_image(vcpu);
 	vectors_changed(image);
+	widen_mask(image, insn->vvvv, insn->vlen, size);
+	clear_from(image, insn->vvvv, insn->vlen);
 	for (unsigned i = 0; i < count; i++) {
 		u64 value = 0;
 
@@ -521,6 +531,7 @@ bool fpu_gather(struct vcpu *vcpu, const struct insn *insn)
 			      ACCESS_READ))
 			return false;
 		element_write(image, insn->reg, i * size, size, value);
+		clear_from(image, insn->reg, insn->vlen);
 		element_write(image, insn->vvvv, i * size, size, 0);
 	}
 	clear_from(image, insn->vvvv, 0);
