@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Control and debug registers of the soft engine: which values they take, what
+ * sticks, and who is told.
+ */
+#include "soft_vcpu.h"
+
+#include "board/layout.h"
+
+#define MSR_EFER 0xc0000080
+
+static struct insn mov_cr(unsigned cr, bool write)
+{
+	struct insn insn = with_register(RDX, 8);
+
+	insn.reg = cr;
+	insn.opcode = write ? 0x22 : 0x20;
+	return insn;
+}
+
+static struct insn mov_dr(unsigned dr, bool write)
+{
+	struct insn insn = mov_cr(dr, write);
+
+	insn.opcode |= 1;
+	return insn;
+}
+
+static bool write_cr(struct fixture *f, unsigned cr, u64 value)
+{
+	f->vcpu->ctx.gpr[RDX] = value;
+	if (run(f, system_mov_cr, mov_cr(cr, true)))
+		return true;
+	assert_int_equal(f->vcpu->exception.vector, VECTOR_GP);
+	assert_int_equal(f->vcpu->exception.error, 0);
+	return false;
+}
+
+static u64 read_cr(struct fixture *f, unsigned cr)
+{
+	assert_done(f, system_mov_cr, mov_cr(cr, false));
+	return f->vcpu->ctx.gpr[RDX];
+}
+
+/* ------------------------------------------------------------------ control registers */
+
+static void test_cr_numbers(void **state)
+{
+	struct fixture *f = *state;
+
+	mode_64(f->vcpu, 0);
+	for (unsigned cr = 0; cr < 16; cr++) {
+		bool exists = cr == 0 || (cr >= 2 && cr <= 4) || cr == 8;
+
+		if (exists)
+			assert_done(f, system_mov_cr, mov_cr(cr, false));
+		else
+			assert_fault(f, system_mov_cr, mov_cr(cr, false), VECTOR_UD);
+	}
+	/* That it does not exist comes before that you may not. */
+	f->vcpu->cpl = 3;
+	assert_fault(f, system_mov_cr, mov_cr(1, true), VECTOR_UD);
+}
+
+static void test_cr0(void **state)
+{
+	struct fixture *f = *state;
+	u64 flushes;
+
+	mode_32(f->vcpu, 0);
+	assert_false(write_cr(f, 0, X86_CR0_PG));
+	assert_false(write_cr(f, 0, X86_CR0_PE | X86_CR0_NW));
+	assert_int_equal(f->vcpu->cr0, X86_CR0_PE | X86_CR0_ET | X86_CR0_NE);
+	/* What is undefined does not stick, ET does. */
+	assert_true(write_cr(f, 0, X86_CR0_PE | X86_CR0_CD | X86_CR0_NW | 0x1ff8ffc0));
+	assert_int_equal(read_cr(f, 0), X86_CR0_PE | X86_CR0_CD | X86_CR0_NW | X86_CR0_ET);
+	flushes = f->vcpu->stats.tlb_flushes_all;
+	assert_true(write_cr(f, 0, X86_CR0_PE | X86_CR0_WP | X86_CR0_AM));
+	assert_true(f->vcpu->stats.tlb_flushes_all > flushes);
+	flushes = f->vcpu->stats.tlb_flushes_all;
+	assert_true(write_cr(f, 0, X86_CR0_PE | X86_CR0_WP | X86_CR0_AM | X86_CR0_TS));
+	assert_int_equal(f->vcpu->stats.tlb_flushes_all, flushes);
+
+	mode_64(f->vcpu, 0);
+	assert_false(write_cr(f, 0, f->vcpu->cr0 | 1ull << 32));
+	assert_false(write_cr(f, 0, f->vcpu->cr0 & ~X86_CR0_PG));
+	assert_true(vcpu_long_mode(f->vcpu));
+}
+
+static void test_long_mode_and_back(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+	u64 on = X86_CR0_PE | X86_CR0_PG;
+
+	mode_32(vcpu, 0);
+	assert_true(msr_write(vcpu, MSR_EFER, EFER_LME));
+	assert_false(write_cr(f, 0, on)); /* no PAE */
+	assert_true(write_cr(f, 4, X86_CR4_PAE));
+	vcpu->seg[CS].l = true;
+	assert_false(write_cr(f, 0, on));
+	vcpu->seg[CS].l = false;
+	vcpu->tr = (struct segment){.present = true, .type = SYSTEM_TSS_16_BUSY};
+	assert_false(write_cr(f, 0, on));
+	vcpu->tr.type = SYSTEM_TSS_BUSY;
+	assert_false(vcpu_long_mode(vcpu));
+	assert_false(vcpu->cr0 & X86_CR0_PG);
+	assert_true(write_cr(f, 0, on));
+	assert_true(vcpu_long_mode(vcpu));
+	assert_false(vcpu_64bit(vcpu));
+
+	/* Compatibility mode: LME and PAE are stuck, and the way back is open. */
+	assert_false(msr_write(vcpu, MSR_EFER, 0));
+	assert_false(write_cr(f, 4, 0));
+	assert_true(write_cr(f, 0, X86_CR0_PE));
+	assert_int_equal(vcpu->efer, EFER_LME);
+	assert_true(msr_write(vcpu, MSR_EFER, 0));
+	assert_true(write_cr(f, 4, 0));
+	/* Without LME, paging is legacy paging. */
+	assert_true(write_cr(f, 0, on));
+	assert_false(vcpu_long_mode(vcpu));
+}
+
+static void test_cr3(void **state)
+{
+	struct fixture *f = *state;
+	u64 top = 1ull << (cpuid_address_bits() - 1);
+	u64 all, some;
+
+	mode_64(f->vcpu, 0);
+	all = f->vcpu->stats.tlb_flushes_all;
+	some = f->vcpu->stats.tlb_flushes;
+	assert_true(write_cr(f, 3, PML4));
+	assert_int_equal(f->vcpu->stats.tlb_flushes_all, all);
+	assert_true(f->vcpu->stats.tlb_flushes > some);
+	assert_true(write_cr(f, 3, top | 0xfff));
+	assert_int_equal(read_cr(f, 3), top | 0xfff);
+	assert_false(write_cr(f, 3, top << 1));
+	assert_false(write_cr(f, 3, 1ull << 63));
+	assert_int_equal(read_cr(f, 3), top | 0xfff);
+}
+
+static void test_cr4(void **state)
+{
+	static const u64 flushing[] = {X86_CR4_PGE, X86_CR4_PSE, X86_CR4_SMEP, X86_CR4_SMAP};
+	static const u64 refused[] = {X86_CR4_VME,  X86_CR4_PVI,  X86_CR4_UMIP, X86_CR4_LA57,
+				      X86_CR4_VMXE, X86_CR4_SMXE, 1u << 15,	X86_CR4_PCIDE,
+				      1u << 19,	    X86_CR4_PKE,  X86_CR4_CET,	1u << 24,
+				      1ull << 32};
+	static const u64 quiet[] = {X86_CR4_TSD,      X86_CR4_DE,     X86_CR4_MCE,
+				    X86_CR4_PCE,      X86_CR4_OSFXSR, X86_CR4_OSXMMEXCPT,
+				    X86_CR4_FSGSBASE, X86_CR4_OSXSAVE};
+	struct fixture *f = *state;
+	u64 flushes;
+
+	mode_64(f->vcpu, 0);
+	assert_false(write_cr(f, 4, 0));
+	for (unsigned i = 0; i < ARRAY_SIZE(refused); i++)
+		assert_false(write_cr(f, 4, X86_CR4_PAE | refused[i]));
+	assert_int_equal(read_cr(f, 4), X86_CR4_PAE);
+	for (unsigned i = 0; i < ARRAY_SIZE(flushing); i++)
+		/* Both ways. */
+		for (unsigned way = 0; way < 2; way++) {
+			flushes = f->vcpu->stats.tlb_flushes_all;
+			assert_true(write_cr(f, 4, X86_CR4_PAE | (way ? 0 : flushing[i])));
+			assert_true(f->vcpu->stats.tlb_flushes_all > flushes);
+		}
+	flushes = f->vcpu->stats.tlb_flushes_all;
+	for (unsigned i = 0; i < ARRAY_SIZE(quiet); i++) {
+		assert_true(write_cr(f, 4, X86_CR4_PAE | quiet[i]));
+		assert_int_equal(read_cr(f, 4), X86_CR4_PAE | quiet[i]);
+	}
+	assert_int_equal(f->vcpu->stats.tlb_flushes_all, flushes);
+}
+
+static void test_cr2_and_cr8(void **state)
+{
+	struct fixture *f = *state;
+
+	mode_64(f->vcpu, 0);
+	assert_true(write_cr(f, 2, NON_CANONICAL));
+	assert_int_equal(read_cr(f, 2), NON_CANONICAL);
+	assert_true(write_cr(f, 8, 9));
+	assert_int_equal(read_cr(f, 8), 9);
+	assert_int_equal(lapic_tpr(f->vcpu), 0x90);
+	assert_false(write_cr(f, 8, 16));
+	assert_int_equal(read_cr(f, 8), 9);
+	/* Outside 64-bit mode a register has 32 bits. */
+	mode_32(f->vcpu, 0);
+	f->vcpu->ctx.gpr[RDX] = 0xfeedfacecafebeef;
+	assert_done(f, system_mov_cr, mov_cr(2, true));
+	assert_int_equal(read_cr(f, 2), 0xcafebeef);
+}
+
+/* A priority that is lowered lets through what it held back. */
+static void test_priority(void **state)
+{
+	const u32 spurious = 0xf0, enable = 0x1ff, vector = 0x51;
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+
+	mode_64(vcpu, 0);
+	lapic_write(vcpu, spurious, enable);
+	assert_true(write_cr(f, 8, 5));
+	lapic_message(f->soft, LAYOUT_LAPIC, vector);
+	assert_int_equal(lapic_pending(vcpu), -1);
+	atomic_store(&vcpu->ctx.poll, 0);
+	assert_true(write_cr(f, 8, 4));
+	assert_int_equal(lapic_pending(vcpu), vector);
+	assert_true(atomic_load(&vcpu->ctx.poll) & POLL_INTERRUPT);
+}
+
+static void test_machine_status_word(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+
+	mode_real(vcpu);
+	vcpu->ctx.gpr[RCX] = 0xffff0000 | X86_CR0_TS | X86_CR0_MP;
+	assert_done(f, system_lmsw, with_register(RCX, 2));
+	assert_int_equal(vcpu->cr0, X86_CR0_ET | X86_CR0_TS | X86_CR0_MP);
+	vcpu->ctx.gpr[RCX] = 0xffff & ~X86_CR0_EM;
+	assert_done(f, system_lmsw, with_register(RCX, 2));
+	assert_int_equal(vcpu->cr0, X86_CR0_ET | X86_CR0_TS | X86_CR0_MP | X86_CR0_PE);
+	/* There is no way back. */
+	vcpu->ctx.gpr[RCX] = 0;
+	assert_done(f, system_lmsw, with_register(RCX, 2));
+	assert_int_equal(vcpu->cr0, X86_CR0_ET | X86_CR0_PE);
+
+	mode_64(vcpu, 3);
+	vcpu->ctx.gpr[RBX] = ~0ull;
+	assert_done(f, system_smsw, with_register(RBX, 2));
+	assert_int_equal(vcpu->ctx.gpr[RBX], (~0ull << 16) | (vcpu->cr0 & 0xffff));
+	assert_done(f, system_smsw, with_register(RBX, 4));
+	assert_int_equal(vcpu->ctx.gpr[RBX], vcpu->cr0);
+	put64(f, DATA, ~0ull);
+	assert_done(f, system_smsw, with_memory(DATA));
+	assert_int_equal(get64(f, DATA), (~0ull << 16) | (vcpu->cr0 & 0xffff));
+
+	mode_64(vcpu, 0);
+	vcpu->cr0 |= X86_CR0_TS;
+	assert_done(f, system_clts, plain);
+	assert_false(vcpu->cr0 & X86_CR0_TS);
+}
+
+static void test_xcr0(void **state)
+{
+	static const u64 refused[] = {0, 2, 4, 5, 6, 8 | 7, 1ull << 32 | 7, 0x18 | 7};
+	struct fixture *f = *state;
+	u64 *gpr = f->vcpu->ctx.gpr;
+
+	mode_64(f->vcpu, 0);
+	gpr[RCX] = 0;
+	assert_fault(f, system_xgetbv, plain, VECTOR_UD);
+	assert_fault(f, system_xsetbv, plain, VECTOR_UD);
+	assert_true(write_cr(f, 4, X86_CR4_PAE | X86_CR4_OSXSAVE));
+	for (u64 value = 1; value <= 7; value += value == 1 ? 2 : 4) { /* 1, 3, 7 */
+		gpr[RAX] = value;
+		gpr[RDX] = 0;
+		assert_done(f, system_xsetbv, plain);
+		gpr[RAX] = gpr[RDX] = ~0ull;
+		assert_done(f, system_xgetbv, plain);
+		assert_int_equal(gpr[RAX], value);
+		assert_int_equal(gpr[RDX], 0);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(refused); i++) {
+		gpr[RAX] = (u32)refused[i];
+		gpr[RDX] = refused[i] >> 32;
+		assert_error(f, system_xsetbv, plain, VECTOR_GP, 0);
+	}
+	gpr[RAX] = 1;
+	gpr[RDX] = 0;
+	gpr[RCX] = 1;
+	assert_error(f, system_xsetbv, plain, VECTOR_GP, 0);
+	assert_error(f, system_xgetbv, plain, VECTOR_GP, 0);
+	assert_int_equal(f->vcpu->xcr0, 7);
+}
+
+static void test_debug_registers(void **state)
+{
+	struct fixture *f = *state;
+	u64 *rdx = &f->vcpu->ctx.gpr[RDX];
+
+	mode_64(f->vcpu, 0);
+	for (unsigned dr = 0; dr < 4; dr++) {
+		*rdx = 0xffff800000000000 + dr;
+		assert_done(f, system_mov_dr, mov_dr(dr, true));
+	}
+	for (unsigned dr = 0; dr < 4; dr++) {
+		assert_done(f, system_mov_dr, mov_dr(dr, false));
+		assert_int_equal(*rdx, 0xffff800000000000 + dr);
+	}
+	*rdx = 0;
+	assert_done(f, system_mov_dr, mov_dr(4, true)); /* the 386's name for DR6 */
+	assert_done(f, system_mov_dr, mov_dr(6, false));
+	assert_int_equal(*rdx, 0xffff0ff0);
+	*rdx = 0xffffffff;
+	assert_done(f, system_mov_dr, mov_dr(6, true));
+	assert_done(f, system_mov_dr, mov_dr(4, false));
+	assert_int_equal(*rdx, 0xffffefff);
+	*rdx = 0xffffffff;
+	assert_done(f, system_mov_dr, mov_dr(5, true));
+	assert_done(f, system_mov_dr, mov_dr(7, false));
+	assert_int_equal(*rdx, 0xffff27ff);
+	*rdx = 1ull << 32;
+	assert_error(f, system_mov_dr, mov_dr(6, true), VECTOR_GP, 0);
+	assert_error(f, system_mov_dr, mov_dr(7, true), VECTOR_GP, 0);
+	f->vcpu->cr4 |= X86_CR4_DE;
+	assert_fault(f, system_mov_dr, mov_dr(4, false), VECTOR_UD);
+	assert_fault(f, system_mov_dr, mov_dr(5, true), VECTOR_UD);
+	assert_fault(f, system_mov_dr, mov_dr(8, false), VECTOR_UD);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_cr_numbers),
+		TEST(test_cr0),
+		TEST(test_long_mode_and_back),
+		TEST(test_cr3),
+		TEST(test_cr4),
+		TEST(test_cr2_and_cr8),
+		TEST(test_priority),
+		TEST(test_machine_status_word),
+		TEST(test_xcr0),
+		TEST(test_debug_registers),
+	};
+
+	return cmocka_run_group_tests_name("soft_control", tests, NULL, NULL);
+}
