@@ -340,6 +340,13 @@ void interrupt_deliver(struct vcpu *vcpu, u8 vector)
 	interrupt_loop(vcpu, (struct event){.source = SOURCE_EXTERNAL, .vector = vector});
 }
 
+void interrupt_recheck(struct vcpu *vcpu)
+{
+	if ((vcpu->nmi_pending && !vcpu->nmi_blocked) ||
+	    (vcpu->ctx.intflag && lapic_pending(vcpu) >= 0))
+		vcpu_kick(vcpu, POLL_INTERRUPT);
+}
+
 /* ------------------------------------------------------------------ INT n and its kin */
 
 /*

@@ -633,6 +633,7 @@ static bool iret_real(struct vcpu *vcpu, unsigned size)
 	stack_commit(vcpu, &stack);
 	vcpu->nmi_blocked = false;
 	vcpu_set_rflags(vcpu, iret_flags(vcpu, words[2], size));
+	interrupt_recheck(vcpu);
 	return true;
 }
 
@@ -667,5 +668,6 @@ bool segment_iret(struct vcpu *vcpu, const struct insn *insn)
 	set_return(vcpu, &frame, &stack);
 	vcpu->nmi_blocked = false;
 	vcpu_set_rflags(vcpu, flags);
+	interrupt_recheck(vcpu);
 	return true;
 }

@@ -110,6 +110,12 @@ unsigned stack_width(bool is_64, const struct segment *ss);
 /* That many bytes, all ones. */
 u64 width_mask(unsigned width);
 
+/*
+ * IF was set, or NMIs unblocked: what had to wait may come. Whoever made it pending kicked us, but
+ * that kick was spent on finding out that it may not.
+ */
+void interrupt_recheck(struct vcpu *vcpu);
+
 /* May code in this segment run at rip? */
 bool segment_holds(const struct vcpu *vcpu, const struct segment *code, u64 rip);
 /* CS, and the privilege level that comes with it; vcpu_update_mode() is left to the caller. */

@@ -92,6 +92,7 @@ bool segment_sysret(struct vcpu *vcpu, const struct insn *insn)
 	vcpu->ctx.rip = to_64 ? rip : (u32)rip;
 	set_flat(vcpu, to_64 ? selector + 16 : selector, selector + 8, 3, to_64);
 	vcpu_set_rflags(vcpu, (flags & SYSRET_FLAGS) | X86_EFLAGS_FIXED);
+	interrupt_recheck(vcpu);
 	return true;
 }
 
