@@ -16,8 +16,8 @@
 /* Guests that need nothing but themselves. */
 static void add_checks(struct suite *suite)
 {
-	static const char *const guests[] = {"exceptions", "pagefaults", "selfmodify",
-					     "tlb",	   "shadows",	 "doublefault"};
+	static const char *const guests[] = {"exceptions", "pagefaults",  "selfmodify", "tlb",
+					     "shadows",	   "doublefault", "syscalls"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
