@@ -273,6 +273,7 @@ static int setup(void **state)
 	initial.efer = EFER_SCE | EFER_LME | EFER_LMA;
 	f->vcpu = vcpu_new(f->soft, 0, &initial);
 	assert_non_null(f->vcpu);
+	f->vcpu->vectors_saved = true; /* there is no guest's state in our registers */
 	f->soft->vcpus[0] = f->vcpu;
 	f->soft->vcpus_added = 1;
 	run_kernel(f);
