@@ -264,7 +264,7 @@ static void random_state(struct fixture *fixture)
 
 /* ------------------------------------------------------------------ one case */
 
-/* As from translated code: with the guest's state in the host's registers, all the way. */
+/* As from translated code, and back there: the guest's state comes from the host's registers. */
 static bool run_live(struct vcpu *vcpu, handler *execute, const struct insn *insn)
 {
 	bool done;
@@ -272,6 +272,7 @@ static bool run_live(struct vcpu *vcpu, handler *execute, const struct insn *ins
 	vcpu->exception.pending = false;
 	vectors_restore(vcpu);
 	done = execute(vcpu, insn);
+	vectors_restore(vcpu);
 	vectors_save(vcpu);
 	return done;
 }
@@ -875,6 +876,7 @@ static void test_32bit(void **state)
 		assert_memory_equal(after.xmm, in_memory->xmm, 8 * 16);
 		assert_memory_equal(after.xmm[8], before.xmm[8], 8 * 16);
 		assert_memory_equal(after.ymm_high[8], before.ymm_high[8], 8 * 16);
+		assert_int_equal(all_zero(after.ymm_high, 8 * 16), xsave);
 	}
 }
 
