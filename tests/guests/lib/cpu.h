@@ -21,6 +21,9 @@
 #define MSR_GS_BASE	   0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
+#define APIC_BASE_X2APIC (1ull << 10)
+#define APIC_BASE_ON	 (1ull << 11)
+
 #define EFER_SCE (1ull << 0)
 #define EFER_NXE (1ull << 11)
 

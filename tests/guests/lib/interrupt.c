@@ -3,6 +3,7 @@
  * Taking interrupts and counting them.
  */
 #include "lib/interrupt.h"
+#include "lib/cpu.h"
 
 #define IOAPIC_SELECT	   0x00
 #define IOAPIC_WINDOW	   0x10
@@ -38,7 +39,7 @@ void interrupt_taken(struct frame *frame)
 	if (interrupts.handler)
 		interrupts.handler(vector);
 	if (vector != VECTOR_SPURIOUS)
-		lapic_write(LAPIC_EOI, 0);
+		interrupt_end();
 }
 
 void interrupt_init(void)
@@ -87,6 +88,15 @@ void interrupt_hook(bool (*hook)(struct frame *frame))
 struct gate *interrupt_gate(u8 vector)
 {
 	return &interrupts.table[vector];
+}
+
+void interrupt_end(void)
+{
+	/* Its registers are MSRs in x2APIC mode, in the same order, one for each slot of 16 bytes. */
+	if (rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC)
+		wrmsr(MSR_X2APIC + LAPIC_EOI / 16, 0);
+	else
+		lapic_write(LAPIC_EOI, 0);
 }
 
 bool interrupt_waits(u8 vector)

@@ -82,6 +82,9 @@ void interrupt_hook(bool (*hook)(struct frame *frame));
 /* The table's entry, to be bent. */
 struct gate *interrupt_gate(u8 vector);
 
+/* Tell the local APIC that an interrupt was handled, in whichever of its modes it is. */
+void interrupt_end(void);
+
 /* Whether that vector waits in the local APIC. */
 bool interrupt_waits(u8 vector);
 

@@ -78,7 +78,7 @@ static bool take(struct frame *frame)
 	asm volatile("mov %%ss, %0" : "=r"(trap->ss));
 	/* Without an interrupt in service, an end of one is nothing to the local APIC. */
 	if (frame->vector >= VECTOR_FIRST && frame->vector != VECTOR_END)
-		lapic_write(LAPIC_EOI, 0);
+		interrupt_end();
 	frame->rip = (u64)trap_leave;
 	frame->rsp = trap_return_stack;
 	frame->cs = SEGMENT_CODE64;
