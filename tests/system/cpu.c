@@ -17,7 +17,8 @@
 static void add_checks(struct suite *suite)
 {
 	static const char *const guests[] = {"exceptions", "pagefaults",  "selfmodify", "tlb",
-					     "shadows",	   "doublefault", "syscalls"};
+					     "shadows",	   "doublefault", "syscalls",	"fpuimages",
+					     "timer",	   "nonsense"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
@@ -37,6 +38,32 @@ static void add_checks(struct suite *suite)
 #define CODE_2 "\xb8\x88\x77\x66\x55\xc3"
 
 static const struct test others[] = {
+	{
+		.name = "nonsense-devices",
+		.args = {"--debug-exit", "64", GUEST("nonsense"), "what=devices"},
+		.seen = {NO_FAILURE},
+		.unseen = {FAILURE},
+		.status = ALL_WELL,
+	},
+	{
+		/* Much code, in small pieces: half a million of them. */
+		.name = "nonsense-chain",
+		.args = {"--debug-exit", "64", GUEST("nonsense"), "what=chain", "size=8"},
+		.seen = {NO_FAILURE},
+		.unseen = {FAILURE},
+		.status = ALL_WELL,
+	},
+	{
+		/* More than any cache of translations holds; emulators of emulators take a minute.
+		 */
+		.name = "nonsense-long-chain",
+		.flags = ON_REQUEST,
+		.patience = FOR_STOCK,
+		.args = {"--debug-exit", "128", GUEST("nonsense"), "what=chain", "size=64"},
+		.seen = {NO_FAILURE},
+		.unseen = {FAILURE},
+		.status = ALL_WELL,
+	},
 	{
 		.name = "doublefault-triple",
 		.args = {"--debug-exit", "64", GUEST("doublefault"), "triple=1"},
@@ -60,9 +87,39 @@ static const struct test others[] = {
 	},
 };
 
+/*
+ * Nonsense that ends in a triple fault; or in KVM's word that it cannot go on, which is as good an
+ * end. Not among them are page tables where there is no memory: KVM tries to read them for ever.
+ */
+static void add_ends(struct suite *suite)
+{
+	static const char *const ends[] = {
+		"cr3-zeroes",	"cr3-ones",	 "cr3-itself",	"idt-empty",   "idt-zeroes",
+		"idt-ones",	"idt-unmapped",	 "idt-nowhere", "gdt-empty",   "gdt-zeroes",
+		"gdt-unmapped", "no-task-stack", "no-task",	"jump-device", "jump-nowhere",
+	};
+
+	for (size_t i = 0; i < COUNT(ends); i++) {
+		const char *name = suite_text("nonsense-%s", ends[i]);
+		const struct test test = {
+			.name = name,
+			.args = {"--debug-exit", "64", GUEST("nonsense"),
+				 suite_text("what=%s", ends[i])},
+			.seen = {suite_text("nonsense: %s\n", ends[i])},
+			.unseen = {FAILURE},
+			.error_seen = {"vCPU 0"},
+			.error_lines = 1,
+			.status = CRASHED,
+		};
+
+		suite_add(suite, &test);
+	}
+}
+
 void suite_add_cpu(struct suite *suite)
 {
 	add_checks(suite);
+	add_ends(suite);
 	for (size_t i = 0; i < COUNT(others); i++)
 		suite_add(suite, &others[i]);
 }
