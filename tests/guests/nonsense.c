@@ -182,7 +182,6 @@ SNIPPET(push_device, "mov %rsp, %rcx; mov %rdi, %rsp; push %rdi; pop %rax", "mov
 SNIPPET(call_device, "mov %rsp, %rcx; mov %rdi, %rsp; call 1f; 1:", "mov %rcx, %rsp");
 SNIPPET(string_device, "mov %rdi, %rsi; lea 64(%rdi), %rdi; mov $64, %ecx", "rep movsb");
 SNIPPET(locked_device, "", "lock addl $1, (%rdi)");
-SNIPPET(wide_device, "", "fxsave (%rdi)");
 
 /* What is refused, or goes well, with nothing changed. */
 static void survive(void)

@@ -92,7 +92,8 @@ struct gate *interrupt_gate(u8 vector)
 
 void interrupt_end(void)
 {
-	/* Its registers are MSRs in x2APIC mode, in the same order, one for each slot of 16 bytes. */
+	/* Its registers are MSRs in x2APIC mode, in the same order, one for each slot of 16 bytes.
+	 */
 	if (rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC)
 		wrmsr(MSR_X2APIC + LAPIC_EOI / 16, 0);
 	else
