@@ -39,11 +39,22 @@ static bool fault_same(const struct outcome *a, const struct outcome *b)
 	       (a->vector != VECTOR_PAGE_FAULT || a->cr2 == b->cr2);
 }
 
-bool outcomes_same(const struct outcome *native, const struct outcome *soft)
+static bool gprs_same(const struct sequence *sequence, const u64 *a, const u64 *b)
+{
+	if (!sequence->compat)
+		return !memcmp(a, b, 16 * sizeof(*a));
+	for (unsigned i = 0; i < 8; i++)
+		if ((u32)a[i] != (u32)b[i])
+			return false;
+	return true;
+}
+
+bool outcomes_same(const struct sequence *sequence, const struct outcome *native,
+		   const struct outcome *soft)
 {
 	const struct state *a = &native->state, *b = &soft->state;
 
-	return fault_same(native, soft) && !memcmp(a->gpr, b->gpr, sizeof(a->gpr)) &&
+	return fault_same(native, soft) && gprs_same(sequence, a->gpr, b->gpr) &&
 	       a->rip == b->rip && !((a->rflags ^ b->rflags) & FLAGS_COMPARED) &&
 	       a->fs_base == b->fs_base && a->gs_base == b->gs_base &&
 	       !memcmp(&a->vectors, &b->vectors, sizeof(a->vectors)) &&
@@ -64,7 +75,10 @@ void sequence_print(const struct sequence *sequence)
 	ZydisDecoder decoder;
 	ZydisFormatter formatter;
 
-	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	if (sequence->compat)
+		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+	else
+		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
 	for (unsigned i = 0; i < sequence->count; i++) {
 		const struct item *item = &sequence->items[i];
@@ -182,7 +196,10 @@ void outcomes_print(const struct sequence *sequence, const struct outcome *nativ
 		print_end("soft", soft);
 	}
 	for (unsigned i = 0; i < 16; i++)
-		differ(gpr_names[i], a->gpr[i], b->gpr[i]);
+		if (!sequence->compat)
+			differ(gpr_names[i], a->gpr[i], b->gpr[i]);
+		else if (i < 8)
+			differ(gpr_names[i], (u32)a->gpr[i], (u32)b->gpr[i]);
 	differ("rip", a->rip, b->rip);
 	differ("rflags", a->rflags & FLAGS_COMPARED, b->rflags & FLAGS_COMPARED);
 	differ("fs base", a->fs_base, b->fs_base);

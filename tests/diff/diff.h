@@ -103,6 +103,7 @@ struct form {
 #define FORM_ANY 0xff
 
 struct forms {
+	bool compat; /* of 32-bit code; else of 64-bit code */
 	struct form *all;
 	unsigned count;
 	unsigned *class[FORM_CLASSES]; /* indices into all, without the odd ones */
@@ -110,7 +111,7 @@ struct forms {
 	ZydisDecoder decoder;
 };
 
-struct forms *forms_new(void);
+struct forms *forms_new(bool compat);
 void forms_free(struct forms *forms);
 
 /* Which class a decoded instruction belongs to. */
@@ -153,6 +154,7 @@ struct item {
 	u8 target;		/* the item that it goes to or points at, ITEM_NONE: none */
 	u8 into;		/* so many bytes into the target */
 	u8 fixup, fixup_length; /* where in bytes that goes, as a distance */
+	bool absolute;		/* or as an address: 32-bit code only */
 	u64 address;		/* if target is ITEM_NONE and there is a fixup: what it points at */
 	u32 offset;		/* from CODE_BASE; set by layout */
 	bool joined;		/* no jump comes here: it needs the item before */
@@ -167,6 +169,7 @@ struct planted {
 };
 
 struct sequence {
+	bool compat; /* 32-bit code: the upper halves of registers are nobody's */
 	struct state initial;
 	struct item items[ITEMS_MAX];
 	unsigned count; /* the last is what ends it */
@@ -207,11 +210,11 @@ void vectors_from_xsave(struct vectors *vectors, const u8 *image);
 /* ------------------------------------------------------------------ native.c, soft.c */
 
 /* Takes over this process: its signals, its low addresses, its system calls. */
-void native_init(void);
+void native_init(bool compat);
 void native_run(const struct sequence *sequence, struct outcome *outcome);
 
 struct soft_side;
-struct soft_side *soft_side_new(void);
+struct soft_side *soft_side_new(bool compat);
 /* Warm: once more, with what the engine has kept of the last time. */
 void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool warm,
 		   struct outcome *outcome);
@@ -220,7 +223,8 @@ void soft_side_garbage(const struct sequence *sequence, const u8 *bytes);
 
 /* ------------------------------------------------------------------ compare.c */
 
-bool outcomes_same(const struct outcome *native, const struct outcome *soft);
+bool outcomes_same(const struct sequence *sequence, const struct outcome *native,
+		   const struct outcome *soft);
 void sequence_print(const struct sequence *sequence);
 void outcomes_print(const struct sequence *sequence, const struct outcome *native,
 		    const struct outcome *soft);

@@ -145,6 +145,9 @@ static bool unfit(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand
 	case ZYDIS_MNEMONIC_SYSENTER:
 	case ZYDIS_MNEMONIC_SYSEXIT:
 	case ZYDIS_MNEMONIC_POPF:
+	case ZYDIS_MNEMONIC_POPFD:
+	case ZYDIS_MNEMONIC_LES:
+	case ZYDIS_MNEMONIC_LDS:
 	case ZYDIS_MNEMONIC_POPFQ: /* may set TF: generate.c takes care */
 	case ZYDIS_MNEMONIC_SMSW:
 		return true;
@@ -210,7 +213,7 @@ enum form_class form_classify(const ZydisDecodedInstruction *insn,
 	return FORM_INTEGER;
 }
 
-static bool prefix_byte(u8 opcode)
+static bool prefix_byte(u8 opcode, bool compat)
 {
 	switch (opcode) {
 	case 0x0f: /* escape */
@@ -230,7 +233,7 @@ static bool prefix_byte(u8 opcode)
 	case 0x62: /* EVEX */
 		return true;
 	default:
-		return opcode >= 0x40 && opcode <= 0x4f; /* REX */
+		return !compat && opcode >= 0x40 && opcode <= 0x4f; /* REX */
 	}
 }
 
@@ -249,7 +252,7 @@ static unsigned probe_bytes(const struct form *form, u8 *bytes)
 			pp++;
 		*at++ = 0xc4;
 		*at++ = 0xe0 | form->map;
-		*at++ = (form->wide ? 0x80 : 0) | (form->vvvv ? 5 : 15) << 3 | form->length << 2 |
+		*at++ = (form->wide ? 0x80 : 0) | (form->vvvv ? 10 : 15) << 3 | form->length << 2 |
 			pp;
 	} else {
 		if (form->prefix)
@@ -371,12 +374,12 @@ static void find_legacy(struct forms *forms)
 {
 	for (unsigned map = 0; map < 4; map++)
 		for (unsigned opcode = 0; opcode < 256; opcode++) {
-			if (map == 0 && prefix_byte(opcode))
+			if (map == 0 && prefix_byte(opcode, forms->compat))
 				continue;
 			if (map == 1 && (opcode == 0x38 || opcode == 0x3a || opcode == 0x0f))
 				continue;
 			for (unsigned prefix = 0; prefix < 4; prefix++)
-				for (unsigned wide = 0; wide < 2; wide++)
+				for (unsigned wide = 0; wide < (forms->compat ? 1 : 2); wide++)
 					try_opcode(forms, (struct form){.map = map,
 									.opcode = opcode,
 									.prefix = mandatory[prefix],
@@ -421,13 +424,18 @@ static void sort_by_class(struct forms *forms)
 	}
 }
 
-struct forms *forms_new(void)
+struct forms *forms_new(bool compat)
 {
 	struct forms *forms = calloc(1, sizeof(*forms));
 
 	if (!forms)
 		abort();
-	ZydisDecoderInit(&forms->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	forms->compat = compat;
+	if (compat)
+		ZydisDecoderInit(&forms->decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32,
+				 ZYDIS_STACK_WIDTH_32);
+	else
+		ZydisDecoderInit(&forms->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	find_legacy(forms);
 	find_vex(forms);
 	sort_by_class(forms);

@@ -27,6 +27,7 @@ struct generator {
 	u16 changed; /* registers that an instruction before this may have written */
 	bool x87;    /* an x87 instruction before this left its address in the CPU */
 	bool alone;  /* one instruction, of one form */
+	bool compat; /* 32-bit code */
 };
 
 static u64 below(struct generator *g, u64 limit)
@@ -37,6 +38,11 @@ static u64 below(struct generator *g, u64 limit)
 static bool percent(struct generator *g, unsigned chance)
 {
 	return random_percent(&g->random, chance);
+}
+
+static unsigned any_register(struct generator *g)
+{
+	return below(g, g->compat ? 8 : 16);
 }
 
 u8 *sequence_memory(u8 memory[DATA_PAGES][PAGE_SIZE], u64 address)
@@ -222,6 +228,12 @@ static void begin_state(struct generator *g)
 		state->rflags |= X86_EFLAGS_DF;
 	state->fs_base = pick_segment_base(g);
 	state->gs_base = pick_segment_base(g);
+	if (g->compat) {
+		for (unsigned i = 0; i < 8; i++)
+			state->gpr[i] = (u32)state->gpr[i];
+		state->fs_base = (u32)state->fs_base;
+		state->gs_base = (u32)state->gs_base;
+	}
 	fill_vectors(g);
 	fill_memory(g);
 }
@@ -268,28 +280,28 @@ static u64 register_now(struct draft *d, unsigned reg)
 /* One that holds a pointer, unless chance wants otherwise. */
 static unsigned pick_base(struct draft *d)
 {
-	unsigned reg = below(d->g, 16);
+	unsigned reg = any_register(d->g);
 
 	for (unsigned i = 0; i < 6 && !percent(d->g, 5); i++) {
 		u64 value = d->g->sequence->initial.gpr[reg];
 
 		if (!(d->g->changed & 1u << reg) && value - DATA_BASE < MiB(1))
 			break;
-		reg = below(d->g, 16);
+		reg = any_register(d->g);
 	}
 	return reg;
 }
 
 static unsigned pick_index(struct draft *d)
 {
-	unsigned reg = below(d->g, 16);
+	unsigned reg = any_register(d->g);
 
 	for (unsigned i = 0; i < 6 && !percent(d->g, 10); i++) {
 		u64 value = d->g->sequence->initial.gpr[reg];
 
 		if (reg != RSP && !(d->g->changed & 1u << reg) && value < MiB(64))
 			break;
-		reg = below(d->g, 16);
+		reg = any_register(d->g);
 	}
 	return reg == RSP ? RBP : reg;
 }
@@ -299,7 +311,7 @@ static void choose_displacement(struct draft *d, u64 from, bool none_allowed)
 {
 	s64 distance = (s64)(d->target - from - segment_base(d));
 
-	if (d->address32)
+	if (d->address32 || d->g->compat)
 		distance = (int32_t)distance;
 	if (distance != (int32_t)distance)
 		distance = (int32_t)random_u64(&d->g->random);
@@ -330,8 +342,9 @@ static void choose_memory(struct draft *d)
 	u64 from;
 
 	if (!d->form->vsib && percent(g, 10)) {
-		d->rip = true;
+		d->rip = !g->compat;
 		d->disp_length = 4;
+		d->disp = (int32_t)(d->target - segment_base(d));
 		set_modrm(d, 0, 5);
 		return;
 	}
@@ -376,16 +389,16 @@ static void choose_operands(struct draft *d)
 			d->low[i] = below(g, 8);
 		while ((i > 0 && d->low[i] == d->low[0]) || (i > 1 && d->low[i] == d->low[1]));
 	if (form->reg == FORM_ANY) {
-		d->reg = form->vsib && percent(g, 95) ? d->low[1] : below(g, 16);
+		d->reg = form->vsib && percent(g, 95) ? d->low[1] : any_register(g);
 		d->r = d->reg & 8;
 	} else {
 		d->reg = form->reg;
-		d->r = percent(g, 5);
+		d->r = !g->compat && percent(g, 5);
 	}
 	if (form->memory) {
 		choose_memory(d);
 	} else if (form->rm == FORM_ANY) {
-		u8 rm = below(g, 16);
+		u8 rm = any_register(g);
 
 		d->b = rm & 8;
 		set_modrm(d, 3, rm);
@@ -411,7 +424,7 @@ static void put_vex(struct draft *d)
 	u8 vvvv = 15;
 
 	if (form->vvvv)
-		vvvv = form->vsib && percent(d->g, 95) ? 15u - d->low[2] : below(d->g, 16);
+		vvvv = form->vsib && percent(d->g, 95) ? 15u - d->low[2] : 15u - any_register(d->g);
 	if (form->map == 1 && !form->wide && !d->x && !d->b && percent(d->g, 60)) {
 		put(d, 0xc5);
 		put(d, !d->r << 7 | vvvv << 3 | form->length << 2 | pp[form->prefix]);
@@ -450,6 +463,8 @@ static void put_rex(struct draft *d)
 {
 	u8 rex = 0x40 | d->form->wide << 3 | d->r << 2 | d->x << 1 | d->b;
 
+	if (d->g->compat)
+		return;
 	if (!d->form->modrm && percent(d->g, 30))
 		rex |= 1; /* a register in the opcode */
 	if (rex != 0x40 || percent(d->g, 15))
@@ -657,6 +672,21 @@ static void tame_memory(struct generator *g, const struct draft *d,
 			*sequence_memory(g->sequence->memory, at + i) = value >> 8 * i;
 }
 
+/* The address of an item into a register. */
+static struct item *add_label(struct generator *g, unsigned reg)
+{
+	const u8 lea[7] = {0x48 | (reg >> 3) << 2, 0x8d, 0x05 | (reg & 7) << 3};
+	const u8 mov[5] = {0xb8 | (reg & 7)};
+	struct item *item =
+		g->compat ? new_item(g, mov, sizeof(mov)) : new_item(g, lea, sizeof(lea));
+
+	item->absolute = g->compat;
+	item->fixup = item->length - 4;
+	item->fixup_length = 4;
+	g->changed |= 1u << reg;
+	return item;
+}
+
 static bool add_instance(struct generator *g, const struct form *form)
 {
 	struct draft d = {.g = g, .form = form};
@@ -679,17 +709,11 @@ static bool add_instance(struct generator *g, const struct form *form)
 	/* To a register that may hold anything: only by way of a macro. */
 	if (class == FORM_BRANCH && form->modrm && !form->memory) {
 		unsigned reg = register_number(operands[0].reg.value);
-		u8 lea[7] = {0x48 | (reg >> 3) << 2, 0x8d, 0x05 | (reg & 7) << 3};
-		struct item *item;
 
 		if (reg == RSP)
 			return false;
 		if (percent(g, 90)) {
-			item = new_item(g, lea, sizeof(lea));
-			item->fixup = 3;
-			item->fixup_length = 4;
-			item->target = later(g, 4);
-			g->changed |= 1u << reg;
+			add_label(g, reg)->target = later(g, 4);
 			joined = true;
 		}
 	}
@@ -709,12 +733,12 @@ static bool add_instance(struct generator *g, const struct form *form)
 /* mov reg, address: a register is a pointer again */
 static void add_pointer(struct generator *g)
 {
-	unsigned reg = below(g, 16);
+	unsigned reg = any_register(g);
 	u32 address = pick_address(g, 16);
 	u8 mov[7] = {0x48 | reg >> 3, 0xc7, 0xc0 | (reg & 7)};
 
 	memcpy(mov + 3, &address, 4);
-	new_item(g, mov, sizeof(mov));
+	new_item(g, mov + g->compat, sizeof(mov) - g->compat); /* without REX */
 	g->sequence->initial.gpr[reg] = address; /* for those that come after; see generate() */
 	g->changed &= ~(1u << reg);
 }
@@ -733,14 +757,11 @@ static void add_popf(struct generator *g)
 /* lea rax, [there]; push rax; ret */
 static void add_push_ret(struct generator *g)
 {
-	struct item *lea = new_item(g, (const u8[]){0x48, 0x8d, 0x05, 0, 0, 0, 0}, 7);
+	struct item *label = add_label(g, RAX);
 
-	lea->fixup = 3;
-	lea->fixup_length = 4;
-	lea->target = later(g, 3) + 1;
+	label->target = later(g, 3) + 1;
 	new_item(g, (const u8[]){0x50}, 1)->joined = true;
 	new_item(g, (const u8[]){0xc3}, 1)->joined = true;
-	g->changed |= 1u << RAX;
 }
 
 /* mov ecx, few; body: xadd rdx, rbx; loop body */
@@ -752,7 +773,7 @@ static void add_loop(struct generator *g)
 
 	new_item(g, mov, sizeof(mov));
 	body = g->sequence->count;
-	new_item(g, (const u8[]){0x48, 0x0f, 0xc1, 0xda}, 4)->joined = true;
+	new_item(g, (const u8[]){0x48, 0x0f, 0xc1, 0xda} + g->compat, 4 - g->compat)->joined = true;
 	item = new_item(g, (const u8[]){0xe0 + below(g, 3), 0}, 2);
 	item->joined = true;
 	item->exact = true;
@@ -802,6 +823,7 @@ static void add_patch(struct generator *g)
 	item->target = g->sequence->count;
 	item->exact = true;
 	item->into = whole ? 0 : 1;
+	item->absolute = g->compat;
 	item->fixup = 2;
 	item->fixup_length = 4;
 	if (whole)
@@ -863,7 +885,7 @@ static void fix_item(const struct sequence *sequence, struct item *item)
 	u64 next = CODE_BASE + item->offset + item->length;
 	u64 to = item->target == ITEM_NONE ? item->address
 					   : item_address(sequence, item->target, item->exact);
-	s64 distance = (s64)(to + item->into - next);
+	s64 distance = (s64)(to + item->into - (item->absolute ? 0 : next));
 
 	if (item->fixup_length == 1 && distance != (signed char)distance)
 		distance = 0;
@@ -912,12 +934,16 @@ static void finish(struct generator *g, u64 drop)
 
 void generate(const struct forms *forms, const struct job *job, struct sequence *sequence)
 {
-	struct generator g = {.forms = forms, .sequence = sequence, .alone = job->form >= 0};
+	struct generator g = {.forms = forms,
+			      .sequence = sequence,
+			      .alone = job->form >= 0,
+			      .compat = forms->compat};
 	u64 gpr[16];
 
 	g.random.state = job->seed;
 	g.random.state = random_u64(&g.random) + job->form; /* neighbours have nothing in common */
 	g.random.state = random_u64(&g.random);
+	sequence->compat = forms->compat;
 	sequence->count = sequence->planted_count = 0;
 	begin_state(&g);
 	memcpy(gpr, sequence->initial.gpr, sizeof(gpr));

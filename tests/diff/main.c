@@ -8,6 +8,8 @@
  *   diff --garbage=N                random bytes as kernels: the engine survives
  *   diff --list                     the forms, a line each
  *
+ * --compat: 32-bit code instead of 64-bit code.
+ *
  * Both sides run in processes of their own, so that one that is killed is one more
  * finding and not the end: first the bare CPU for a few hundred sequences, then the
  * engine, twice, for the same. A mismatch is made smaller, by leaving out instructions for as
@@ -43,7 +45,7 @@ struct options {
 	u64 start, count, garbage;
 	unsigned per_form, show;
 	const char *only;
-	bool list, single;
+	bool list, single, compat;
 	struct job job;
 };
 
@@ -68,7 +70,7 @@ typedef void work(struct tester *tester, unsigned from, unsigned count);
 
 static void native_side(struct tester *tester, unsigned from, unsigned count)
 {
-	native_init();
+	native_init(tester->options.compat);
 	for (unsigned i = from; i < count; i++) {
 		struct slot *slot = &tester->slots[i];
 
@@ -80,7 +82,7 @@ static void native_side(struct tester *tester, unsigned from, unsigned count)
 
 static void soft_side(struct tester *tester, unsigned from, unsigned count)
 {
-	struct soft_side *side = soft_side_new();
+	struct soft_side *side = soft_side_new(tester->options.compat);
 
 	for (unsigned i = from; i < count; i++) {
 		struct slot *slot = &tester->slots[i];
@@ -89,10 +91,12 @@ static void soft_side(struct tester *tester, unsigned from, unsigned count)
 			continue;
 		generate(tester->forms, &slot->job, tester->sequence);
 		soft_side_run(side, tester->sequence, false, &slot->soft);
-		slot->warm = outcomes_same(&slot->native, &slot->soft);
+		slot->warm = outcomes_same(tester->sequence, &slot->native, &slot->soft);
 		if (slot->warm)
 			soft_side_run(side, tester->sequence, true, &slot->soft);
-		slot->verdict = outcomes_same(&slot->native, &slot->soft) ? SAME : DIFFERENT;
+		slot->verdict = outcomes_same(tester->sequence, &slot->native, &slot->soft)
+					? SAME
+					: DIFFERENT;
 	}
 }
 
@@ -414,6 +418,8 @@ static void parse(struct options *options, int argc, char **argv)
 			options->per_form = 100;
 		} else if (!strcmp(argument, "--list")) {
 			options->list = true;
+		} else if (!strcmp(argument, "--compat")) {
+			options->compat = true;
 		} else if (!strncmp(argument, "--only=", 7)) {
 			options->only = argument + 7;
 		} else {
@@ -426,7 +432,7 @@ static void parse(struct options *options, int argc, char **argv)
 
 static bool allocate(struct tester *tester)
 {
-	tester->forms = forms_new();
+	tester->forms = forms_new(tester->options.compat);
 	tester->sequence = calloc(1, sizeof(*tester->sequence));
 	tester->form_failed = calloc(tester->forms->count, sizeof(*tester->form_failed));
 	tester->slots = mmap(NULL, CHUNK * sizeof(*tester->slots), PROT_READ | PROT_WRITE,

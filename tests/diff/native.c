@@ -35,6 +35,9 @@
 #define FXSAVE_SIZE	 464 /* what follows in a signal frame is the kernel's */
 #define OFFSET_XSTATE_BV 512
 #define COMPONENT_AVX	 4ull
+/* Linux's selectors for 32-bit code, and for data. */
+#define CODE_32	  0x23
+#define DATA_FLAT 0x2b
 #define FLAGS_OURS                                                                                 \
 	(X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF | X86_EFLAGS_ZF | X86_EFLAGS_SF |           \
 	 X86_EFLAGS_OF | X86_EFLAGS_DF)
@@ -110,6 +113,8 @@ static __attribute__((noinline)) void enter(ucontext_t *context)
 	for (unsigned i = 0; i < 16; i++)
 		registers[gpr_index[i]] = state->gpr[i];
 	registers[REG_RIP] = state->rip;
+	if (native.sequence->compat)
+		registers[REG_CSGSFS] = (registers[REG_CSGSFS] & ~0xffffll) | CODE_32;
 	registers[REG_EFL] = (registers[REG_EFL] & ~FLAGS_OURS) | (state->rflags & FLAGS_OURS);
 	vectors_to_xsave(&state->vectors, image);
 	native.ticks = 0;
@@ -246,10 +251,25 @@ static void refuse_system_calls(void)
 		fail("seccomp");
 }
 
-void native_init(void)
+/* 64-bit code does without; 32-bit code accesses nothing through a null selector. */
+static __attribute__((no_stack_protector)) void load_data_segments(void)
+{
+	asm volatile("mov %0, %%ds\n\t"
+		     "mov %0, %%es\n\t"
+		     "mov %0, %%fs\n\t"
+		     "mov %0, %%gs"
+		     :
+		     : "r"(DATA_FLAT));
+	write_fs_base(native.fs_base);
+	write_gs_base(native.gs_base);
+}
+
+void native_init(bool compat)
 {
 	native.fs_base = read_fs_base();
 	native.gs_base = read_gs_base();
+	if (compat)
+		load_data_segments();
 	map_pages();
 	handle_signals();
 	refuse_system_calls();

@@ -48,6 +48,7 @@ enum frame {
 
 /* Selectors: those of user mode are what Linux gives its processes. */
 #define KERNEL_CODE 0x08
+#define USER_CODE32 0x23
 #define USER_DATA   0x2b
 #define USER_CODE   0x33
 #define TASK_STATE  0x40
@@ -74,7 +75,7 @@ struct soft_side {
 	struct region ports;
 	struct engine *engine;
 	struct vcpu *vcpu;
-	bool garbage;
+	bool garbage, compat;
 	int vector; /* that was delivered; negative: none yet */
 
 	pthread_t watchdog;
@@ -189,6 +190,7 @@ static void write_descriptors(struct soft_side *side)
 	const u64 descriptors[10] = {
 		[KERNEL_CODE / 8] = 0x00af9b000000ffff,
 		[KERNEL_CODE / 8 + 1] = 0x00cf93000000ffff,
+		[USER_CODE32 / 8] = 0x00cffb000000ffff,
 		[USER_DATA / 8] = 0x00cff3000000ffff,
 		[USER_CODE / 8] = 0x00affb000000ffff,
 		[TASK_STATE / 8] = (TSS_LENGTH - 1) | (tss & 0xffffff) << 16 | 0x8bull << 40 |
@@ -344,9 +346,34 @@ static void side_free(struct soft_side *side)
 	free(side);
 }
 
-struct soft_side *soft_side_new(void)
+struct soft_side *soft_side_new(bool compat)
 {
-	return side_new(false);
+	struct soft_side *side = side_new(false);
+
+	side->compat = compat;
+	return side;
+}
+
+/* User mode again, whatever was before. */
+static void set_mode(struct vcpu *vcpu, bool compat)
+{
+	struct segment code = user_code;
+
+	if (compat) {
+		code.selector = USER_CODE32;
+		code.l = false;
+		code.db = true;
+		for (unsigned i = ES; i <= GS; i++)
+			vcpu_set_segment(vcpu, i, &user_data);
+	}
+	vcpu_set_segment(vcpu, CS, &code);
+	vcpu_set_segment(vcpu, SS, &user_data);
+	vcpu->cpl = 3;
+	vcpu->xcr0 = XCR0_X87_SSE_AVX;
+	vcpu->cr2 = 0;
+	vcpu->exception.pending = false;
+	vcpu->halted = vcpu->shadow = vcpu->leave = false;
+	vcpu_update_mode(vcpu);
 }
 
 static void set_registers(struct vcpu *vcpu, const struct state *state)
@@ -358,19 +385,6 @@ static void set_registers(struct vcpu *vcpu, const struct state *state)
 	vcpu->ctx.base[FS] = state->fs_base;
 	vcpu->ctx.base[GS] = state->gs_base;
 	vcpu_set_rflags(vcpu, state->rflags);
-}
-
-/* User mode again, whatever was before. */
-static void set_mode(struct vcpu *vcpu)
-{
-	vcpu_set_segment(vcpu, CS, &user_code);
-	vcpu_set_segment(vcpu, SS, &user_data);
-	vcpu->cpl = 3;
-	vcpu->xcr0 = XCR0_X87_SSE_AVX;
-	vcpu->cr2 = 0;
-	vcpu->exception.pending = false;
-	vcpu->halted = vcpu->shadow = vcpu->leave = false;
-	vcpu_update_mode(vcpu);
 }
 
 static void run(struct soft_side *side, u64 limit)
@@ -441,7 +455,7 @@ void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool
 	write_code(side, sequence);
 	if (!warm)
 		forget(side);
-	set_mode(side->vcpu);
+	set_mode(side->vcpu, side->compat);
 	set_registers(side->vcpu, &sequence->initial);
 	run(side, SEQUENCE_NS);
 	if (side->vector >= 0)
