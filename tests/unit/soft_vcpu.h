@@ -105,6 +105,7 @@ static inline int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	static const struct cpu_state reset;
+	struct problem why;
 
 	f->soft = calloc(1, sizeof(*f->soft) + sizeof(f->soft->vcpus[0]));
 	f->ram = aligned_alloc(PAGE_SIZE, RAM_SIZE);
@@ -124,7 +125,7 @@ static inline int setup(void **state)
 				       calloc(RAM_SIZE / PAGE_SIZE, sizeof(struct code_page *))};
 	f->soft->ram_count = 1;
 	f->soft->vcpu_count = f->soft->vcpus_added = 1;
-	f->vcpu = vcpu_new(f->soft, 0, &reset);
+	f->vcpu = vcpu_new(f->soft, 0, &reset, &why);
 	if (!f->vcpu)
 		return -1;
 	f->soft->vcpus[0] = f->vcpu;

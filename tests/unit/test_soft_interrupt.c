@@ -238,6 +238,7 @@ static int setup(void **state)
 	static const u64 pages = RAM / PAGE_SIZE;
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct cpu_state initial = {0};
+	struct problem why;
 
 	assert_non_null(f);
 	assert_int_equal(machine_init(&f->machine), 0);
@@ -271,7 +272,7 @@ static int setup(void **state)
 	initial.cr3 = PML4;
 	initial.cr4 = X86_CR4_PAE;
 	initial.efer = EFER_SCE | EFER_LME | EFER_LMA;
-	f->vcpu = vcpu_new(f->soft, 0, &initial);
+	f->vcpu = vcpu_new(f->soft, 0, &initial, &why);
 	assert_non_null(f->vcpu);
 	f->vcpu->vectors_saved = true; /* there is no guest's state in our registers */
 	f->soft->vcpus[0] = f->vcpu;

@@ -148,7 +148,7 @@ struct vcpu {
 
 	/* RFLAGS but for the arithmetic flags and IF: see vcpu_rflags(). */
 	u64 sysflags;
-	struct segment seg[6]; /* their bases are in ctx.base, and only there */
+	struct segment seg[6]; /* as loaded; the bases that count are in ctx.base */
 	struct segment tr, ldt;
 	struct descriptor_table gdt, idt;
 	u64 cr0, cr2, cr3, cr4, cr8, xcr0, efer;
@@ -184,7 +184,7 @@ struct vcpu {
 	struct soft_stats stats;
 	pthread_t thread;
 	int tid;	    /* 0: not running yet */
-	_Atomic u32 asleep; /* futex: 1 while halted */
+	_Atomic u32 asleep; /* futex, a private one: 1 while halted */
 	timer_t timer;	    /* sends ENGINE_SIGNAL to our thread */
 
 	/* The memory operand that goes through the bounce buffer: mmu.c. */
@@ -193,7 +193,10 @@ struct vcpu {
 		u8 *host[2]; /* NULL: not RAM */
 		unsigned length[2];
 		bool pending; /* to be written back */
+		u8 *place;    /* in the buffer */
 	} bounce;
+	u64 large_filter; /* bit n: pieces of a large page may be in a TLB, (address >> 21) % 64 = n */
+	bool interrupt_waiting; /* one came while IF was clear */
 	u8 bounce_buffer[256] __attribute__((aligned(64)));
 };
 
@@ -224,7 +227,9 @@ struct soft {
 /* ------------------------------------------------------------------ vcpu.c: state */
 
 /* As after RESET (Intel SDM 3A, "Processor State After Reset"), or `initial`. */
-struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state *initial);
+/* NULL with *problem filled. */
+struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state *initial,
+		      struct problem *problem);
 void vcpu_free(struct vcpu *vcpu);
 
 u64 vcpu_rflags(const struct vcpu *vcpu);
@@ -330,6 +335,8 @@ handler system_invlpg, system_invd, system_hlt, system_cli, system_sti, system_c
 handler system_in, system_out, system_ins, system_outs;
 handler system_pushf, system_popf;
 handler system_cld, system_std;
+handler system_vmcall; /* run.c: a hypercall: none is offered */
+handler stack_enter;   /* run.c */
 
 /* segment.c: everything that loads a segment register, and far transfers */
 handler segment_mov_to, segment_mov_from;	     /* mov sreg, r/m; mov r/m, sreg */

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The state of a vCPU: how it is born, and the few questions that everybody asks
+ * about it afterwards. Flags, segments, the mode that code is translated for,
+ * operands of instructions that C executes.
+ *
+ * Nothing here runs guest code (run.c), or knows what an address means (mmu.c). The
+ * vector registers are fpu.c's.
+ *
+ * vcpu_new() and vcpu_free() are soft.c's, while no vCPU runs; vcpu_kick() is
+ * anybody's; the rest belongs to the vCPU's thread.
+ */
+#include "engine/soft/segment.h"
+#include "engine/soft/translate.h"
+
+#include <asm/debugreg.h>
+#include <asm/mtrr.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HOLDS(number, member)                                                                      \
+	_Static_assert((number) == offsetof(struct context, member), "context.h, twice: " #member)
+
+HOLDS(CTX_SELF, self);
+HOLDS(CTX_GPR, gpr);
+HOLDS(CTX_RIP, rip);
+HOLDS(CTX_PAGE, page);
+HOLDS(CTX_ARITH, arith);
+HOLDS(CTX_STEP, step);
+HOLDS(CTX_BASE, base);
+HOLDS(CTX_TLBMASK, tlb_mask);
+HOLDS(CTX_PAGEMASK, page_mask);
+HOLDS(CTX_JUMPMASK, jump_mask);
+HOLDS(CTX_POLL, poll);
+HOLDS(CTX_INTFLAG, intflag);
+HOLDS(CTX_EVENT, event);
+HOLDS(CTX_ADDRESS, address);
+HOLDS(CTX_ADDEND, addend);
+HOLDS(CTX_TARGET, target);
+HOLDS(CTX_CONTINUE, resume);
+HOLDS(CTX_LOW, low);
+HOLDS(CTX_HOSTRSP, host_rsp);
+HOLDS(CTX_SPARE, spare);
+HOLDS(CTX_AUX, aux);
+_Static_assert(CTX_END == offsetof(struct context, aux) + sizeof(u64), "context.h, twice: the end");
+_Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
+
+/* A page: more than XSAVE has for the components that guests are offered. */
+#define XSAVE_SIZE  PAGE_SIZE
+#define XSAVE_ALIGN 64
+
+#define SOFT_CACHE_UNSAID MiB(64) /* where nobody said how much */
+
+/* Intel SDM 3A, "Processor State After Reset"; the APIC's and the FPU's are in their own files. */
+#define RESET_CR0      (X86_CR0_CD | X86_CR0_NW | X86_CR0_ET)
+#define RESET_RIP      0xfff0u
+#define RESET_CS       0xf000u
+#define RESET_CS_BASE  0xffff0000u
+#define RESET_LIMIT    0xffffu
+#define RESET_DR6      0xffff0ff0u
+#define RESET_DR7      0x400u
+#define RESET_XCR0     1u		     /* x87, which cannot be switched off */
+#define RESET_PAT      0x0007040600070406ull /* Intel SDM 3A, "Page Attribute Table (PAT)" */
+#define TYPE_DATA      3u		     /* read, write, accessed */
+#define TYPE_CODE_READ 11u		     /* execute, read, accessed */
+#define LEAF_SIGNATURE 1u
+
+/*
+ * What a firmware would have done, if there were one: all memory is write-back, and fast strings
+ * are on. Intel SDM 3A, "IA32_MTRR_DEF_TYPE MSR", and 4, "IA32_MISC_ENABLE".
+ */
+#define MTRR_ENABLED	    (1u << 11)
+#define MTRR_FIXED_ENABLED  (1u << 10)
+#define MTRR_ALL_WRITE_BACK (0x0101010101010101ull * MTRR_TYPE_WRBACK) /* eight ranges */
+#define MISC_ENABLE_STRINGS (1u << 0)
+
+/* XCR0: what AVX instructions need. */
+#define XCR0_SSE_AVX 6u
+
+/* What is in sysflags: all that there is, less what has a better place. */
+#define SYSTEM_FLAGS                                                                               \
+	(X86_EFLAGS_TF | X86_EFLAGS_IOPL | X86_EFLAGS_NT | X86_EFLAGS_RF | X86_EFLAGS_VM |         \
+	 X86_EFLAGS_AC | X86_EFLAGS_VIF | X86_EFLAGS_VIP | X86_EFLAGS_ID)
+
+/* ------------------------------------------------------------------ birth and death */
+
+static void set_up_context(struct context *ctx)
+{
+	ctx->self = ctx;
+	ctx->event = (const void *)soft_event_stub;
+	ctx->tlb_mask = (TLB_ENTRIES - 1) * PAGE_SIZE;
+	ctx->page_mask = ~(PAGE_SIZE - 1);
+	atomic_store(&ctx->jump_mask, JUMP_ENTRIES - 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(ctx->low); i++)
+		ctx->low[i] = (16u << i) - 1;
+}
+
+static void reset_segments(struct vcpu *vcpu)
+{
+	struct segment segment = {
+		.limit = RESET_LIMIT, .type = TYPE_DATA, .s = true, .present = true};
+
+	for (unsigned i = ES; i <= GS; i++)
+		vcpu_set_segment(vcpu, i, &segment);
+	segment.type = TYPE_CODE_READ;
+	segment.selector = RESET_CS;
+	segment.base = RESET_CS_BASE;
+	vcpu_set_segment(vcpu, CS, &segment);
+	vcpu->ldt = (struct segment){.limit = RESET_LIMIT, .type = SYSTEM_LDT, .present = true};
+	vcpu->tr = (struct segment){.limit = RESET_LIMIT, .type = SYSTEM_TSS_BUSY, .present = true};
+	vcpu->gdt = vcpu->idt = (struct descriptor_table){.limit = RESET_LIMIT};
+}
+
+static void reset(struct vcpu *vcpu)
+{
+	struct cpuid_result features;
+
+	reset_segments(vcpu);
+	vcpu->cr0 = RESET_CR0;
+	vcpu->ctx.rip = RESET_RIP;
+	vcpu->dr[DR_STATUS] = RESET_DR6;
+	vcpu->dr[DR_CONTROL] = RESET_DR7;
+	vcpu->xcr0 = RESET_XCR0;
+	vcpu->pat = RESET_PAT;
+	vcpu->mtrr_def_type = MTRR_ENABLED | MTRR_FIXED_ENABLED | MTRR_TYPE_WRBACK;
+	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->mtrr_fixed); i++)
+		vcpu->mtrr_fixed[i] = MTRR_ALL_WRITE_BACK;
+	vcpu->misc_enable = MISC_ENABLE_STRINGS;
+	cpuid_read(vcpu, LEAF_SIGNATURE, 0, &features);
+	vcpu->ctx.gpr[RDX] = features.eax;
+	vcpu_set_rflags(vcpu, 0);
+}
+
+static void set_state(struct vcpu *vcpu, const struct cpu_state *state)
+{
+	const struct segment *segments[] = {&state->es, &state->cs, &state->ss,
+					    &state->ds, &state->fs, &state->gs};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->ctx.gpr); i++)
+		vcpu->ctx.gpr[i] = state->gpr[i];
+	for (unsigned i = ES; i <= GS; i++)
+		vcpu_set_segment(vcpu, i, segments[i]);
+	vcpu->tr = state->tr;
+	vcpu->ldt = state->ldt;
+	vcpu->gdt = state->gdt;
+	vcpu->idt = state->idt;
+	vcpu->cr0 = state->cr0;
+	vcpu->cr2 = state->cr2;
+	vcpu->cr3 = state->cr3;
+	vcpu->cr4 = state->cr4;
+	vcpu->efer = state->efer;
+	vcpu->cpl = state->ss.dpl;
+	vcpu->ctx.rip = state->rip;
+	vcpu_set_rflags(vcpu, state->rflags);
+}
+
+struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state *initial,
+		      struct problem *why)
+{
+	u64 cache = soft->options.soft_cache ? soft->options.soft_cache : SOFT_CACHE_UNSAID;
+	struct vcpu *vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
+
+	if (!vcpu) {
+		problem(why, ENOMEM, "out of memory");
+		return NULL;
+	}
+	memset(vcpu, 0, sizeof(*vcpu));
+	vcpu->soft = soft;
+	vcpu->index = index;
+	set_up_context(&vcpu->ctx);
+	vcpu->xsave = aligned_alloc(XSAVE_ALIGN, XSAVE_SIZE);
+	vcpu->lapic = lapic_new(vcpu);
+	vcpu->cache = cache_new(vcpu, cache, why);
+	if (!vcpu->xsave || !vcpu->lapic || !vcpu->cache) {
+		if (vcpu->cache)
+			problem(why, ENOMEM, "out of memory");
+		vcpu_free(vcpu);
+		return NULL;
+	}
+	memset(vcpu->xsave, 0, XSAVE_SIZE);
+	reset(vcpu);
+	if (initial)
+		set_state(vcpu, initial);
+	else
+		vcpu->waiting = true;
+	/* They are in memory: the first way to the guest takes them along. */
+	fpu_reset(vcpu);
+	tlb_flush(vcpu, true);
+	return vcpu;
+}
+
+void vcpu_free(struct vcpu *vcpu)
+{
+	if (!vcpu)
+		return;
+	/* It has marked the pages that it translated from: soft->ram[].code. */
+	if (vcpu->cache)
+		cache_flush(vcpu);
+	cache_free(vcpu->cache);
+	lapic_free(vcpu->lapic);
+	free(vcpu->xsave);
+	free(vcpu);
+}
+
+/* ------------------------------------------------------------------ flags, segments, mode */
+
+u64 vcpu_rflags(const struct vcpu *vcpu)
+{
+	const struct context *ctx = &vcpu->ctx;
+
+	return (ctx->arith & FLAGS_ARITH) | vcpu->sysflags |
+	       (u64) !!ctx->intflag << X86_EFLAGS_IF_BIT | (ctx->step[0] < 0 ? X86_EFLAGS_DF : 0) |
+	       X86_EFLAGS_FIXED;
+}
+
+void vcpu_set_rflags(struct vcpu *vcpu, u64 rflags)
+{
+	struct context *ctx = &vcpu->ctx;
+	s64 direction = rflags & X86_EFLAGS_DF ? -1 : 1;
+
+	ctx->arith = rflags & FLAGS_ARITH;
+	ctx->intflag = !!(rflags & X86_EFLAGS_IF);
+	for (unsigned i = 0; i < ARRAY_SIZE(ctx->step); i++)
+		ctx->step[i] = direction * (1 << i);
+	vcpu->sysflags = rflags & SYSTEM_FLAGS;
+	vcpu_update_mode(vcpu);
+}
+
+void vcpu_set_segment(struct vcpu *vcpu, unsigned which, const struct segment *segment)
+{
+	vcpu->seg[which] = *segment;
+	vcpu->ctx.base[which] = segment->base;
+}
+
+/* Intel SDM 3A, "Determination of Access Rights": whom does a data access belong to? */
+static u32 current_view(const struct vcpu *vcpu)
+{
+	if (vcpu->cpl == 3)
+		return VIEW_USER;
+	if (vcpu->cr4 & X86_CR4_SMAP && vcpu->sysflags & X86_EFLAGS_AC)
+		return VIEW_KERNEL_AC;
+	return VIEW_KERNEL;
+}
+
+static u32 forbidden(const struct vcpu *vcpu)
+{
+	u32 mode = 0;
+
+	if (vcpu->cr0 & (X86_CR0_EM | X86_CR0_TS))
+		mode |= MODE_NO_FPU;
+	if (vcpu->cr0 & X86_CR0_EM || !(vcpu->cr4 & X86_CR4_OSFXSR))
+		mode |= MODE_NO_SSE;
+	if (!(vcpu->cr4 & X86_CR4_OSXSAVE) || (vcpu->xcr0 & XCR0_SSE_AVX) != XCR0_SSE_AVX)
+		mode |= MODE_NO_AVX;
+	return mode;
+}
+
+/*
+ * What code outside 64-bit mode can tell. CS.D decides in real mode too: who leaves protected mode
+ * with a 32-bit CS keeps running 32-bit code, which is why Intel SDM 3A, "Switching Back to
+ * Real-Address Mode", wants a 16-bit one first.
+ */
+static u32 segmented(const struct vcpu *vcpu)
+{
+	const u64 *base = vcpu->ctx.base;
+	u32 mode = vcpu->seg[CS].db ? MODE_CODE_32 : MODE_CODE_16;
+
+	if (!vcpu->seg[SS].db)
+		mode |= MODE_STACK_16;
+	if (!base[ES] && !base[CS] && !base[SS] && !base[DS])
+		mode |= MODE_FLAT;
+	return mode;
+}
+
+/* In 64-bit mode these have no base, but what they were loaded with is there again outside. */
+static void update_bases(struct vcpu *vcpu)
+{
+	for (unsigned i = ES; i <= DS; i++)
+		vcpu->ctx.base[i] = vcpu_64bit(vcpu) ? 0 : vcpu->seg[i].base;
+}
+
+void vcpu_update_mode(struct vcpu *vcpu)
+{
+	u32 view = current_view(vcpu);
+	u32 mode = view | forbidden(vcpu);
+
+	update_bases(vcpu);
+	mode |= vcpu_64bit(vcpu) ? MODE_CODE_64 : segmented(vcpu);
+	vcpu->mode = mode;
+	if (vcpu->jump_mode[view] != mode) {
+		jump_cache_flush(vcpu, view);
+		vcpu->jump_mode[view] = mode;
+	}
+}
+
+/* ------------------------------------------------------------------ from outside */
+
+/*
+ * Atomics only: signal handlers call this. Translated code looks at `poll` at backward jumps and
+ * at nothing elsewhere; for indirect ones the jump cache shrinks to a single entry, and that one
+ * misses.
+ */
+void vcpu_kick(struct vcpu *vcpu, u32 why)
+{
+	struct context *ctx = &vcpu->ctx;
+
+	atomic_fetch_or(&ctx->poll, why);
+	atomic_store(&ctx->jump_mask, 0);
+	for (unsigned view = 0; view < VIEWS; view++)
+		__atomic_store_n(&ctx->jump[view].tag[0], jump_tag_none(0), __ATOMIC_SEQ_CST);
+	if (atomic_exchange(&vcpu->asleep, 0))
+		syscall(SYS_futex, &vcpu->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* ------------------------------------------------------------------ exceptions */
+
+bool raise_fault(struct vcpu *vcpu, enum vector vector)
+{
+	vcpu->exception.pending = true;
+	vcpu->exception.vector = vector;
+	vcpu->exception.has_error = false;
+	vcpu->exception.error = 0;
+	return false;
+}
+
+bool raise_error(struct vcpu *vcpu, enum vector vector, u32 error)
+{
+	raise_fault(vcpu, vector);
+	vcpu->exception.has_error = true;
+	vcpu->exception.error = error;
+	return false;
+}
+
+bool raise_page_fault(struct vcpu *vcpu, u64 address, u32 error)
+{
+	vcpu->exception.cr2 = address;
+	return raise_error(vcpu, VECTOR_PF, error);
+}
+
+/* ------------------------------------------------------------------ operands */
+
+u64 insn_address(const struct vcpu *vcpu, const struct insn *insn)
+{
+	u64 offset = insn->displacement;
+
+	if (insn->base == OPERAND_RIP)
+		offset += vcpu->insn_rip + insn->length;
+	else if (insn->base != OPERAND_NONE)
+		offset += vcpu->ctx.gpr[insn->base];
+	if (insn->index != OPERAND_NONE)
+		offset += vcpu->ctx.gpr[insn->index] * insn->scale;
+	offset &= width_mask(insn->addrsize);
+	if (!vcpu_64bit(vcpu))
+		return (u32)(offset + vcpu->ctx.base[insn->segment]);
+	if (insn->segment == FS || insn->segment == GS)
+		offset += vcpu->ctx.base[insn->segment];
+	return offset;
+}
+
+u64 gpr_read(const struct vcpu *vcpu, unsigned reg, unsigned size)
+{
+	return vcpu->ctx.gpr[reg] & width_mask(size);
+}
+
+void gpr_write(struct vcpu *vcpu, unsigned reg, unsigned size, u64 value)
+{
+	u64 mask = width_mask(size);
+	u64 kept = size < 4 ? vcpu->ctx.gpr[reg] & ~mask : 0;
+
+	vcpu->ctx.gpr[reg] = kept | (value & mask);
+}
+
+bool rm_read(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 *value)
+{
+	*value = 0;
+	if (insn->has_memory)
+		return mem_read(vcpu, insn_address(vcpu, insn), value, size, ACCESS_READ);
+	*value = gpr_read(vcpu, insn->rm, size);
+	return true;
+}
+
+bool rm_write(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 value)
+{
+	if (insn->has_memory)
+		return mem_write(vcpu, insn_address(vcpu, insn), &value, size, ACCESS_WRITE);
+	gpr_write(vcpu, insn->rm, size, value);
+	return true;
+}
