@@ -5,23 +5,13 @@
 #include "engine/engine.h"
 
 #include "engine/kvm/kvm.h"
+#include "engine/soft/soft.h"
 #include "host/log.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static struct engine *soft_open(struct board *board, const struct engine_options *options,
-				struct problem *why)
-{
-	(void)board, (void)options;
-	problem(why, ENOSYS, "the soft engine, our own, is not part of this version yet");
-	return NULL;
-}
-
-/* The name is known, so that the answer to --engine=soft is the truth and not "unknown engine". */
-static const struct engine_ops soft_engine = {.name = "soft", .open = soft_open};
 
 /* In the order of preference. */
 static const struct engine_ops *const engines[] = {&kvm_engine, &soft_engine};
