@@ -769,11 +769,12 @@ static void add_loop(struct generator *g)
 {
 	u8 mov[5] = {0xb9, below(g, 20) + 1};
 	u8 body;
+	static const u8 xadd[4] = {0x48, 0x0f, 0xc1, 0xda};
 	struct item *item;
 
 	new_item(g, mov, sizeof(mov));
 	body = g->sequence->count;
-	new_item(g, (const u8[]){0x48, 0x0f, 0xc1, 0xda} + g->compat, 4 - g->compat)->joined = true;
+	new_item(g, xadd + g->compat, sizeof(xadd) - g->compat)->joined = true;
 	item = new_item(g, (const u8[]){0xe0 + below(g, 3), 0}, 2);
 	item->joined = true;
 	item->exact = true;
