@@ -61,7 +61,7 @@ struct tlb {
 	u64 write[TLB_ENTRIES];	 /* only for pages already dirty, and without code */
 	u64 fetch[TLB_ENTRIES];	 /* for C only */
 	u64 addend[TLB_ENTRIES]; /* host address minus guest-virtual; bits 11..0 are 0 */
-	u8 global[TLB_ENTRIES];	 /* survives a CR3 write */
+	u8 flags[TLB_ENTRIES];	 /* TLB_GLOBAL and its kin: mmu.c */
 };
 
 /* Where code is for a virtual address. Hashed by soft_jump_index(). */

@@ -195,7 +195,12 @@ struct vcpu {
 		bool pending; /* to be written back */
 		u8 *place;    /* in the buffer */
 	} bounce;
-	u64 large_filter; /* bit n: pieces of a large page may be in a TLB, (address >> 21) % 64 = n */
+	struct {
+		u8 vector;
+		int32_t offset; /* of the instruction from ctx.page */
+	} trap;			/* the host's, in translated code */
+	u64 large_filter; /* bit n: pieces of a large page may be in a TLB, (address >> 21) % 64 = n
+			   */
 	bool interrupt_waiting; /* one came while IF was clear */
 	u8 bounce_buffer[256] __attribute__((aligned(64)));
 };

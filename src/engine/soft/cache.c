@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The code cache: where translated blocks are kept, found, linked to each other,
+ * and dropped when the bytes that they were made from change.
+ *
+ * The code is mapped twice, once to write and once to run, so that nothing is ever
+ * both. Room is given out from front to back and never taken back one by one: when it runs
+ * out, everything goes, and the guest translates anew what it still needs.
+ *
+ * A block is known by the guest-physical address of its first byte and the mode, so that
+ * two processes share the code of a library wherever it is mapped. A page with code in it is
+ * never writable through the TLB: each write to it comes to C, which compares it with the
+ * 64-byte chunks that have code.
+ */
+#include "engine/soft/translate.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Beside each byte of code, what it takes to describe it: a block, its marks, its instructions. */
+#define ARENA_SHARE 2
+
+struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
+{
+	struct cache *cache = calloc(1, sizeof(*cache));
+
+	(void)vcpu;
+	if (!cache) {
+		problem(why, ENOMEM, "out of memory");
+		return NULL;
+	}
+	cache->write = cache->run = MAP_FAILED;
+	cache->size = bytes;
+	cache->arena_size = bytes / ARENA_SHARE;
+	cache->order_room = bytes / 256;
+	cache->order = malloc(cache->order_room * sizeof(cache->order[0]));
+	cache->fd = memfd_create("lguest-code", MFD_CLOEXEC);
+	if (cache->fd >= 0 && !ftruncate(cache->fd, bytes)) {
+		cache->write = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, cache->fd, 0);
+		cache->run = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, cache->fd, 0);
+	}
+	cache->arena = mmap(NULL, cache->arena_size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!cache->order || cache->write == MAP_FAILED || cache->run == MAP_FAILED ||
+	    cache->arena == MAP_FAILED) {
+		problem(why, errno,
+			"cannot map %llu MiB for translated code, to write and to run: %s",
+			(unsigned long long)bytes >> 20, strerror(errno));
+		cache_free(cache);
+		return NULL;
+	}
+	return cache;
+}
+
+void cache_free(struct cache *cache)
+{
+	if (!cache)
+		return;
+	if (cache->write != MAP_FAILED)
+		munmap(cache->write, cache->size);
+	if (cache->run != MAP_FAILED)
+		munmap(cache->run, cache->size);
+	if (cache->arena != MAP_FAILED)
+		munmap(cache->arena, cache->arena_size);
+	if (cache->fd >= 0)
+		close(cache->fd);
+	while (cache->free_pages) {
+		struct code_page *page = cache->free_pages;
+
+		cache->free_pages = page->free_next;
+		free(page);
+	}
+	free(cache->order);
+	free(cache);
+}
+
+static struct block **bucket_of(struct cache *cache, u64 gpa, u32 mode)
+{
+	u64 hash = (gpa ^ (u64)mode << 20) * 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio */
+
+	return &cache->bucket[hash >> 48];
+}
+
+struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
+{
+	struct block *block = *bucket_of(vcpu->cache, gpa, mode);
+
+	while (block &&
+	       (block->gpa != gpa || block->mode != mode || (block->gpa2 && block->gpa2 != gpa2)))
+		block = block->hash_next;
+	return block;
+}
+
+static struct code_page **page_slot(const struct soft *soft, u64 gpa)
+{
+	for (unsigned i = 0; i < soft->ram_count; i++) {
+		const struct ram *ram = &soft->ram[i];
+
+		if (gpa - ram->gpa < ram->size)
+			return &ram->code[(gpa - ram->gpa) / PAGE_SIZE];
+	}
+	return NULL;
+}
+
+static struct code_page *page_of(const struct soft *soft, u64 gpa)
+{
+	struct code_page **slot = page_slot(soft, gpa);
+
+	return slot ? __atomic_load_n(slot, __ATOMIC_ACQUIRE) : NULL;
+}
+
+bool cache_page_has_code(const struct soft *soft, u64 gpa)
+{
+	return page_of(soft, gpa);
+}
+
+void cache_protect(struct vcpu *vcpu, u64 gpa)
+{
+	struct code_page **slot = page_slot(vcpu->soft, gpa);
+	struct cache *cache = vcpu->cache;
+	struct code_page *page;
+
+	if (*slot)
+		return;
+	page = cache->free_pages;
+	if (page) {
+		cache->free_pages = page->free_next;
+	} else {
+		vectors_save(vcpu);
+		page = malloc(sizeof(*page));
+		if (!page)
+			abort(); /* like everybody here whom malloc() fails: there is no way on */
+	}
+	page->gpa = align_down(gpa, PAGE_SIZE);
+	page->chunks = 0;
+	page->blocks = NULL;
+	/* Devices look at it from their own threads: first this, then the bytes are read. */
+	__atomic_store_n(slot, page, __ATOMIC_SEQ_CST);
+	mmu_forget_writable(vcpu, ram_at(vcpu->soft, page->gpa));
+}
+
+static void release_page(struct vcpu *vcpu, struct code_page *page)
+{
+	__atomic_store_n(page_slot(vcpu->soft, page->gpa), NULL, __ATOMIC_SEQ_CST);
+	page->free_next = vcpu->cache->free_pages;
+	vcpu->cache->free_pages = page;
+}
+
+void jump_cache_flush(struct vcpu *vcpu, unsigned view)
+{
+	u64 *tag = vcpu->ctx.jump[view].tag;
+
+	for (unsigned i = 0; i < JUMP_ENTRIES; i++)
+		tag[i] = TAG_NONE;
+	tag[0] = jump_tag_none(0);
+}
+
+void jump_caches_flush(struct vcpu *vcpu)
+{
+	for (unsigned view = 0; view < VIEWS; view++)
+		jump_cache_flush(vcpu, view);
+}
+
+void cache_flush(struct vcpu *vcpu)
+{
+	struct cache *cache = vcpu->cache;
+
+	for (u32 i = 0; i < cache->order_count; i++) {
+		struct block *block = cache->order[i];
+		struct code_page *page = page_of(vcpu->soft, block->gpa);
+
+		if (page)
+			release_page(vcpu, page);
+		page = block->gpa2 ? page_of(vcpu->soft, block->gpa2) : NULL;
+		if (page)
+			release_page(vcpu, page);
+	}
+	for (unsigned i = 0; i < CACHE_BUCKETS; i++)
+		cache->bucket[i] = NULL;
+	cache->used = cache->arena_used = 0;
+	cache->order_count = 0;
+	cache->epoch++;
+	jump_caches_flush(vcpu);
+	vcpu->stats.cache_flushes++;
+}
+
+void cache_reserve(struct vcpu *vcpu)
+{
+	struct cache *cache = vcpu->cache;
+	u64 description =
+		sizeof(struct block) + BLOCK_INSNS * (sizeof(struct insn) + 8) + PAGE_SIZE;
+
+	if (cache->used + BLOCK_ROOM * 2 > cache->size ||
+	    cache->arena_used + description * 2 > cache->arena_size ||
+	    cache->order_count == cache->order_room)
+		cache_flush(vcpu);
+}
+
+void *cache_alloc(struct cache *cache, u64 bytes)
+{
+	u64 *memory = (u64 *)(cache->arena + cache->arena_used);
+
+	bytes = align_up(bytes, 8);
+	for (u64 i = 0; i < bytes / 8; i++)
+		memory[i] = 0;
+	cache->arena_used += bytes;
+	return memory;
+}
+
+/* Which of the two lists of pages is it in, for that page? */
+static struct block **next_in_page(struct block *block, const struct code_page *page)
+{
+	return &block->page_next[align_down(block->gpa, PAGE_SIZE) != page->gpa];
+}
+
+static u64 chunk_mask(u64 offset, u64 length)
+{
+	u64 first = offset / 64, last = (offset + length - 1) / 64;
+
+	return (last == 63 ? ~0ull : (1ull << (last + 1)) - 1) & ~((1ull << first) - 1);
+}
+
+static void add_to_page(struct vcpu *vcpu, struct block *block, u64 gpa, u64 length)
+{
+	struct code_page *page = page_of(vcpu->soft, gpa);
+
+	*next_in_page(block, page) = page->blocks;
+	page->blocks = block;
+	page->chunks |= chunk_mask(gpa % PAGE_SIZE, length);
+}
+
+void cache_add(struct vcpu *vcpu, struct block *block)
+{
+	struct cache *cache = vcpu->cache;
+	struct block **bucket = bucket_of(cache, block->gpa, block->mode);
+	u64 first = MIN(block->length, PAGE_SIZE - block->offset);
+
+	block->hash_next = *bucket;
+	*bucket = block;
+	cache->order[cache->order_count++] = block;
+	add_to_page(vcpu, block, block->gpa, first);
+	if (block->gpa2)
+		add_to_page(vcpu, block, block->gpa2, block->length - first);
+}
+
+void cache_link(struct link *link, struct block *to)
+{
+	u8 *stub = link->stub;
+
+	(void)stub;
+	link->to = to;
+	link->next = to->incoming;
+	to->incoming = link;
+}
+
+/* Jumps that came here go to their stubs again; those that left from here are forgotten by their
+ * targets. */
+static void unlink_block(struct block *block)
+{
+	for (struct link *link = block->incoming; link; link = link->next) {
+		link->to = NULL;
+		emit_set_jump(link->distance, link->stub);
+	}
+	block->incoming = NULL;
+	for (unsigned i = 0; i < ARRAY_SIZE(block->links); i++) {
+		struct link *link = &block->links[i];
+		struct link **at;
+
+		if (!link->to)
+			continue;
+		for (at = &link->to->incoming; *at != link; at = &(*at)->next)
+			;
+		*at = link->next;
+		link->to = NULL;
+		emit_set_jump(link->distance, link->stub);
+	}
+}
+
+static void remove_from_page(struct vcpu *vcpu, struct block *block, u64 gpa)
+{
+	struct code_page *page = page_of(vcpu->soft, gpa);
+	struct block **at;
+
+	for (at = &page->blocks; *at != block; at = next_in_page(*at, page))
+		;
+	*at = *next_in_page(block, page);
+	if (!page->blocks)
+		release_page(vcpu, page);
+}
+
+static void kill_block(struct vcpu *vcpu, struct block *block)
+{
+	struct block **at = bucket_of(vcpu->cache, block->gpa, block->mode);
+
+	while (*at != block)
+		at = &(*at)->hash_next;
+	*at = block->hash_next;
+	unlink_block(block);
+	remove_from_page(vcpu, block, block->gpa);
+	if (block->gpa2)
+		remove_from_page(vcpu, block, block->gpa2);
+	block->dead = true;
+	vcpu->stats.blocks_invalidated++;
+}
+
+/* Bytes [from, to) of the page, as offsets. */
+static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to)
+{
+	struct code_page *page = page_of(vcpu->soft, page_gpa);
+	struct block *block, *next;
+	u64 chunks = 0;
+	bool found = false, last = false;
+
+	if (!page || !(page->chunks & chunk_mask(from, to - from)))
+		return false;
+	for (block = page->blocks; block; block = next) {
+		bool second = align_down(block->gpa, PAGE_SIZE) != page_gpa;
+		u64 first_byte = second ? 0 : block->offset;
+		u64 end = second ? block->offset + block->length - PAGE_SIZE
+				 : MIN((u64)block->offset + block->length, PAGE_SIZE);
+
+		next = *next_in_page(block, page);
+		if (first_byte < to && end > from) {
+			last = !next && page->blocks == block;
+			kill_block(vcpu, block);
+			found = true;
+		} else {
+			chunks |= chunk_mask(first_byte, end - first_byte);
+		}
+	}
+	/* The page may be gone by now: only one that is still there has chunks. */
+	if (!last && page_of(vcpu->soft, page_gpa) == page)
+		page->chunks = chunks;
+	return found;
+}
+
+bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length)
+{
+	bool found = false;
+
+	vcpu->stats.code_writes++;
+	while (length) {
+		u64 offset = gpa % PAGE_SIZE, piece = MIN(length, PAGE_SIZE - offset);
+
+		if (invalidate_in_page(vcpu, gpa - offset, offset, offset + piece))
+			found = true;
+		gpa += piece;
+		length -= piece;
+	}
+	if (found) {
+		vcpu->cache->epoch++;
+		jump_caches_flush(vcpu);
+	}
+	return found;
+}
+
+struct block *cache_block_at(const struct cache *cache, const u8 *pc)
+{
+	u32 low = 0, high = cache->order_count;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+		struct block *block = cache->order[middle];
+
+		if (pc < block->code)
+			high = middle;
+		else if (pc >= block->code + block->size)
+			low = middle + 1;
+		else
+			return block;
+	}
+	return NULL;
+}
+
+/* A device's thread, mostly. Which vCPU has the code is not known: the one that there is looks. */
+void cache_device_wrote(void *opaque, u64 gpa, u64 length)
+{
+	struct soft *soft = opaque;
+	bool any = false;
+
+	if (!length)
+		return;
+	for (u64 page = align_down(gpa, PAGE_SIZE); page < gpa + length; page += PAGE_SIZE) {
+		if (!cache_page_has_code(soft, page))
+			continue;
+		pthread_mutex_lock(&soft->written_lock);
+		if (soft->written_count < ARRAY_SIZE(soft->written))
+			soft->written[soft->written_count++] = page;
+		else
+			soft->written_overflow = true;
+		pthread_mutex_unlock(&soft->written_lock);
+		any = true;
+	}
+	for (unsigned i = 0; any && i < soft->vcpus_added; i++)
+		vcpu_kick(soft->vcpus[i], POLL_CODE);
+}
+
+void cache_drop_written(struct vcpu *vcpu)
+{
+	struct soft *soft = vcpu->soft;
+	u64 written[ARRAY_SIZE(soft->written)];
+	unsigned count;
+	bool all;
+
+	vectors_save(vcpu);
+	pthread_mutex_lock(&soft->written_lock);
+	count = soft->written_count;
+	all = soft->written_overflow;
+	for (unsigned i = 0; i < count; i++)
+		written[i] = soft->written[i];
+	soft->written_count = 0;
+	soft->written_overflow = false;
+	pthread_mutex_unlock(&soft->written_lock);
+	if (all)
+		cache_flush(vcpu);
+	for (unsigned i = 0; !all && i < count; i++)
+		cache_invalidate(vcpu, written[i], PAGE_SIZE);
+	vcpu->stats.device_code_writes += count;
+}

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The life of a vCPU: its thread goes into translated code once and stays there,
+ * but for events. soft_event() serves them and says where to go on: behind the
+ * site, or at the block for whatever rip has become (next_code()). Before each such
+ * step it looks at what others want: interrupts, the end of the machine, code that a
+ * device overwrote.
+ *
+ * The host's own traps come here too. A division by zero in translated code is a
+ * division by zero in the guest: the signal's handler finds out which instruction it
+ * was, and makes it an event.
+ */
+#include "board/board.h"
+#include "engine/soft/segment.h"
+#include "engine/soft/translate.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------ small handlers */
+
+/* KVM's answer to a hypercall that it does not know; a guest may ask, having seen its signature. */
+#define KVM_ENOSYS 1000
+
+bool system_vmcall(struct vcpu *vcpu, const struct insn *insn)
+{
+	(void)insn;
+	if (vcpu->cpl)
+		return raise_fault(vcpu, VECTOR_UD);
+	vcpu->ctx.gpr[RAX] = -(u64)KVM_ENOSYS;
+	return true;
+}
+
+/* Frames inside frames have not been seen in the wild, but they are easy. */
+bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
+{
+	unsigned size = insn->opsize, level = insn->immediate2 % 32,
+		 width = vcpu_64bit(vcpu) ? 8 : 4;
+	u64 *gpr = vcpu->ctx.gpr, stack = gpr[RSP], base = vcpu->ctx.base[SS], frame, value;
+
+	stack -= size;
+	if (!mem_write(vcpu, base + stack, &gpr[RBP], size, ACCESS_WRITE))
+		return false;
+	frame = stack;
+	for (unsigned i = 1; i < level; i++) {
+		value = 0;
+		stack -= size;
+		if (!mem_read(vcpu, base + gpr[RBP] - i * size, &value, size, ACCESS_READ) ||
+		    !mem_write(vcpu, base + stack, &value, size, ACCESS_WRITE))
+			return false;
+	}
+	if (level) {
+		stack -= size;
+		if (!mem_write(vcpu, base + stack, &frame, size, ACCESS_WRITE))
+			return false;
+	}
+	stack -= insn->immediate & 0xffff;
+	/* The new stack must be there for a write, though nothing is written. */
+	if (!mem_probe(vcpu, base + stack, 1, ACCESS_WRITE))
+		return false;
+	gpr_write(vcpu, RBP, size, frame);
+	gpr_write(vcpu, RSP, width, stack);
+	return true;
+}
+
+/* ------------------------------------------------------------------ sleeping and being called */
+
+/* The thread is asleep until vcpu_kick(). */
+static void doze(struct vcpu *vcpu)
+{
+	atomic_store(&vcpu->asleep, 1);
+	if (!atomic_load(&vcpu->ctx.poll))
+		syscall(SYS_futex, &vcpu->asleep, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+	atomic_store(&vcpu->asleep, 0);
+}
+
+/* Take in what others wanted. */
+static void answer(struct vcpu *vcpu)
+{
+	u32 poll = atomic_exchange(&vcpu->ctx.poll, 0);
+
+	atomic_store(&vcpu->ctx.jump_mask, JUMP_ENTRIES - 1);
+	/* Somebody may have come between the two. */
+	if (atomic_load(&vcpu->ctx.poll))
+		atomic_store(&vcpu->ctx.jump_mask, 0);
+	vcpu->stats.polls++;
+	if (!machine_running(vcpu->soft->engine.board->machine))
+		vcpu->leave = true;
+	if (poll & POLL_CODE)
+		cache_drop_written(vcpu);
+	if (poll & POLL_INTERRUPT)
+		lapic_tick(vcpu);
+}
+
+/* Something that an instruction boundary is good for: true: it was delivered. */
+static bool take_interrupt(struct vcpu *vcpu)
+{
+	int vector;
+
+	if (vcpu->nmi_pending && !vcpu->nmi_blocked) {
+		vcpu->nmi_pending = false;
+		interrupt_deliver(vcpu, VECTOR_NMI);
+		return true;
+	}
+	vector = lapic_pending(vcpu);
+	vcpu->interrupt_waiting = vector >= 0 || vcpu->nmi_pending;
+	if (vector < 0 || !vcpu->ctx.intflag || vcpu->shadow)
+		return false;
+	lapic_accept(vcpu, vector);
+	interrupt_deliver(vcpu, vector);
+	return true;
+}
+
+static void halt(struct vcpu *vcpu)
+{
+	u64 began = clock_tsc();
+
+	vcpu->stats.halts++;
+	vectors_save(vcpu);
+	while (!vcpu->leave) {
+		if (atomic_load(&vcpu->ctx.poll))
+			answer(vcpu);
+		else
+			lapic_tick(vcpu);
+		if (!vcpu->waiting && take_interrupt(vcpu))
+			break;
+		if (!vcpu->leave)
+			doze(vcpu);
+	}
+	vcpu->halted = false;
+	vcpu->stats.ticks_halted += clock_tsc() - began;
+}
+
+/* ------------------------------------------------------------------ from rip to code */
+
+/* The block at rip, translated if need be. NULL: the fetch faults, recorded. */
+static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
+{
+	u64 gpa, gpa2, next = align_down(linear, PAGE_SIZE) + PAGE_SIZE;
+	struct block *block;
+
+	if (!mmu_translate(vcpu, linear, ACCESS_FETCH, &gpa))
+		return NULL;
+	if (!ram_at(vcpu->soft, gpa)) {
+		raise_fault(vcpu, VECTOR_UD);
+		return NULL;
+	}
+	block = cache_find(vcpu, gpa, 0, mode);
+	if (!block)
+		block = translate(vcpu, gpa, 0, mode);
+	if (!block->crosses)
+		return block;
+	/* Its instruction crosses into the next page: both belong to it. */
+	if (!mmu_translate(vcpu, next, ACCESS_FETCH, &gpa2))
+		return NULL;
+	if (!ram_at(vcpu->soft, gpa2)) {
+		raise_fault(vcpu, VECTOR_UD);
+		return NULL;
+	}
+	block = cache_find(vcpu, gpa, gpa2, mode | MODE_CROSSING);
+	return block ? block : translate(vcpu, gpa, gpa2, mode | MODE_CROSSING);
+}
+
+static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *block)
+{
+	struct jump_cache *cache = &vcpu->ctx.jump[vcpu->mode & MODE_VIEW];
+	unsigned i = soft_jump_index(linear);
+
+	cache->code[i] = (u64)block->code;
+	cache->tag[i] = -linear;
+	/* Entry 0 is where all jumps look when somebody wants us: vcpu_kick(). */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!i && atomic_load(&vcpu->ctx.poll))
+		cache->tag[0] = jump_tag_none(0);
+}
+
+/* Where to go on: translated code for ctx.rip, after all that comes before it. NULL: nowhere. */
+static const void *next_code(struct vcpu *vcpu)
+{
+	for (;;) {
+		bool shadow = vcpu->shadow, polled = false;
+		u32 mode = vcpu->mode;
+		struct block *block;
+		u64 linear;
+
+		if (vcpu->exception.pending) {
+			interrupt_deliver_exception(vcpu);
+			continue;
+		}
+		if (atomic_load(&vcpu->ctx.poll)) {
+			answer(vcpu);
+			polled = true;
+		}
+		if (vcpu->leave)
+			return NULL;
+		if (vcpu->halted || vcpu->waiting) {
+			vcpu->shadow = false;
+			halt(vcpu);
+			continue;
+		}
+		if ((polled || vcpu->interrupt_waiting) && take_interrupt(vcpu))
+			continue;
+		if (shadow && vcpu->interrupt_waiting)
+			mode |= MODE_SINGLE;
+		vcpu->shadow = false;
+		linear = vcpu_linear(vcpu, vcpu->ctx.rip);
+		vcpu->insn_rip = vcpu->ctx.rip;
+		block = find_block(vcpu, linear, mode);
+		if (!block)
+			continue;
+		TRACE(vcpu, EXEC, "%c%u 0x%llx%s", "ku"[vcpu->cpl == 3], block -> insns,
+		      (unsigned long long)linear, mode &MODE_SINGLE ? " alone" : "");
+		if (!(mode & MODE_SINGLE))
+			remember_jump(vcpu, linear, block);
+		vcpu->ctx.address = linear;
+		return block->code;
+	}
+}
+
+/* ------------------------------------------------------------------ events */
+
+static u64 site_rip(const struct vcpu *vcpu, const struct site *site)
+{
+	return vcpu_rip(vcpu, vcpu->ctx.page + site->offset);
+}
+
+static const void *go_on(struct vcpu *vcpu, u64 linear)
+{
+	vcpu->ctx.rip = vcpu_rip(vcpu, linear);
+	return next_code(vcpu);
+}
+
+/* Did the guest just end the machine? Then nothing more may come of it. */
+static bool ended(struct vcpu *vcpu)
+{
+	if (machine_running(vcpu->soft->engine.board->machine))
+		return false;
+	vcpu->leave = true;
+	return true;
+}
+
+/* A jump inside the page that comes by for the first time. */
+static const void *serve_link(struct vcpu *vcpu, const struct site *site)
+{
+	struct cache *cache = vcpu->cache;
+	struct link *link = (struct link *)site->arg;
+	u64 linear = vcpu->ctx.page + site->offset, epoch = cache->epoch;
+	struct block *block;
+
+	vcpu->ctx.rip = vcpu_rip(vcpu, linear);
+	vcpu->insn_rip = vcpu->ctx.rip;
+	if (atomic_load(&vcpu->ctx.poll) || vcpu->interrupt_waiting || vcpu->shadow)
+		return next_code(vcpu);
+	block = find_block(vcpu, linear, vcpu->mode);
+	if (!block || block->gpa2 || cache->epoch != epoch || link->to)
+		return next_code(vcpu);
+	cache_link(link, block);
+	emit_set_jump(link->distance, block->inner - (cache->run - cache->write));
+	vcpu->stats.links++;
+	return block->inner;
+}
+
+static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
+{
+	const struct insn *insn = (const struct insn *)site->arg;
+	u64 epoch = vcpu->cache->epoch, next;
+	u32 mode = vcpu->mode;
+
+	vcpu->insn_rip = site_rip(vcpu, site);
+	next = vcpu_rip(vcpu, vcpu->ctx.page + site->offset + insn->length);
+	vcpu->ctx.rip = next;
+	vcpu->stats.system_insns++;
+	vcpu->stats.executed[insn->mnemonic % ARRAY_SIZE(vcpu->stats.executed)]++;
+	if (!insn->handler(vcpu, insn)) {
+		vcpu->ctx.rip = vcpu->insn_rip;
+		return next_code(vcpu);
+	}
+	if (ended(vcpu) || site->flags & SITE_LAST || vcpu->ctx.rip != next || vcpu->mode != mode ||
+	    vcpu->cache->epoch != epoch || vcpu->shadow || atomic_load(&vcpu->ctx.poll))
+		return next_code(vcpu);
+	return site + 1;
+}
+
+static const void *serve_fault(struct vcpu *vcpu)
+{
+	vcpu->ctx.rip = vcpu->insn_rip;
+	return next_code(vcpu);
+}
+
+static const void *serve(struct vcpu *vcpu, const struct site *site)
+{
+	const void *code;
+
+	switch (site->kind) {
+	case SITE_LOAD:
+	case SITE_STORE:
+		vcpu->insn_rip = site_rip(vcpu, site);
+		code = site->kind == SITE_LOAD ? mmu_load(vcpu, site) : mmu_store(vcpu, site);
+		return code ? code : serve_fault(vcpu);
+	case SITE_COMMIT:
+		if (mmu_commit(vcpu) && !(site->flags & SITE_KEEP))
+			return go_on(vcpu, vcpu->ctx.page + site->offset);
+		return ended(vcpu) ? NULL : site + 1;
+	case SITE_LINK:
+		return serve_link(vcpu, site);
+	case SITE_JUMP:
+		vcpu->stats.jump_misses++;
+		return go_on(vcpu, vcpu->ctx.address);
+	case SITE_GO:
+		return go_on(vcpu, vcpu->ctx.page + site->offset);
+	case SITE_INSN:
+		return serve_insn(vcpu, site);
+	case SITE_RAISE:
+		vcpu->insn_rip = site_rip(vcpu, site);
+		if (site->arg == VECTOR_GP)
+			raise_error(vcpu, VECTOR_GP, 0);
+		else
+			raise_fault(vcpu, site->arg);
+		return serve_fault(vcpu);
+	case SITE_TRAP:
+		vcpu->insn_rip = vcpu_rip(vcpu, vcpu->ctx.page + vcpu->trap.offset);
+		if (vcpu->trap.vector == VECTOR_GP)
+			raise_error(vcpu, VECTOR_GP, 0);
+		else
+			raise_fault(vcpu, vcpu->trap.vector);
+		return serve_fault(vcpu);
+	}
+	__builtin_unreachable();
+}
+
+const void *soft_event(struct vcpu *vcpu, const struct site *site)
+{
+	bool timed = vcpu->soft->options.soft_stats;
+	u64 began = timed ? clock_tsc() : 0;
+	const void *code = serve(vcpu, site);
+
+	if (code && vcpu->vectors_saved)
+		vectors_restore(vcpu);
+	if (timed)
+		vcpu->stats.ticks_helping += clock_tsc() - began;
+	return code;
+}
+
+/* ------------------------------------------------------------------ signals */
+
+/* Which vCPU this thread is, for signal handlers. */
+static __thread struct vcpu *current;
+
+/* What the launcher has for signals that are not ours. Written once. */
+static struct sigaction old_actions[NSIG];
+
+static void on_kick(int signal)
+{
+	(void)signal;
+	if (current)
+		vcpu_kick(current, POLL_INTERRUPT);
+}
+
+static void pass_on(int signal, siginfo_t *info, void *context)
+{
+	const struct sigaction *old = &old_actions[signal];
+
+	if (old->sa_flags & SA_SIGINFO)
+		old->sa_sigaction(signal, info, context);
+	else
+		sigaction(signal, old, NULL); /* and the trap comes again */
+}
+
+static const struct site trap_site = {.kind = SITE_TRAP};
+
+/* What translated code does may trap on the host: then the guest's instruction did. */
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+	ucontext_t *user = context;
+	greg_t *regs = user->uc_mcontext.gregs;
+	const u8 *pc = (const u8 *)regs[REG_RIP];
+	struct block *block = NULL;
+	unsigned i;
+
+	if (current && pc >= current->cache->run && pc < current->cache->run + current->cache->size)
+		block = cache_block_at(current->cache, pc);
+	if (!block || !block->marks || regs[REG_TRAPNO] == VECTOR_PF || info->si_code == SI_USER ||
+	    info->si_code == SI_TKILL) {
+		pass_on(signal, info, context);
+		return;
+	}
+	for (i = block->marks - 1; i && block->mark[i].host > pc - block->code; i--)
+		;
+	current->trap.vector = regs[REG_TRAPNO];
+	current->trap.offset = block->offset + block->mark[i].guest;
+	current->ctx.spare[0] = (u64)&trap_site;
+	regs[REG_RIP] = (greg_t)soft_trap_stub;
+}
+
+static void catch_signals(void)
+{
+	static const int traps[] = {SIGFPE, SIGSEGV, SIGILL, SIGBUS};
+	struct sigaction kick = {.sa_handler = on_kick}, trap = {.sa_sigaction = on_trap};
+	sigset_t set;
+
+	trap.sa_flags = SA_SIGINFO;
+	sigaction(ENGINE_SIGNAL, &kick, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(traps); i++) {
+		struct sigaction old;
+
+		sigaction(traps[i], &trap, &old);
+		if (!(old.sa_flags & SA_SIGINFO) || old.sa_sigaction != on_trap)
+			old_actions[traps[i]] = old;
+	}
+	sigemptyset(&set);
+	sigaddset(&set, ENGINE_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static bool make_timer(struct vcpu *vcpu)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = ENGINE_SIGNAL};
+	int tid = syscall(SYS_gettid);
+
+	event._sigev_un._tid = tid;
+	if (timer_create(CLOCK_MONOTONIC, &event, &vcpu->timer))
+		return false;
+	vcpu->tid = tid;
+	return true;
+}
+
+void soft_vcpu_run(struct vcpu *vcpu)
+{
+	struct machine *machine = vcpu->soft->engine.board->machine;
+	u64 began = clock_tsc();
+	const void *code;
+
+	current = vcpu;
+	vcpu->thread = pthread_self();
+	catch_signals();
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, &vcpu->ctx) || !make_timer(vcpu)) {
+		machine_stop(machine, EXIT_LAUNCHER, "vCPU %u: cannot have a timer: %s",
+			     vcpu->index, strerror(errno));
+		return;
+	}
+	vcpu->leave = false;
+	/* The first look at the clock arms what was set before there was a timer. */
+	vcpu_kick(vcpu, POLL_INTERRUPT);
+	code = next_code(vcpu);
+	if (code) {
+		vectors_restore(vcpu);
+		soft_enter(code);
+		vectors_save(vcpu);
+	}
+	vcpu->tid = 0;
+	timer_delete(vcpu->timer);
+	vcpu->stats.ticks_total += clock_tsc() - began;
+	current = NULL;
+}

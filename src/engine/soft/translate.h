@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Translated code: what a block is, where it lives, how it reports to C. Between
+ * translate*.c, which write it, cache.c, which keeps it, and run.c, which serves it.
+ */
+#ifndef ENGINE_SOFT_TRANSLATE_H
+#define ENGINE_SOFT_TRANSLATE_H
+
+#include "engine/soft/emit.h"
+#include "engine/soft/internal.h"
+
+/* Of a block that runs one instruction and comes back: after STI and MOV SS. Beside MODE_*. */
+#define MODE_SINGLE 0x200u
+/* Of a block whose one instruction crosses into the next page. */
+#define MODE_CROSSING 0x400u
+
+/* What an event is about. Where not said otherwise translated code goes on behind the site. */
+enum site_kind {
+	SITE_LOAD,   /* r9: address; on return r10 is the addend. */
+	SITE_STORE,  /* the same for writing; special cases go on SITE_SPECIAL bytes later */
+	SITE_COMMIT, /* the special store was done into the bounce buffer, or onto code */
+	SITE_LINK,   /* arg: struct link *: a jump inside the page, not linked so far */
+	SITE_JUMP,   /* r9: where to (linear): not in the jump cache */
+	SITE_GO,     /* go on at `offset`, through C */
+	SITE_INSN,   /* arg: struct insn * */
+	SITE_RAISE,  /* arg: a vector without error code */
+	SITE_TRAP,   /* the host trapped: run.c's own */
+	SITE_CHECK,  /* the checking build: r9 + r10 seems to be outside RAM */
+};
+
+#define SITE_READS 1u /* a store that reads as well */
+#define SITE_STACK 2u /* through rsp or rbp: non-canonical is #SS */
+#define SITE_KEEP  4u /* a commit that never leaves: the instruction is not over */
+#define SITE_LAST  8u /* an instruction behind which the block has nothing */
+
+/* Behind each call to soft_event_stub. */
+struct site {
+	u8 kind;
+	u8 flags;
+	u16 size;	/* of the access, bytes */
+	int32_t offset; /* of the guest's instruction from ctx.page; of the next one for COMMIT */
+	u64 arg;
+} __attribute__((packed));
+
+/* After a SITE_STORE there is a jump back, for the ordinary case. */
+#define SITE_SPECIAL 5
+
+struct block;
+
+/* A direct jump from one block to another of the same page. */
+struct link {
+	u8 *distance;	   /* where the jump's 32 bits are, as we write them */
+	u8 *stub;	   /* where it goes while it is not linked: calls SITE_LINK */
+	int32_t offset;	   /* of the target from ctx.page */
+	struct block *to;  /* NULL: not linked */
+	struct link *next; /* in to->incoming */
+};
+
+/* Of which instruction is the host code from here on. */
+struct mark {
+	u32 host;  /* from the block's code */
+	u16 guest; /* from the block's first byte */
+};
+
+struct block {
+	u64 gpa;  /* of its first byte */
+	u64 gpa2; /* of its second page, when its only instruction crosses into it; else 0 */
+	u32 mode;
+	u16 length; /* guest bytes */
+	u16 offset; /* in its page */
+	u16 insns, marks;
+	bool crosses; /* no code: its first instruction crosses into the next page */
+	bool dead;    /* invalidated: reachable only by who is in it */
+	u8 *code;     /* as it runs. Wants its linear address in r9 */
+	u8 *inner;    /* for jumps inside the page */
+	u32 size;     /* host bytes */
+	struct mark *mark;
+	struct block *hash_next;
+	struct block *page_next[2];
+	struct link *incoming;
+	struct link links[2];
+};
+
+/* A page of guest RAM from which there is code. */
+struct code_page {
+	u64 gpa;
+	u64 chunks; /* bit n: of its 64 bytes number n */
+	struct block *blocks;
+	struct code_page *free_next;
+};
+
+#define CACHE_BUCKETS 65536
+
+struct cache {
+	u8 *write, *run; /* two mappings of one file */
+	u64 size, used;
+	u64 epoch; /* counts invalidations and flushes */
+	int fd;
+	/* Blocks, marks and instructions for C: given back all at once. */
+	u8 *arena;
+	u64 arena_size, arena_used;
+	struct block **order; /* by code address */
+	u32 order_count, order_room;
+	struct code_page *free_pages;
+	struct block *bucket[CACHE_BUCKETS];
+};
+
+/* Most host bytes of one block, and what of it one instruction takes at most. */
+#define BLOCK_ROOM  65536
+#define INSN_ROOM   1024
+#define BLOCK_INSNS 64
+
+static inline unsigned soft_jump_index(u64 linear)
+{
+	return (linear + (linear >> 12)) & (JUMP_ENTRIES - 1);
+}
+
+/* Never matches the address of a jump that gets there by its hash. */
+static inline u64 jump_tag_none(unsigned index)
+{
+	return TAG_NONE + !index;
+}
+
+void jump_cache_flush(struct vcpu *vcpu, unsigned view);
+void jump_caches_flush(struct vcpu *vcpu);
+
+/* cache.c. NULL: none. */
+struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
+void *cache_alloc(struct cache *cache, u64 bytes); /* zeroed; reserve first */
+/* Room for one more block, after emptying all if need be. */
+void cache_reserve(struct vcpu *vcpu);
+void cache_add(struct vcpu *vcpu, struct block *block);
+void cache_link(struct link *link, struct block *to);
+struct block *cache_block_at(const struct cache *cache, const u8 *pc);
+/* The page is going to be translated from: nobody may write it past us any more. */
+void cache_protect(struct vcpu *vcpu, u64 gpa);
+
+/* translate.c: the block that begins there, in RAM; gpa2: its second page, where it crosses. */
+struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
+
+/* mmu.c: events */
+const void *mmu_load(struct vcpu *vcpu, const struct site *site);  /* NULL: a fault, recorded */
+const void *mmu_store(struct vcpu *vcpu, const struct site *site); /* the same */
+bool mmu_commit(struct vcpu *vcpu);				   /* true: code was overwritten */
+void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page);
+
+/* enter.S */
+void soft_enter(const void *code);
+void soft_event_stub(void);
+void soft_trap_stub(void);
+/* run.c, called from there */
+const void *soft_event(struct vcpu *vcpu, const struct site *site);
+
+static inline u64 vcpu_linear(const struct vcpu *vcpu, u64 rip)
+{
+	u64 linear = rip + vcpu->ctx.base[CS];
+
+	return vcpu->mode & MODE_CODE ? (u32)linear : linear;
+}
+
+static inline u64 vcpu_rip(const struct vcpu *vcpu, u64 linear)
+{
+	u64 rip = linear - vcpu->ctx.base[CS];
+
+	return vcpu->mode & MODE_CODE ? (u32)rip : rip;
+}
+
+#endif
