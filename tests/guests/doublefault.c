@@ -9,7 +9,7 @@
 #include "lib/trap.h"
 
 #define UNMAPPED      (1ull << 40)
-#define FRAME	      40 /* bytes: five registers */
+#define FRAME	      48 /* bytes: five registers and an error code */
 #define NON_CANONICAL 0x0000800000000000ull
 #define IST_DOUBLE    1
 #define IST_OTHER     2

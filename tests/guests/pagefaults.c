@@ -272,7 +272,7 @@ SNIPPET(add_8, "", "addq %rsp, (%rdi)");
 SNIPPET(locked_add_8, "", "lock addq %rsp, (%rdi)");
 SNIPPET(exchange_8, "mov $0x1234, %eax", "xchg %rax, (%rdi)");
 SNIPPET(store_16, "pcmpeqd %xmm0, %xmm0", "movups %xmm0, (%rdi)");
-SNIPPET(store_x87, "fld1", "fstpt (%rdi)");
+SNIPPET(store_x87, "fninit; fld1", "fstpt (%rdi)");
 SNIPPET(pop_to_memory, "push $-1", "pop (%rdi)");
 SNIPPET(not_8, "", "notq (%rdi)");
 SNIPPET(bit_set, "mov $6, %eax", "bts %rax, (%rdi)");
