@@ -291,6 +291,16 @@ static void remove_from_page(struct vcpu *vcpu, struct block *block, u64 gpa)
 		release_page(vcpu, page);
 }
 
+/* Where it is known by its address is hard to tell; that it is in one place only would be a lie. */
+static void forget_jumps(struct vcpu *vcpu, const struct block *block)
+{
+	struct jump_cache *cache = &vcpu->ctx.jump[block->mode & MODE_VIEW];
+
+	for (unsigned i = 0; i < JUMP_ENTRIES; i++)
+		if (cache->code[i] == (u64)block->code)
+			cache->tag[i] = jump_tag_none(i);
+}
+
 static void kill_block(struct vcpu *vcpu, struct block *block)
 {
 	struct block **at = bucket_of(vcpu->cache, block->gpa, block->mode);
@@ -299,6 +309,7 @@ static void kill_block(struct vcpu *vcpu, struct block *block)
 		at = &(*at)->hash_next;
 	*at = block->hash_next;
 	unlink_block(block);
+	forget_jumps(vcpu, block);
 	remove_from_page(vcpu, block, block->gpa);
 	if (block->gpa2)
 		remove_from_page(vcpu, block, block->gpa2);
@@ -350,10 +361,7 @@ bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length)
 		gpa += piece;
 		length -= piece;
 	}
-	if (found) {
-		vcpu->cache->epoch++;
-		jump_caches_flush(vcpu);
-	}
+	vcpu->cache->epoch += found;
 	return found;
 }
 

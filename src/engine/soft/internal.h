@@ -199,6 +199,8 @@ struct vcpu {
 		u8 vector;
 		int32_t offset; /* of the instruction from ctx.page */
 	} trap;			/* the host's, in translated code */
+	u32 jump_local;		/* bit n: jump cache n has entries for pages that are not global */
+	u64 jump_pages[64];	/* bit n % 64 of n / 64: a page with that number % 4096 is in one */
 	u64 large_filter; /* bit n: pieces of a large page may be in a TLB, (address >> 21) % 64 = n
 			   */
 	bool interrupt_waiting; /* one came while IF was clear */

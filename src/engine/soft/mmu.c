@@ -34,11 +34,6 @@
 
 #define EFER_NXE (1u << 11)
 
-/* tlb.flags */
-#define TLB_GLOBAL 1u
-#define TLB_2M	   2u
-#define TLB_1G	   4u
-
 #define APIC_PAGE 0xfee00000u
 
 /* What a walk found. */
@@ -82,7 +77,9 @@ void tlb_flush(struct vcpu *vcpu, bool global_too)
 	}
 	if (global_too)
 		vcpu->large_filter = 0;
-	jump_caches_flush(vcpu);
+	for (unsigned view = 0; view < VIEWS; view++)
+		if (global_too || vcpu->jump_local & 1u << view)
+			jump_cache_flush(vcpu, view);
 	vcpu->stats.tlb_flushes++;
 	vcpu->stats.tlb_flushes_all += global_too;
 	TRACE(vcpu, MMU, "flush%s cr3 0x%llx", global_too ? " all" : "",
@@ -101,6 +98,7 @@ void tlb_flush_page(struct vcpu *vcpu, u64 address)
 {
 	unsigned own = tlb_index(address);
 	bool large = vcpu->large_filter >> (address / MiB(2) % 64) & 1;
+	unsigned number = address / PAGE_SIZE % JUMP_PAGES;
 
 	for (unsigned view = 0; view < VIEWS; view++) {
 		struct tlb *tlb = &vcpu->ctx.tlb[view];
@@ -110,7 +108,9 @@ void tlb_flush_page(struct vcpu *vcpu, u64 address)
 			if (tlb->flags[i] & (TLB_2M | TLB_1G) && same_large_page(tlb, i, address))
 				forget(tlb, i);
 	}
-	jump_caches_flush(vcpu);
+	/* Of a large page only one piece is named: any may have been run. */
+	if (large || vcpu->jump_pages[number / 64] >> number % 64 & 1)
+		jump_caches_flush(vcpu);
 	vcpu->stats.invlpgs++;
 	TRACE(vcpu, MMU, "invlpg 0x%llx", (unsigned long long)address);
 }

@@ -167,10 +167,24 @@ static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 	return block ? block : translate(vcpu, gpa, gpa2, mode | MODE_CROSSING);
 }
 
+/* What an invalidated page or a new CR3 will mean for the jump cache. */
+static void note_page(struct vcpu *vcpu, u64 linear)
+{
+	unsigned view = vcpu->mode & MODE_VIEW, number = linear / PAGE_SIZE % JUMP_PAGES;
+
+	vcpu->jump_pages[number / 64] |= 1ull << number % 64;
+	if (!(vcpu->ctx.tlb[view].flags[linear / PAGE_SIZE % TLB_ENTRIES] & TLB_GLOBAL))
+		vcpu->jump_local |= 1u << view;
+}
+
 static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *block)
 {
 	struct jump_cache *cache = &vcpu->ctx.jump[vcpu->mode & MODE_VIEW];
 	unsigned i = soft_jump_index(linear);
+
+	note_page(vcpu, linear);
+	if (block->gpa2)
+		note_page(vcpu, linear + PAGE_SIZE);
 
 	cache->code[i] = (u64)block->code;
 	cache->tag[i] = -linear;

@@ -110,6 +110,9 @@ struct cache {
 #define INSN_ROOM   1024
 #define BLOCK_INSNS 64
 
+/* Pages that vcpu.jump_pages tells apart. */
+#define JUMP_PAGES 4096
+
 static inline unsigned soft_jump_index(u64 linear)
 {
 	return (linear + (linear >> 12)) & (JUMP_ENTRIES - 1);
