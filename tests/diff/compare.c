@@ -33,10 +33,84 @@ static u32 error_compared(const struct outcome *outcome)
 	return outcome->error;
 }
 
-static bool fault_same(const struct outcome *a, const struct outcome *b)
+static void decoder_init(ZydisDecoder *decoder, bool compat)
+{
+	if (compat)
+		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+	else
+		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
+/* What a faulting instruction may leave undone, or half done: no manual says how much. */
+struct leniency {
+	bool in_page; /* where in the page it faulted */
+	bool memory;  /* what it has written before */
+	bool top;     /* whether the x87 stack was made a set of MMX registers already */
+};
+
+static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
+{
+	ZydisDecoder decoder;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	const struct item *item = NULL;
+
+	for (unsigned i = 0; i < sequence->count; i++)
+		if (!sequence->items[i].dropped && CODE_BASE + sequence->items[i].offset == rip)
+			item = &sequence->items[i];
+	decoder_init(&decoder, sequence->compat);
+	if (!item || ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, item->bytes, item->length, &insn,
+							operands)))
+		return (struct leniency){0};
+	switch (insn.mnemonic) {
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+		return (struct leniency){.in_page = true};
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+		return (struct leniency){.in_page = true, .memory = true};
+	case ZYDIS_MNEMONIC_FSTP: /* of 80 bits */
+	case ZYDIS_MNEMONIC_FBSTP:
+		return (struct leniency){.memory = true};
+	default:
+		return (struct leniency){.top = form_classify(&insn, operands) == FORM_MMX};
+	}
+}
+
+static bool address_same(u64 a, u64 b, const struct leniency *leniency)
+{
+	return leniency->in_page ? a / PAGE_SIZE == b / PAGE_SIZE : a == b;
+}
+
+static bool fault_same(const struct outcome *a, const struct outcome *b,
+		       const struct leniency *leniency)
 {
 	return a->vector == b->vector && error_compared(a) == error_compared(b) &&
-	       (a->vector != VECTOR_PAGE_FAULT || a->cr2 == b->cr2);
+	       (a->vector != VECTOR_PAGE_FAULT || address_same(a->cr2, b->cr2, leniency));
+}
+
+/* As an MMX instruction makes it: register 0 on top, none empty. */
+static struct vectors with_mmx(const struct vectors *vectors)
+{
+	struct vectors mmx = *vectors;
+	unsigned top = vectors->status >> 11 & 7;
+
+	for (unsigned i = 0; i < 8; i++)
+		memcpy(mmx.x87[(i + top) % 8], vectors->x87[i], sizeof(mmx.x87[0]));
+	mmx.status &= ~(7 << 11);
+	mmx.tags = 0xff;
+	return mmx;
+}
+
+static bool vectors_same(const struct vectors *native, const struct vectors *soft,
+			 const struct leniency *leniency)
+{
+	struct vectors mmx;
+
+	if (!memcmp(native, soft, sizeof(*native)))
+		return true;
+	mmx = with_mmx(soft);
+	return leniency->top && !memcmp(native, &mmx, sizeof(mmx));
 }
 
 static bool gprs_same(const struct sequence *sequence, const u64 *a, const u64 *b)
@@ -49,16 +123,28 @@ static bool gprs_same(const struct sequence *sequence, const u64 *a, const u64 *
 	return true;
 }
 
-bool outcomes_same(const struct sequence *sequence, const struct outcome *native,
-		   const struct outcome *soft)
+static bool same(const struct sequence *sequence, const struct outcome *native,
+		 const struct outcome *soft, const struct leniency *leniency)
 {
 	const struct state *a = &native->state, *b = &soft->state;
 
-	return fault_same(native, soft) && gprs_same(sequence, a->gpr, b->gpr) &&
+	return fault_same(native, soft, leniency) && gprs_same(sequence, a->gpr, b->gpr) &&
 	       a->rip == b->rip && !((a->rflags ^ b->rflags) & FLAGS_COMPARED) &&
 	       a->fs_base == b->fs_base && a->gs_base == b->gs_base &&
-	       !memcmp(&a->vectors, &b->vectors, sizeof(a->vectors)) &&
-	       !memcmp(native->memory, soft->memory, sizeof(native->memory));
+	       vectors_same(&a->vectors, &b->vectors, leniency) &&
+	       (leniency->memory || !memcmp(native->memory, soft->memory, sizeof(native->memory)));
+}
+
+bool outcomes_same(const struct sequence *sequence, const struct outcome *native,
+		   const struct outcome *soft)
+{
+	static const struct leniency none;
+	struct leniency leniency;
+
+	if (same(sequence, native, soft, &none))
+		return true;
+	leniency = leniency_of(sequence, native->state.rip);
+	return same(sequence, native, soft, &leniency);
 }
 
 static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -75,10 +161,7 @@ void sequence_print(const struct sequence *sequence)
 	ZydisDecoder decoder;
 	ZydisFormatter formatter;
 
-	if (sequence->compat)
-		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
-	else
-		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	decoder_init(&decoder, sequence->compat);
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
 	for (unsigned i = 0; i < sequence->count; i++) {
 		const struct item *item = &sequence->items[i];
@@ -189,7 +272,7 @@ void outcomes_print(const struct sequence *sequence, const struct outcome *nativ
 	const struct state *a = &native->state, *b = &soft->state;
 
 	print_initial(sequence);
-	if (fault_same(native, soft)) {
+	if (fault_same(native, soft, &(struct leniency){0})) {
 		print_end("both", native);
 	} else {
 		print_end("native", native);

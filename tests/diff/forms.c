@@ -9,10 +9,18 @@
  */
 #include "diff.h"
 
+#include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const u8 mandatory[] = {0, 0x66, 0xf3, 0xf2}; /* in the order of VEX.pp */
+
+static bool host_has_sha(void)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ebx & bit_SHA;
+}
 
 /* Sets that the engine may offer; the rest gives #UD or belongs to the kernel. */
 static bool user_set(ZydisISASet set)
@@ -54,7 +62,6 @@ static bool user_set(ZydisISASet set)
 	case ZYDIS_ISA_SET_PPRO:
 	case ZYDIS_ISA_SET_PREFETCH_NOP:
 	case ZYDIS_ISA_SET_RDWRFSGS:
-	case ZYDIS_ISA_SET_SHA:
 	case ZYDIS_ISA_SET_SSE:
 	case ZYDIS_ISA_SET_SSE2:
 	case ZYDIS_ISA_SET_SSE2MMX:
@@ -68,6 +75,8 @@ static bool user_set(ZydisISASet set)
 	case ZYDIS_ISA_SET_SSSE3MMX:
 	case ZYDIS_ISA_SET_X87:
 		return true;
+	case ZYDIS_ISA_SET_SHA: /* the youngest of them */
+		return host_has_sha();
 	default:
 		return false;
 	}
