@@ -432,6 +432,7 @@ static struct form vector(const ZydisDecodedInstruction *insn)
 	case ZYDIS_ISA_SET_X87:
 	case ZYDIS_ISA_SET_FCMOV:
 	case ZYDIS_ISA_SET_SSE3X87:
+	case ZYDIS_ISA_SET_PPRO: /* FCOMI and its kin; the rest of it was named above */
 	case ZYDIS_ISA_SET_PENTIUMMMX:
 	case ZYDIS_ISA_SET_SSSE3MMX:
 		return PASS(UNIT_X87);

@@ -174,6 +174,9 @@ void mmio_write(struct vcpu *vcpu, u64 gpa, unsigned length, u64 value)
 	bus_write(vcpu->soft->engine.board->bus, MEMORY, gpa, length, value);
 }
 
+#define FXSAVE_STATUS 2	    /* where an FXSAVE image has the x87 status word */
+#define X87_SUMMARY   0x80u /* of it: there is an unmasked exception */
+
 static bool canonical(u64 address)
 {
 	return (s64)(address << 16) >> 16 == (s64)address;
@@ -286,12 +289,14 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 
 static bool walk(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
 {
+	bool user = vcpu->cpl == 3 && !(access & ACCESS_SYSTEM);
 	int done;
 
 	if (!(vcpu->cr0 & X86_CR0_PG)) {
 		*found = (struct mapping){
 			.gpa = (u32)address,
-			.rights = PTE_WRITE | PTE_USER,
+			/* Nobody asks whose it is: neither SMEP nor SMAP, nor a user at CPL 3. */
+			.rights = PTE_WRITE | (user ? PTE_USER : 0),
 			.leaf = PTE_DIRTY,
 			.flags = TLB_GLOBAL,
 		};
@@ -519,8 +524,31 @@ bool mem_write(struct vcpu *vcpu, u64 address, const void *from, unsigned length
 /* ------------------------------------------------------------------ events */
 
 /* A fault through rsp or rbp that is no page fault is the stack's. */
+static bool x87_exception_pending(const struct vcpu *vcpu)
+{
+	u16 status;
+
+	if (vcpu->vectors_saved)
+		__builtin_memcpy(&status, vcpu->xsave + FXSAVE_STATUS, sizeof(status));
+	else
+		asm volatile("fnstsw %0" : "=a"(status));
+	return status & X87_SUMMARY;
+}
+
+/*
+ * What else is wrong with the instruction, and comes first: the order of Intel SDM 3A, "Priority
+ * Among Concurrent Events". Where the access is allowed the host's CPU finds out by itself.
+ */
 static const void *access_fault(struct vcpu *vcpu, const struct site *site)
 {
+	if (site->flags & SITE_WAITS && x87_exception_pending(vcpu)) {
+		raise_fault(vcpu, VECTOR_MF);
+		return NULL;
+	}
+	if (site->flags & SITE_ALIGNED && vcpu->ctx.address % site->size) {
+		raise_error(vcpu, VECTOR_GP, 0);
+		return NULL;
+	}
 	if (site->flags & SITE_STACK && vcpu->exception.vector == VECTOR_GP)
 		vcpu->exception.vector = VECTOR_SS;
 	return NULL;
@@ -531,6 +559,9 @@ static bool find_parts(struct vcpu *vcpu, u64 address, unsigned size, enum acces
 {
 	unsigned first = MIN(size, PAGE_SIZE - address % PAGE_SIZE);
 
+	/* One that ends outside is not canonical either, whatever its first page is. */
+	if (!canonical(address + size - 1))
+		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->bounce.length[0] = first;
 	vcpu->bounce.length[1] = size - first;
 	if (!look_up(vcpu, address, access, &vcpu->bounce.gpa[0], &vcpu->bounce.host[0]))

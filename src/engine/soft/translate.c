@@ -673,7 +673,56 @@ static void put_in_memory(struct translation *t, struct renamed *r, struct uses 
 	store_registers(t, uses);
 }
 
-static bool put_pass(struct translation *t)
+/*
+ * 16 bytes of memory had to be aligned before VEX, but for the instructions that were made for
+ * those that are not. (Intel SDM 2A, "Exceptions Type 1", "2" and "4".)
+ */
+static bool wants_alignment(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *memory)
+{
+	switch (zi->mnemonic) {
+	case ZYDIS_MNEMONIC_VMOVAPS:
+	case ZYDIS_MNEMONIC_VMOVAPD:
+	case ZYDIS_MNEMONIC_VMOVDQA:
+	case ZYDIS_MNEMONIC_VMOVNTPS:
+	case ZYDIS_MNEMONIC_VMOVNTPD:
+	case ZYDIS_MNEMONIC_VMOVNTDQ:
+	case ZYDIS_MNEMONIC_VMOVNTDQA:
+		return true;
+	case ZYDIS_MNEMONIC_MOVUPS:
+	case ZYDIS_MNEMONIC_MOVUPD:
+	case ZYDIS_MNEMONIC_MOVDQU:
+	case ZYDIS_MNEMONIC_LDDQU:
+	case ZYDIS_MNEMONIC_PCMPESTRI:
+	case ZYDIS_MNEMONIC_PCMPESTRM:
+	case ZYDIS_MNEMONIC_PCMPISTRI:
+	case ZYDIS_MNEMONIC_PCMPISTRM:
+		return false;
+	default:
+		return zi->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && memory->size == 128;
+	}
+}
+
+/* Does it wait for the x87's exceptions? All of x87 and MMX does that accesses memory, but two. */
+static bool waits(const struct translation *t, enum form_unit unit)
+{
+	if (t->zi.mnemonic == ZYDIS_MNEMONIC_FNSTCW || t->zi.mnemonic == ZYDIS_MNEMONIC_FNSTSW)
+		return false;
+	for (unsigned i = 0; i < t->zi.operand_count; i++)
+		if (t->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    ZydisRegisterGetClass(t->op[i].reg.value) == ZYDIS_REGCLASS_MMX)
+			return true;
+	return unit == UNIT_X87;
+}
+
+static u8 access_flags(const struct translation *t, const ZydisDecodedOperand *memory,
+		       enum form_unit unit)
+{
+	return (reads(memory) ? SITE_READS : 0) | (is_stack(memory) ? SITE_STACK : 0) |
+	       (wants_alignment(&t->zi, memory) ? SITE_ALIGNED : 0) |
+	       (waits(t, unit) ? SITE_WAITS : 0);
+}
+
+static bool put_pass(struct translation *t, enum form_unit unit)
 {
 	struct renamed r = {false,	 false,	      NO_REGISTER, NO_REGISTER,
 			    NO_REGISTER, NO_REGISTER, NO_REGISTER, NO_REGISTER};
@@ -694,8 +743,7 @@ static bool put_pass(struct translation *t)
 		return true;
 	}
 	put_address(t, memory, 0);
-	late = begin_access(t, memory->size / 8, writes(memory),
-			    (reads(memory) ? SITE_READS : 0) | (is_stack(memory) ? SITE_STACK : 0));
+	late = begin_access(t, memory->size / 8, writes(memory), access_flags(t, memory, unit));
 	put_in_memory(t, &r, &uses);
 	end_access(t, late);
 	return true;
@@ -1183,7 +1231,7 @@ static bool put_form(struct translation *t, const struct form *form)
 {
 	switch (form->kind) {
 	case FORM_PASS:
-		return put_pass(t);
+		return put_pass(t, form->unit);
 	case FORM_NOTHING:
 		return true;
 	case FORM_TOUCH:

@@ -28,10 +28,12 @@ enum site_kind {
 	SITE_CHECK,  /* the checking build: r9 + r10 seems to be outside RAM */
 };
 
-#define SITE_READS 1u /* a store that reads as well */
-#define SITE_STACK 2u /* through rsp or rbp: non-canonical is #SS */
-#define SITE_KEEP  4u /* a commit that never leaves: the instruction is not over */
-#define SITE_LAST  8u /* an instruction behind which the block has nothing */
+#define SITE_READS   1u	 /* a store that reads as well */
+#define SITE_STACK   2u	 /* through rsp or rbp: non-canonical is #SS */
+#define SITE_KEEP    4u	 /* a commit that never leaves: the instruction is not over */
+#define SITE_ALIGNED 16u /* misaligned is #GP, and comes before what the page has to say */
+#define SITE_WAITS   32u /* a pending x87 exception comes before even that */
+#define SITE_LAST    8u	 /* an instruction behind which the block has nothing */
 
 /* Behind each call to soft_event_stub. */
 struct site {
