@@ -45,6 +45,7 @@ static void decoder_init(ZydisDecoder *decoder, bool compat)
 struct leniency {
 	bool in_page; /* where in the page it faulted */
 	bool memory;  /* what it has written before */
+	bool mxcsr;   /* which exceptions it has flagged before */
 	bool top;     /* whether the x87 stack was made a set of MMX registers already */
 };
 
@@ -69,6 +70,16 @@ static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FNSAVE:
 		return (struct leniency){.in_page = true, .memory = true};
+	case ZYDIS_MNEMONIC_MASKMOVQ:
+	case ZYDIS_MNEMONIC_MASKMOVDQU:
+	case ZYDIS_MNEMONIC_VMASKMOVDQU:
+	case ZYDIS_MNEMONIC_VMASKMOVPS:
+	case ZYDIS_MNEMONIC_VMASKMOVPD:
+	case ZYDIS_MNEMONIC_VPMASKMOVD:
+	case ZYDIS_MNEMONIC_VPMASKMOVQ:
+		return (struct leniency){.in_page = true};
+	case ZYDIS_MNEMONIC_VCVTPS2PH:
+		return (struct leniency){.mxcsr = true};
 	case ZYDIS_MNEMONIC_FSTP: /* of 80 bits */
 	case ZYDIS_MNEMONIC_FBSTP:
 		return (struct leniency){.memory = true};
@@ -105,12 +116,11 @@ static struct vectors with_mmx(const struct vectors *vectors)
 static bool vectors_same(const struct vectors *native, const struct vectors *soft,
 			 const struct leniency *leniency)
 {
-	struct vectors mmx;
+	struct vectors other = leniency->top ? with_mmx(soft) : *soft;
 
-	if (!memcmp(native, soft, sizeof(*native)))
-		return true;
-	mmx = with_mmx(soft);
-	return leniency->top && !memcmp(native, &mmx, sizeof(mmx));
+	if (leniency->mxcsr)
+		other.mxcsr = native->mxcsr;
+	return !memcmp(native, soft, sizeof(*native)) || !memcmp(native, &other, sizeof(other));
 }
 
 static bool gprs_same(const struct sequence *sequence, const u64 *a, const u64 *b)
