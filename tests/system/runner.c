@@ -170,6 +170,7 @@ static char *expand(const struct run *run, const char *argument)
 		{"{files}", run->files},
 		{"{engine}", run->engine ? run->engine : "auto"},
 		{"{cpus}", run->engine && engine_cpus(run->engine) < 2 ? "1" : "2"},
+		{"{clock}", run->engine ? engine_clock(run->engine) : ""},
 	};
 
 	for (size_t i = 0; i < COUNT(words); i++) {

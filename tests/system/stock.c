@@ -44,7 +44,7 @@ static void add_info(struct suite *suite, const struct kernel *kernel, unsigned 
 				"pci: 0000:00:01.0 0x078000 0x1af4 0x1043 virtio-pci\n",
 				"0x1b36 0x0011 pvpanic-pci\n",
 				suite_text("consoles: %s\n", console),
-				"clock: kvm-clock\n",
+				"clock: {clock}\n",
 			},
 		.unseen = {"Kernel panic", "init: no test"},
 	};

@@ -33,6 +33,11 @@ unsigned engine_cpus(const char *engine)
 	return UINT_MAX;
 }
 
+const char *engine_clock(const char *engine)
+{
+	return strcmp(engine, "soft") == 0 ? "tsc" : "kvm-clock";
+}
+
 void suite_add(struct suite *suite, const struct test *test)
 {
 	suite->tests = reallocarray(suite->tests, suite->count + 1, sizeof(*test));
