@@ -432,7 +432,7 @@ static void test_exception_from_user(void **state)
 
 	run_user(f);
 	vcpu_set_rflags(f->vcpu, X86_EFLAGS_FIXED | X86_EFLAGS_NT);
-	f->vcpu->shadow = true;
+	f->vcpu->shadow = SHADOW_STI;
 	raise_fault(f->vcpu, VECTOR_DE);
 	interrupt_deliver_exception(f->vcpu);
 
@@ -1075,7 +1075,7 @@ static void test_load_ss(void **state)
 	assert_load_refused(f, SS, SEL_NULL | 1, VECTOR_GP, 0);
 	assert_true(load(f, SS, SEL_NULL));
 	assert_true(f->vcpu->shadow);
-	f->vcpu->shadow = false;
+	f->vcpu->shadow = SHADOW_NONE;
 	run_user(f);
 	assert_load_refused(f, SS, SEL_NULL | RPL3, VECTOR_GP, 0);
 }

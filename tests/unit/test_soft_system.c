@@ -63,7 +63,7 @@ static void test_cli_sti(void **state)
 			mode_64(vcpu, cpl);
 			set_iopl(vcpu, iopl);
 			vcpu->ctx.intflag = 0;
-			vcpu->shadow = false;
+			vcpu->shadow = SHADOW_NONE;
 			if (cpl > iopl) {
 				assert_error(f, system_sti, plain, VECTOR_GP, 0);
 				assert_error(f, system_cli, plain, VECTOR_GP, 0);
@@ -74,7 +74,7 @@ static void test_cli_sti(void **state)
 			assert_true(vcpu->ctx.intflag);
 			assert_true(vcpu->shadow);
 			/* Once is enough. */
-			vcpu->shadow = false;
+			vcpu->shadow = SHADOW_NONE;
 			assert_done(f, system_sti, plain);
 			assert_false(vcpu->shadow);
 			assert_done(f, system_cli, plain);

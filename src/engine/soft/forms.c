@@ -428,11 +428,14 @@ static struct form system_form(const ZydisDecodedInstruction *insn)
 /* Sets in which every instruction that is not special computes on registers and one operand. */
 static struct form vector(const ZydisDecodedInstruction *insn)
 {
+	/* These came with the Pentium Pro, like others that have nothing to do with the x87. */
+	if (insn->meta.isa_set == ZYDIS_ISA_SET_PPRO &&
+	    insn->meta.category == ZYDIS_CATEGORY_X87_ALU)
+		return PASS(UNIT_X87);
 	switch (insn->meta.isa_set) {
 	case ZYDIS_ISA_SET_X87:
 	case ZYDIS_ISA_SET_FCMOV:
 	case ZYDIS_ISA_SET_SSE3X87:
-	case ZYDIS_ISA_SET_PPRO: /* FCOMI and its kin; the rest of it was named above */
 	case ZYDIS_ISA_SET_PENTIUMMMX:
 	case ZYDIS_ISA_SET_SSSE3MMX:
 		return PASS(UNIT_X87);

@@ -65,6 +65,7 @@ enum vector {
 #define MODE_NO_AVX   0x40u  /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
 #define MODE_STACK_16 0x80u  /* SS.B clear, outside 64-bit mode */
 #define MODE_FLAT     0x100u /* outside 64-bit mode: the bases of CS, DS, ES and SS are 0 */
+#define MODE_ALIGN    0x800u /* misaligned operands of 2, 4 and 8 bytes give #AC */
 
 /*
  * An instruction that C executes: what is left of the decoder's answer. A register is 0 to 15;
@@ -169,9 +170,12 @@ struct vcpu {
 		u64 cr2;
 	} exception;
 	u64 insn_rip; /* first byte of the instruction that is being executed in C */
-	bool shadow;  /* the next instruction runs before any interrupt: STI, MOV SS, POP SS */
-	bool halted;  /* HLT: sleep until an interrupt */
-	bool waiting; /* for INIT and SIPI */
+	/* The next instruction runs before any interrupt; behind MOV SS and POP SS before a #DB,
+	 * too. */
+	enum { SHADOW_NONE, SHADOW_STI, SHADOW_SS } shadow;
+	bool stepping; /* RFLAGS.TF was set when the instruction began: #DB comes behind it */
+	bool halted;   /* HLT: sleep until an interrupt */
+	bool waiting;  /* for INIT and SIPI */
 	bool nmi_pending, nmi_blocked;
 	bool leave; /* go back to soft_run(): the machine ended */
 
@@ -223,6 +227,7 @@ struct soft {
 	u64 tsc_hz;
 	u64 tsc_start, ns_start;      /* one moment, on both clocks: for kvmclock */
 	FILE *trace;		      /* NULL: off */
+	bool checked;		      /* translated code checks each host address: check.c */
 	pthread_mutex_t written_lock; /* guards what devices wrote: cache.c */
 	u64 written[64];	      /* gpas of pages with code */
 	unsigned written_count;

@@ -238,7 +238,7 @@ static bool deliver(struct vcpu *vcpu, const struct event *event)
 
 	if (!(system_protected(vcpu) ? deliver_protected(vcpu, event) : deliver_real(vcpu, event)))
 		return false;
-	vcpu->shadow = false;
+	vcpu->shadow = SHADOW_NONE;
 	vcpu->halted = false;
 	TRACE(vcpu, INT, "%s 0x%02x error 0x%x cr2 0x%llx: 0x%x:0x%llx -> 0x%x:0x%llx rsp 0x%llx",
 	      event->source == SOURCE_EXTERNAL	  ? "interrupt"

@@ -177,7 +177,7 @@ void mmio_write(struct vcpu *vcpu, u64 gpa, unsigned length, u64 value)
 #define FXSAVE_STATUS 2	    /* where an FXSAVE image has the x87 status word */
 #define X87_SUMMARY   0x80u /* of it: there is an unmasked exception */
 
-static bool canonical(u64 address)
+bool mmu_canonical(u64 address)
 {
 	return (s64)(address << 16) >> 16 == (s64)address;
 }
@@ -350,7 +350,7 @@ static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa
 {
 	struct mapping mapping = {0};
 
-	if (!canonical(address))
+	if (!mmu_canonical(address))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->stats.tlb_misses[access & 3]++;
 	if (!walk(vcpu, address, access, &mapping))
@@ -559,8 +559,10 @@ static bool find_parts(struct vcpu *vcpu, u64 address, unsigned size, enum acces
 {
 	unsigned first = MIN(size, PAGE_SIZE - address % PAGE_SIZE);
 
+	if (vcpu->mode & MODE_ALIGN && (size == 2 || size == 4 || size == 8) && address % size)
+		return raise_error(vcpu, VECTOR_AC, 0);
 	/* One that ends outside is not canonical either, whatever its first page is. */
-	if (!canonical(address + size - 1))
+	if (!mmu_canonical(address + size - 1))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->bounce.length[0] = first;
 	vcpu->bounce.length[1] = size - first;

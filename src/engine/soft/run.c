@@ -38,7 +38,7 @@ bool system_vmcall(struct vcpu *vcpu, const struct insn *insn)
 }
 
 /* Frames inside frames have not been seen in the wild, but they are easy. */
-bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
+static bool enter(struct vcpu *vcpu, const struct insn *insn)
 {
 	unsigned size = insn->opsize, level = insn->immediate2 % 32,
 		 width = vcpu_64bit(vcpu) ? 8 : 4;
@@ -67,6 +67,15 @@ bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
 	gpr_write(vcpu, RBP, size, frame);
 	gpr_write(vcpu, RSP, width, stack);
 	return true;
+}
+
+bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
+{
+	if (enter(vcpu, insn))
+		return true;
+	if (vcpu->exception.vector == VECTOR_GP)
+		vcpu->exception.vector = VECTOR_SS;
+	return false;
 }
 
 /* ------------------------------------------------------------------ sleeping and being called */
@@ -139,6 +148,9 @@ static void halt(struct vcpu *vcpu)
 
 /* ------------------------------------------------------------------ from rip to code */
 
+/* Intel SDM 3B, "Debug Status Register (DR6)": a single step. */
+#define DR6_BS (1u << 14)
+
 /* The block at rip, translated if need be. NULL: the fetch faults, recorded. */
 static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 {
@@ -204,7 +216,15 @@ static const void *next_code(struct vcpu *vcpu)
 		u64 linear;
 
 		if (vcpu->exception.pending) {
+			vcpu->stepping = false;
 			interrupt_deliver_exception(vcpu);
+			continue;
+		}
+		if (vcpu->stepping && vcpu->shadow != SHADOW_SS) {
+			/* A trap: behind the instruction, before any interrupt. */
+			vcpu->stepping = false;
+			vcpu->dr[6] |= DR6_BS;
+			raise_fault(vcpu, VECTOR_DB);
 			continue;
 		}
 		if (atomic_load(&vcpu->ctx.poll)) {
@@ -214,15 +234,16 @@ static const void *next_code(struct vcpu *vcpu)
 		if (vcpu->leave)
 			return NULL;
 		if (vcpu->halted || vcpu->waiting) {
-			vcpu->shadow = false;
+			vcpu->shadow = SHADOW_NONE;
 			halt(vcpu);
 			continue;
 		}
 		if ((polled || vcpu->interrupt_waiting) && take_interrupt(vcpu))
 			continue;
-		if (shadow && vcpu->interrupt_waiting)
+		vcpu->stepping = vcpu->sysflags & X86_EFLAGS_TF;
+		if (vcpu->stepping || (shadow && vcpu->interrupt_waiting))
 			mode |= MODE_SINGLE;
-		vcpu->shadow = false;
+		vcpu->shadow = SHADOW_NONE;
 		linear = vcpu_linear(vcpu, vcpu->ctx.rip);
 		vcpu->insn_rip = vcpu->ctx.rip;
 		block = find_block(vcpu, linear, mode);
@@ -280,6 +301,35 @@ static const void *serve_link(struct vcpu *vcpu, const struct site *site)
 	return block->inner;
 }
 
+/* CMPS and SCAS end early: has this one? */
+static bool string_ended(const struct vcpu *vcpu, const struct insn *insn)
+{
+	bool compares = (insn->opcode & 0xf6) == 0xa6, zero = vcpu->ctx.arith & X86_EFLAGS_ZF;
+
+	return compares && zero != (insn->repeat == 0xf3);
+}
+
+/* A single step is one repetition of a string instruction. */
+static bool step_string(struct vcpu *vcpu, const struct insn *insn)
+{
+	u64 count = gpr_read(vcpu, RCX, insn->addrsize);
+
+	if (count < 2)
+		return insn->handler(vcpu, insn);
+	gpr_write(vcpu, RCX, insn->addrsize, 1);
+	if (!insn->handler(vcpu, insn)) {
+		gpr_write(vcpu, RCX, insn->addrsize, count);
+		return false;
+	}
+	/* Called away before it did anything, or done once. */
+	if (!gpr_read(vcpu, RCX, insn->addrsize))
+		count--;
+	gpr_write(vcpu, RCX, insn->addrsize, count);
+	if (!string_ended(vcpu, insn))
+		vcpu->ctx.rip = vcpu->insn_rip;
+	return true;
+}
+
 static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 {
 	const struct insn *insn = (const struct insn *)site->arg;
@@ -291,12 +341,13 @@ static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 	vcpu->ctx.rip = next;
 	vcpu->stats.system_insns++;
 	vcpu->stats.executed[insn->mnemonic % ARRAY_SIZE(vcpu->stats.executed)]++;
-	if (!insn->handler(vcpu, insn)) {
+	if (!(vcpu->stepping && insn->repeat ? step_string : insn->handler)(vcpu, insn)) {
 		vcpu->ctx.rip = vcpu->insn_rip;
 		return next_code(vcpu);
 	}
 	if (ended(vcpu) || site->flags & SITE_LAST || vcpu->ctx.rip != next || vcpu->mode != mode ||
-	    vcpu->cache->epoch != epoch || vcpu->shadow || atomic_load(&vcpu->ctx.poll))
+	    vcpu->cache->epoch != epoch || vcpu->shadow || vcpu->sysflags & X86_EFLAGS_TF ||
+	    atomic_load(&vcpu->ctx.poll))
 		return next_code(vcpu);
 	return site + 1;
 }
@@ -325,6 +376,13 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		return serve_link(vcpu, site);
 	case SITE_JUMP:
 		vcpu->stats.jump_misses++;
+		if (!(vcpu->mode & MODE_CODE) && !mmu_canonical(vcpu->ctx.address)) {
+			/* It is the jump that faults: what it did to the stack has not been. */
+			vcpu->ctx.gpr[RSP] += site->arg;
+			vcpu->insn_rip = site_rip(vcpu, site);
+			raise_error(vcpu, VECTOR_GP, 0);
+			return serve_fault(vcpu);
+		}
 		return go_on(vcpu, vcpu->ctx.address);
 	case SITE_GO:
 		return go_on(vcpu, vcpu->ctx.page + site->offset);
@@ -341,6 +399,8 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		vcpu->insn_rip = vcpu_rip(vcpu, vcpu->ctx.page + vcpu->trap.offset);
 		if (vcpu->trap.vector == VECTOR_GP)
 			raise_error(vcpu, VECTOR_GP, 0);
+		else if (vcpu->trap.vector == VECTOR_XM && !(vcpu->cr4 & X86_CR4_OSXMMEXCPT))
+			raise_fault(vcpu, VECTOR_UD);
 		else
 			raise_fault(vcpu, vcpu->trap.vector);
 		return serve_fault(vcpu);

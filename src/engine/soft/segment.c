@@ -110,7 +110,7 @@ bool segment_mov_to(struct vcpu *vcpu, const struct insn *insn)
 	if (!rm_read(vcpu, insn, sizeof(u16), &selector) || !load(vcpu, which, selector))
 		return false;
 	if (which == SS)
-		vcpu->shadow = true;
+		vcpu->shadow = SHADOW_SS;
 	return true;
 }
 
@@ -152,7 +152,7 @@ bool segment_pop(struct vcpu *vcpu, const struct insn *insn)
 		return false;
 	stack_commit(vcpu, &stack);
 	if (which == SS)
-		vcpu->shadow = true;
+		vcpu->shadow = SHADOW_SS;
 	return true;
 }
 

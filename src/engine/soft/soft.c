@@ -87,6 +87,9 @@ static struct engine *soft_open(struct board *board, const struct engine_options
 	soft->engine = (struct engine){.ops = &soft_engine, .board = board};
 	soft->options = *options;
 	soft->vcpu_count = options->vcpus;
+#ifdef SOFT_CHECKED
+	soft->checked = true;
+#endif
 	pthread_mutex_init(&soft->written_lock, NULL);
 	if (cpuid_check_host(soft, why) || (board && start(soft, why))) {
 		soft_close(&soft->engine);

@@ -56,7 +56,7 @@ bool system_sti(struct vcpu *vcpu, const struct insn *insn)
 	if (vcpu->ctx.intflag)
 		return true;
 	vcpu->ctx.intflag = 1;
-	vcpu->shadow = true;
+	vcpu->shadow = SHADOW_STI;
 	recheck_interrupts(vcpu);
 	return true;
 }

@@ -77,14 +77,14 @@ static void mark(struct translation *t, int32_t offset)
 	};
 }
 
-/* r9: where to. The one way out to other pages. */
-static void put_jump_indirect(struct translation *t)
+/* r9: where to; adding `undo` takes back what was done to rsp. The one way out to other pages. */
+static void put_jump_indirect(struct translation *t, s64 undo)
 {
 	struct emit *e = &t->e;
 	u8 *hit;
 
 	if (t->mode & MODE_SINGLE) {
-		put_site(e, SITE_JUMP, 0, 0, 0, 0);
+		put_site(e, SITE_JUMP, 0, 0, t->offset, undo);
 		return;
 	}
 	emit_rorx(e, H_ADDEND, H_ADDRESS, 12);
@@ -93,7 +93,7 @@ static void put_jump_indirect(struct translation *t)
 	emit_load_gs_indexed(e, H_SCRATCH, H_ADDEND, t->jump + offsetof(struct jump_cache, tag));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 	hit = emit_jrcxz(e);
-	put_site(e, SITE_JUMP, 0, 0, 0, 0);
+	put_site(e, SITE_JUMP, 0, 0, t->offset, undo);
 	emit_jrcxz_here(e, hit);
 	emit_jmp_gs_indexed(e, H_ADDEND, t->jump + offsetof(struct jump_cache, code));
 }
@@ -114,7 +114,7 @@ static bool inside_page(int32_t target)
 }
 
 /* Go on at that offset from ctx.page. */
-static void put_jump(struct translation *t, int32_t target)
+static void put_jump_undo(struct translation *t, int32_t target, s64 undo)
 {
 	struct emit *e = &t->e;
 
@@ -125,7 +125,7 @@ static void put_jump(struct translation *t, int32_t target)
 	if (!inside_page(target) || t->block->gpa2) {
 		emit_load_gs(e, H_ADDRESS, CTX_PAGE);
 		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, target);
-		put_jump_indirect(t);
+		put_jump_indirect(t, undo);
 		return;
 	}
 	/* A loop must notice that somebody wants us. */
@@ -138,6 +138,11 @@ static void put_jump(struct translation *t, int32_t target)
 		emit_jrcxz_here(e, quiet);
 	}
 	late_link(t, emit_jmp(e), target);
+}
+
+static void put_jump(struct translation *t, int32_t target)
+{
+	put_jump_undo(t, target, 0);
 }
 
 /* ------------------------------------------------------------------ memory operands */
@@ -237,6 +242,11 @@ static bool is_stack(const ZydisDecodedOperand *operand)
 	return operand->mem.segment == ZYDIS_REGISTER_SS;
 }
 
+static bool is_aligned_only(const struct translation *t, unsigned size)
+{
+	return t->mode & MODE_ALIGN && (size == 2 || size == 4 || size == 8);
+}
+
 /*
  * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put
  * until end_access() may be run out of line instead, on a copy. See mmu_load() and mmu_store().
@@ -251,8 +261,13 @@ static struct late *begin_access(struct translation *t, unsigned size, bool writ
 	emit_load_gs_indexed(
 		e, H_SCRATCH, H_ADDEND,
 		t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));
-	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, size - 1);
-	emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_PAGEMASK);
+	if (is_aligned_only(t, size)) {
+		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
+		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_ALIGN + 8 * (__builtin_ctz(size) - 1));
+	} else {
+		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, size - 1);
+		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_PAGEMASK);
+	}
 	hit = emit_jrcxz(e);
 	*late = (struct late){
 		.kind = LATE_ACCESS,
@@ -539,6 +554,12 @@ static bool collect(struct translation *t, struct uses *uses, const ZydisDecoded
 	return true;
 }
 
+/* Of a source that is 0, BSF and BSR leave the destination as it was, whatever manuals say. */
+static bool may_keep(const struct translation *t)
+{
+	return t->zi.mnemonic == ZYDIS_MNEMONIC_BSF || t->zi.mnemonic == ZYDIS_MNEMONIC_BSR;
+}
+
 /* Give each register operand a host register, and load those that are not at home in one. */
 static void rename_registers(struct translation *t, struct renamed *r, struct uses *uses, u32 free)
 {
@@ -573,7 +594,7 @@ static void rename_registers(struct translation *t, struct renamed *r, struct us
 						    .host = uses->high ? H_RCX
 								       : take_scratch(&free)};
 			}
-			if ((reads(operand) || operand->size < 32 ||
+			if ((reads(operand) || operand->size < 32 || may_keep(t) ||
 			     operand->actions & ZYDIS_OPERAND_ACTION_CONDWRITE) &&
 			    !use->load) {
 				use->load = true;
@@ -987,7 +1008,7 @@ static bool put_jmp(struct translation *t)
 	if (!stack_is_flat(t))
 		return false;
 	put_indirect_target(t);
-	put_jump_indirect(t);
+	put_jump_indirect(t, 0);
 	return true;
 }
 
@@ -1012,10 +1033,10 @@ static bool put_call(struct translation *t)
 	emit_mov(e, H_GUEST_RSP, H_ADDRESS);
 	end_access(t, late);
 	if (direct) {
-		put_jump(t, relative_target(t));
+		put_jump_undo(t, relative_target(t), size);
 	} else {
 		emit_load_gs(e, H_ADDRESS, CTX_TARGET);
-		put_jump_indirect(t);
+		put_jump_indirect(t, size);
 	}
 	return true;
 }
@@ -1032,7 +1053,7 @@ static bool put_ret(struct translation *t)
 	put_stack_address(t, 0);
 	put_load(t, size, SITE_STACK, H_ADDRESS);
 	put_stack_move(t, size + more);
-	put_jump_indirect(t);
+	put_jump_indirect(t, -(s64)(size + more));
 	return true;
 }
 

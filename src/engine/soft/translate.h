@@ -20,12 +20,13 @@ enum site_kind {
 	SITE_STORE,  /* the same for writing; special cases go on SITE_SPECIAL bytes later */
 	SITE_COMMIT, /* the special store was done into the bounce buffer, or onto code */
 	SITE_LINK,   /* arg: struct link *: a jump inside the page, not linked so far */
-	SITE_JUMP,   /* r9: where to (linear): not in the jump cache */
-	SITE_GO,     /* go on at `offset`, through C */
-	SITE_INSN,   /* arg: struct insn * */
-	SITE_RAISE,  /* arg: a vector without error code */
-	SITE_TRAP,   /* the host trapped: run.c's own */
-	SITE_CHECK,  /* the checking build: r9 + r10 seems to be outside RAM */
+	SITE_JUMP,  /* r9: where to (linear): not in the jump cache. arg: what undoes its use of rsp
+		     */
+	SITE_GO,    /* go on at `offset`, through C */
+	SITE_INSN,  /* arg: struct insn * */
+	SITE_RAISE, /* arg: a vector without error code */
+	SITE_TRAP,  /* the host trapped: run.c's own */
+	SITE_CHECK, /* the checking build: r9 + r10 seems to be outside RAM */
 };
 
 #define SITE_READS   1u	 /* a store that reads as well */
@@ -143,6 +144,7 @@ void cache_protect(struct vcpu *vcpu, u64 gpa);
 /* translate.c: the block that begins there, in RAM; gpa2: its second page, where it crosses. */
 struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
 
+bool mmu_canonical(u64 address);
 /* mmu.c: events */
 const void *mmu_load(struct vcpu *vcpu, const struct site *site);  /* NULL: a fault, recorded */
 const void *mmu_store(struct vcpu *vcpu, const struct site *site); /* the same */

@@ -46,7 +46,11 @@ HOLDS(CTX_LOW, low);
 HOLDS(CTX_HOSTRSP, host_rsp);
 HOLDS(CTX_SPARE, spare);
 HOLDS(CTX_AUX, aux);
-_Static_assert(CTX_END == offsetof(struct context, aux) + sizeof(u64), "context.h, twice: the end");
+HOLDS(CTX_CHECKBASE, check_base);
+HOLDS(CTX_CHECKMASK, check_mask);
+HOLDS(CTX_ALIGN, align);
+_Static_assert(CTX_END == offsetof(struct context, align) + 3 * sizeof(u64),
+	       "context.h, twice: the end");
 _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 
 /* A page: more than XSAVE has for the components that guests are offered. */
@@ -94,6 +98,8 @@ static void set_up_context(struct context *ctx)
 	ctx->event = (const void *)soft_event_stub;
 	ctx->tlb_mask = (TLB_ENTRIES - 1) * PAGE_SIZE;
 	ctx->page_mask = ~(PAGE_SIZE - 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(ctx->align); i++)
+		ctx->align[i] = ctx->page_mask | ((2u << i) - 1);
 	atomic_store(&ctx->jump_mask, JUMP_ENTRIES - 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->low); i++)
 		ctx->low[i] = (16u << i) - 1;
@@ -252,6 +258,8 @@ static u32 forbidden(const struct vcpu *vcpu)
 
 	if (vcpu->cr0 & (X86_CR0_EM | X86_CR0_TS))
 		mode |= MODE_NO_FPU;
+	if (vcpu->cpl == 3 && vcpu->cr0 & X86_CR0_AM && vcpu->sysflags & X86_EFLAGS_AC)
+		mode |= MODE_ALIGN;
 	if (vcpu->cr0 & X86_CR0_EM || !(vcpu->cr4 & X86_CR4_OSFXSR))
 		mode |= MODE_NO_SSE;
 	if (!(vcpu->cr4 & X86_CR4_OSXSAVE) || (vcpu->xcr0 & XCR0_SSE_AVX) != XCR0_SSE_AVX)
