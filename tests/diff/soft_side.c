@@ -372,7 +372,8 @@ static void set_mode(struct vcpu *vcpu, bool compat)
 	vcpu->xcr0 = XCR0_X87_SSE_AVX;
 	vcpu->cr2 = 0;
 	vcpu->exception.pending = false;
-	vcpu->halted = vcpu->shadow = vcpu->leave = false;
+	vcpu->halted = vcpu->leave = false;
+	vcpu->shadow = SHADOW_NONE;
 	vcpu_update_mode(vcpu);
 }
 
