@@ -182,8 +182,9 @@ host_tests() {
 	fi
 	end host-plain $(count_systest $runs <"$out/host-plain.log")
 
-	spared='^(cloud|generic)-|-strict/'
-	[ "$1" = check ] || spared='^$'
+	# A sanitizer holds on to what was freed, and so is no judge of how much memory that is.
+	spared='^reboot-20-times/soft'
+	[ "$1" = check-long ] || spared="$spared|^(cloud|generic)-|-strict/"
 	begin host-asan
 	systest_here host-asan $asan/lguest $(build/systest --list | grep -v ': skipped: ' |
 		grep -vE "$spared")
