@@ -12,7 +12,8 @@
 #   make install       into $(DESTDIR)$(PREFIX)
 #   make clean
 #
-# SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the plain one.
+# SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the plain one; so does
+# CHECKED=1, whose soft engine checks where each of the guest's accesses goes.
 
 # make itself says cc, which may be anything.
 ifeq ($(origin CC),default)
@@ -20,9 +21,10 @@ CC	 := gcc
 endif
 PREFIX	 ?= /usr/local
 SANITIZE ?=
+CHECKED	 ?=
 
 comma	 := ,
-BUILD	 := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
+BUILD	 := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(CHECKED),/checked)
 VERSION	 := 0.1
 
 WARN	 := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow -Wvla \
@@ -30,7 +32,8 @@ WARN	 := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow
 CFLAGS	 ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 	   -DLGUEST_VERSION='"$(VERSION)"' -Isrc -I$(BUILD) -MMD -MP -pthread \
-	   $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+	   $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer) \
+	   $(if $(CHECKED),-DSOFT_CHECKED)
 ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 LIBS	 := -lZydis

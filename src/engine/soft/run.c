@@ -372,6 +372,8 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		if (mmu_commit(vcpu) && !(site->flags & SITE_KEEP))
 			return go_on(vcpu, vcpu->ctx.page + site->offset);
 		return ended(vcpu) ? NULL : site + 1;
+	case SITE_CHECK:
+		return check_access(vcpu, site) ? site + 1 : NULL;
 	case SITE_LINK:
 		return serve_link(vcpu, site);
 	case SITE_JUMP:
@@ -519,6 +521,7 @@ void soft_vcpu_run(struct vcpu *vcpu)
 		return;
 	}
 	vcpu->leave = false;
+	check_prepare(vcpu);
 	/* The first look at the clock arms what was set before there was a timer. */
 	vcpu_kick(vcpu, POLL_INTERRUPT);
 	code = next_code(vcpu);

@@ -247,6 +247,43 @@ static bool is_aligned_only(const struct translation *t, unsigned size)
 	return t->mode & MODE_ALIGN && (size == 2 || size == 4 || size == 8);
 }
 
+#define SHORT_JNZ 0x75
+#define SHORT_JZ  0x74
+#define SHORT_JMP 0xeb
+
+static void put_short(struct emit *e, u8 opcode, u8 **distance)
+{
+	emit_u8(e, opcode);
+	emit_u8(e, 0);
+	*distance = e->at - 1;
+}
+
+/* rcx = 0 if that byte of the access, at r9 + r10, is surely in RAM. */
+static void put_check_byte(struct emit *e, unsigned byte)
+{
+	emit_load_gs(e, H_SCRATCH, CTX_CHECKBASE);
+	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
+	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDEND, 1, byte);
+	emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_CHECKMASK);
+}
+
+/* The checking build: are r9 + r10 and what is behind it the guest's? Only rcx changes. */
+static void put_check(struct translation *t, unsigned size)
+{
+	struct emit *e = &t->e;
+	u8 *first, *last, *outside;
+
+	put_check_byte(e, 0);
+	first = emit_jrcxz(e);
+	put_short(e, SHORT_JMP, &outside);
+	emit_jrcxz_here(e, first);
+	put_check_byte(e, size - 1);
+	last = emit_jrcxz(e);
+	emit_jrcxz_here(e, outside);
+	put_site(e, SITE_CHECK, 0, size, t->offset, 0);
+	emit_jrcxz_here(e, last);
+}
+
 /*
  * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put
  * until end_access() may be run out of line instead, on a copy. See mmu_load() and mmu_store().
@@ -281,6 +318,8 @@ static struct late *begin_access(struct translation *t, unsigned size, bool writ
 	emit_jrcxz_here(e, hit);
 	emit_load_gs_indexed(e, H_ADDEND, H_ADDEND, t->tlb + offsetof(struct tlb, addend));
 	late->begin = e->at;
+	if (t->vcpu->soft->checked)
+		put_check(t, size);
 	mark(t, t->offset);
 	return late;
 }
@@ -1071,16 +1110,6 @@ static bool put_jcc(struct translation *t)
 	put_jump(t, target);
 	return true;
 }
-
-static void put_short(struct emit *e, u8 opcode, u8 **distance)
-{
-	emit_u8(e, opcode);
-	emit_u8(e, 0);
-	*distance = e->at - 1;
-}
-
-#define SHORT_JNZ 0x75
-#define SHORT_JZ  0x74
 
 static bool put_loop(struct translation *t)
 {

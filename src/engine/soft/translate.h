@@ -151,6 +151,13 @@ const void *mmu_store(struct vcpu *vcpu, const struct site *site); /* the same *
 bool mmu_commit(struct vcpu *vcpu);				   /* true: code was overwritten */
 void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page);
 
+/*
+ * check.c: what the checking build asks before an access. False: it is outside the guest, and the
+ * machine was stopped.
+ */
+void check_prepare(struct vcpu *vcpu);
+bool check_access(struct vcpu *vcpu, const struct site *site);
+
 /* enter.S */
 void soft_enter(const void *code);
 void soft_event_stub(void);
