@@ -214,7 +214,7 @@ static void test_outs(void **state)
 
 	/* Real mode: 16 bits of everything, and a base. */
 	mode_real(vcpu);
-	vcpu->ctx.base[DS] = DATA - 0xfffe;
+	vcpu->seg[DS].base = DATA - 0xfffe;
 	vcpu_update_mode(vcpu);
 	put64(f, DATA, 0x1234);
 	put64(f, DATA - 0xfffe, 0x5678);
