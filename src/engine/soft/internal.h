@@ -168,6 +168,7 @@ struct vcpu {
 		bool has_error;
 		u32 error;
 		u64 cr2;
+		bool non_canonical; /* #GP for the address: it is #SS through the stack */
 	} exception;
 	u64 insn_rip; /* first byte of the instruction that is being executed in C */
 	/* The next instruction runs before any interrupt; behind MOV SS and POP SS before a #DB,
@@ -235,6 +236,15 @@ struct soft {
 	unsigned vcpu_count, vcpus_added;
 	struct vcpu *vcpus[];
 };
+
+/* ------------------------------------------------------------------ soft.c: memory */
+
+/*
+ * Zeroed, in whole pages, of which only those that are touched cost anything; NULL: errno says why.
+ * What malloc() was given back it may keep, and a machine that reboots gives back megabytes.
+ */
+void *pages_new(u64 bytes);
+void pages_free(void *pages, u64 bytes); /* NULL: nothing to do */
 
 /* ------------------------------------------------------------------ vcpu.c: state */
 

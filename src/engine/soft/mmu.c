@@ -182,6 +182,13 @@ bool mmu_canonical(u64 address)
 	return (s64)(address << 16) >> 16 == (s64)address;
 }
 
+static bool raise_non_canonical(struct vcpu *vcpu)
+{
+	raise_error(vcpu, VECTOR_GP, 0);
+	vcpu->exception.non_canonical = true;
+	return false;
+}
+
 static bool fault(struct vcpu *vcpu, u64 address, enum access access, u32 error)
 {
 	if (access & ACCESS_WRITE)
@@ -351,7 +358,7 @@ static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa
 	struct mapping mapping = {0};
 
 	if (!mmu_canonical(address))
-		return raise_error(vcpu, VECTOR_GP, 0);
+		return raise_non_canonical(vcpu);
 	vcpu->stats.tlb_misses[access & 3]++;
 	if (!walk(vcpu, address, access, &mapping))
 		return false;
@@ -407,6 +414,8 @@ bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access acce
 {
 	u64 last = align_down(address + length - 1, PAGE_SIZE);
 
+	if (!mmu_canonical(address + length - 1))
+		return raise_non_canonical(vcpu);
 	for (u64 page = align_down(address, PAGE_SIZE);; page += PAGE_SIZE) {
 		u64 at = MAX(page, address), gpa;
 		u8 *host;
@@ -563,7 +572,7 @@ static bool find_parts(struct vcpu *vcpu, u64 address, unsigned size, enum acces
 		return raise_error(vcpu, VECTOR_AC, 0);
 	/* One that ends outside is not canonical either, whatever its first page is. */
 	if (!mmu_canonical(address + size - 1))
-		return raise_error(vcpu, VECTOR_GP, 0);
+		return raise_non_canonical(vcpu);
 	vcpu->bounce.length[0] = first;
 	vcpu->bounce.length[1] = size - first;
 	if (!look_up(vcpu, address, access, &vcpu->bounce.gpa[0], &vcpu->bounce.host[0]))

@@ -342,6 +342,8 @@ static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 	vcpu->stats.system_insns++;
 	vcpu->stats.executed[insn->mnemonic % ARRAY_SIZE(vcpu->stats.executed)]++;
 	if (!(vcpu->stepping && insn->repeat ? step_string : insn->handler)(vcpu, insn)) {
+		if (vcpu->exception.non_canonical && insn->has_memory && insn->segment == SS)
+			vcpu->exception.vector = VECTOR_SS;
 		vcpu->ctx.rip = vcpu->insn_rip;
 		return next_code(vcpu);
 	}

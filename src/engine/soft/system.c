@@ -237,14 +237,15 @@ bool system_fsgsbase(struct vcpu *vcpu, const struct insn *insn)
 	bool read = insn->mnemonic == ZYDIS_MNEMONIC_RDFSBASE ||
 		    insn->mnemonic == ZYDIS_MNEMONIC_RDGSBASE;
 	u64 *base = &vcpu->ctx.base[gs ? GS : FS], value;
+	unsigned size = insn->opsize == 8 ? 8 : 4; /* a 66 prefix means nothing */
 
 	if (!vcpu_64bit(vcpu) || !(vcpu->cr4 & X86_CR4_FSGSBASE))
 		return raise_fault(vcpu, VECTOR_UD);
 	if (read) {
-		gpr_write(vcpu, insn->rm, insn->opsize, *base);
+		gpr_write(vcpu, insn->rm, size, *base);
 		return true;
 	}
-	value = gpr_read(vcpu, insn->rm, insn->opsize);
+	value = gpr_read(vcpu, insn->rm, size);
 	if (!system_canonical(value))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	*base = value;

@@ -774,6 +774,14 @@ static bool waits(const struct translation *t, enum form_unit unit)
 	return unit == UNIT_X87;
 }
 
+/* MOVSXD to 16 bits reads no more than that; Zydis thinks otherwise. */
+static unsigned access_size(const struct translation *t, const ZydisDecodedOperand *memory)
+{
+	if (t->zi.mnemonic == ZYDIS_MNEMONIC_MOVSXD && t->zi.operand_width == 16)
+		return 2;
+	return memory->size / 8;
+}
+
 static u8 access_flags(const struct translation *t, const ZydisDecodedOperand *memory,
 		       enum form_unit unit)
 {
@@ -803,7 +811,8 @@ static bool put_pass(struct translation *t, enum form_unit unit)
 		return true;
 	}
 	put_address(t, memory, 0);
-	late = begin_access(t, memory->size / 8, writes(memory), access_flags(t, memory, unit));
+	late = begin_access(t, access_size(t, memory), writes(memory),
+			    access_flags(t, memory, unit));
 	put_in_memory(t, &r, &uses);
 	end_access(t, late);
 	return true;

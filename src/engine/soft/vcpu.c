@@ -168,13 +168,12 @@ struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state 
 		      struct problem *why)
 {
 	u64 cache = soft->options.soft_cache ? soft->options.soft_cache : SOFT_CACHE_UNSAID;
-	struct vcpu *vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
+	struct vcpu *vcpu = pages_new(sizeof(*vcpu));
 
 	if (!vcpu) {
 		problem(why, ENOMEM, "out of memory");
 		return NULL;
 	}
-	memset(vcpu, 0, sizeof(*vcpu));
 	vcpu->soft = soft;
 	vcpu->index = index;
 	set_up_context(&vcpu->ctx);
@@ -209,7 +208,7 @@ void vcpu_free(struct vcpu *vcpu)
 	cache_free(vcpu->cache);
 	lapic_free(vcpu->lapic);
 	free(vcpu->xsave);
-	free(vcpu);
+	pages_free(vcpu, sizeof(*vcpu));
 }
 
 /* ------------------------------------------------------------------ flags, segments, mode */
@@ -332,6 +331,7 @@ bool raise_fault(struct vcpu *vcpu, enum vector vector)
 	vcpu->exception.vector = vector;
 	vcpu->exception.has_error = false;
 	vcpu->exception.error = 0;
+	vcpu->exception.non_canonical = false;
 	return false;
 }
 
