@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#define VECTOR_STACK	  12
+#define VECTOR_PROTECTION 13
 #define VECTOR_PAGE_FAULT 14
+#define NEARBY		  32 /* the largest operand of a masked move */
 #define VECTOR_SIMD	  19
 #define X87_MASKS	  0x3f /* in the control word */
 #define X87_SUMMARY	  0x80 /* in the status word: one that is not masked is pending */
@@ -46,36 +49,41 @@ static void decoder_init(ZydisDecoder *decoder, bool compat)
 
 /* What a faulting instruction may leave undone, or half done: no manual says how much. */
 struct leniency {
-	bool in_page; /* where in the page it faulted */
-	bool memory;  /* what it has written before */
-	bool mxcsr;   /* which exceptions it has flagged before */
-	bool top;     /* whether the x87 stack was made a set of MMX registers already */
+	bool nearby; /* which part of the operand it was */
+	bool memory; /* what it has written before */
+	bool mxcsr;  /* which exceptions it has flagged before */
+	bool top;    /* whether the x87 stack was made a set of MMX registers already */
 };
 
-static ZydisMnemonic decode_at(const struct sequence *sequence, u64 rip, enum form_class *class)
-{
-	ZydisDecoder decoder;
+struct decoded {
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	enum form_class class;
+};
+
+static bool decode_at(const struct sequence *sequence, u64 rip, struct decoded *decoded)
+{
+	ZydisDecoder decoder;
 	const struct item *item = NULL;
 
-	*class = FORM_SYSTEM;
 	for (unsigned i = 0; i < sequence->count; i++)
 		if (!sequence->items[i].dropped && CODE_BASE + sequence->items[i].offset == rip)
 			item = &sequence->items[i];
 	decoder_init(&decoder, sequence->compat);
-	if (!item || ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, item->bytes, item->length, &insn,
-							operands)))
-		return ZYDIS_MNEMONIC_INVALID;
-	*class = form_classify(&insn, operands);
-	return insn.mnemonic;
+	if (!item || ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, item->bytes, item->length,
+							&decoded->insn, decoded->operands)))
+		return false;
+	decoded->class = form_classify(&decoded->insn, decoded->operands);
+	return true;
 }
 
 static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 {
-	enum form_class class;
+	struct decoded decoded;
 
-	switch (decode_at(sequence, rip, &class)) {
+	if (!decode_at(sequence, rip, &decoded))
+		return (struct leniency){0};
+	switch (decoded.insn.mnemonic) {
 	case ZYDIS_MNEMONIC_FLDENV:
 	case ZYDIS_MNEMONIC_FRSTOR:
 	case ZYDIS_MNEMONIC_FXRSTOR:
@@ -86,14 +94,14 @@ static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 	case ZYDIS_MNEMONIC_VMASKMOVPD:
 	case ZYDIS_MNEMONIC_VPMASKMOVD:
 	case ZYDIS_MNEMONIC_VPMASKMOVQ:
-		return (struct leniency){.in_page = true};
+		return (struct leniency){.nearby = true};
 	case ZYDIS_MNEMONIC_MASKMOVQ:
-		return (struct leniency){.in_page = true, .top = true};
+		return (struct leniency){.nearby = true, .top = true};
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FNSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE64:
-		return (struct leniency){.in_page = true, .memory = true};
+		return (struct leniency){.nearby = true, .memory = true};
 	case ZYDIS_MNEMONIC_VCVTPS2PH:
 		return (struct leniency){.mxcsr = true};
 	case ZYDIS_MNEMONIC_FSTP: /* of 80 bits */
@@ -101,7 +109,7 @@ static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 	case ZYDIS_MNEMONIC_MOVBE:
 		return (struct leniency){.memory = true};
 	default:
-		return (struct leniency){.top = class == FORM_MMX};
+		return (struct leniency){.top = decoded.class == FORM_MMX};
 	}
 }
 
@@ -112,20 +120,39 @@ static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 static bool computed_first(const struct sequence *sequence, const struct outcome *native,
 			   const struct outcome *soft)
 {
-	enum form_class class;
-	ZydisMnemonic mnemonic = decode_at(sequence, soft->state.rip, &class);
+	struct decoded decoded;
 
-	if (soft->vector != VECTOR_PAGE_FAULT)
+	if ((soft->vector != VECTOR_PAGE_FAULT && soft->vector != VECTOR_STACK &&
+	     soft->vector != VECTOR_PROTECTION) ||
+	    !decode_at(sequence, soft->state.rip, &decoded))
 		return false;
-	if (mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)
+	if (decoded.insn.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)
 		return native->vector == VECTOR_SIMD && native->state.rip == soft->state.rip;
-	return class == FORM_X87 && native->state.vectors.status & X87_SUMMARY &&
+	return decoded.class == FORM_X87 && native->state.vectors.status & X87_SUMMARY &&
 	       ~native->state.vectors.control & X87_MASKS;
+}
+
+/* A masked store that stores nothing may fault all the same. (Intel SDM 2A, "MASKMOVDQU".) */
+static bool masked_off(const struct sequence *sequence, const struct outcome *native)
+{
+	struct decoded decoded;
+	const u8 *mask;
+
+	if (!decode_at(sequence, native->state.rip, &decoded) ||
+	    (decoded.insn.mnemonic != ZYDIS_MNEMONIC_MASKMOVDQU &&
+	     decoded.insn.mnemonic != ZYDIS_MNEMONIC_VMASKMOVDQU))
+		return false;
+	mask = native->state.vectors.low[ZydisRegisterGetId(decoded.operands[1].reg.value) & 15];
+	for (unsigned i = 0; i < 16; i++)
+		if (mask[i] & 0x80)
+			return false;
+	return true;
 }
 
 static bool address_same(u64 a, u64 b, const struct leniency *leniency)
 {
-	return leniency->in_page ? a / PAGE_SIZE == b / PAGE_SIZE : a == b;
+	return a == b || (leniency->nearby &&
+			  (a / PAGE_SIZE == b / PAGE_SIZE || (a > b ? a - b : b - a) < NEARBY));
 }
 
 static bool fault_same(const struct outcome *a, const struct outcome *b,
@@ -191,7 +218,8 @@ bool outcomes_same(const struct sequence *sequence, const struct outcome *native
 	if (same(sequence, native, soft, &none))
 		return true;
 	leniency = leniency_of(sequence, native->state.rip);
-	return same(sequence, native, soft, &leniency) || computed_first(sequence, native, soft);
+	return same(sequence, native, soft, &leniency) || computed_first(sequence, native, soft) ||
+	       masked_off(sequence, native);
 }
 
 static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
