@@ -25,7 +25,7 @@
 
 struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
 {
-	struct cache *cache = calloc(1, sizeof(*cache));
+	struct cache *cache = pages_new(sizeof(*cache));
 
 	(void)vcpu;
 	if (!cache) {
@@ -36,16 +36,15 @@ struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
 	cache->size = bytes;
 	cache->arena_size = bytes / ARENA_SHARE;
 	cache->order_room = bytes / 256;
-	cache->order = malloc(cache->order_room * sizeof(cache->order[0]));
+	cache->order = pages_new(cache->order_room * sizeof(cache->order[0]));
 	cache->fd = memfd_create("lguest-code", MFD_CLOEXEC);
 	if (cache->fd >= 0 && !ftruncate(cache->fd, bytes)) {
 		cache->write = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, cache->fd, 0);
 		cache->run = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, cache->fd, 0);
 	}
-	cache->arena = mmap(NULL, cache->arena_size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	cache->arena = pages_new(cache->arena_size);
 	if (!cache->order || cache->write == MAP_FAILED || cache->run == MAP_FAILED ||
-	    cache->arena == MAP_FAILED) {
+	    !cache->arena) {
 		problem(why, errno,
 			"cannot map %llu MiB for translated code, to write and to run: %s",
 			(unsigned long long)bytes >> 20, strerror(errno));
@@ -63,8 +62,6 @@ void cache_free(struct cache *cache)
 		munmap(cache->write, cache->size);
 	if (cache->run != MAP_FAILED)
 		munmap(cache->run, cache->size);
-	if (cache->arena != MAP_FAILED)
-		munmap(cache->arena, cache->arena_size);
 	if (cache->fd >= 0)
 		close(cache->fd);
 	while (cache->free_pages) {
@@ -73,8 +70,9 @@ void cache_free(struct cache *cache)
 		cache->free_pages = page->free_next;
 		free(page);
 	}
-	free(cache->order);
-	free(cache);
+	pages_free(cache->arena, cache->arena_size);
+	pages_free(cache->order, cache->order_room * sizeof(cache->order[0]));
+	pages_free(cache, sizeof(*cache));
 }
 
 static struct block **bucket_of(struct cache *cache, u64 gpa, u32 mode)

@@ -23,6 +23,20 @@ static struct soft *soft_of(struct engine *engine)
 	return container_of(engine, struct soft, engine);
 }
 
+void *pages_new(u64 bytes)
+{
+	void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return pages == MAP_FAILED ? NULL : pages;
+}
+
+void pages_free(void *pages, u64 bytes)
+{
+	if (pages)
+		munmap(pages, bytes);
+}
+
 static u64 code_table_size(const struct ram *ram)
 {
 	return ram->size / PAGE_SIZE * sizeof(ram->code[0]);
@@ -46,7 +60,7 @@ static void destroy_machine(struct soft *soft)
 	}
 	soft->vcpus_added = 0;
 	for (unsigned i = 0; i < soft->ram_count; i++)
-		munmap(soft->ram[i].code, code_table_size(&soft->ram[i]));
+		pages_free(soft->ram[i].code, code_table_size(&soft->ram[i]));
 	soft->ram_count = 0;
 	soft->written_count = 0;
 	soft->written_overflow = false;
@@ -122,7 +136,6 @@ static int soft_map(struct engine *engine, u64 gpa, u64 size, void *host, struct
 	struct soft *soft = soft_of(engine);
 	struct memory *memory = engine->board->memory;
 	struct ram ram = {.gpa = gpa, .size = size, .host = host};
-	void *code;
 
 	if (soft->ram_count == ARRAY_SIZE(soft->ram))
 		return problem(why, ENOSPC,
@@ -135,12 +148,10 @@ static int soft_map(struct engine *engine, u64 gpa, u64 size, void *host, struct
 			       (unsigned long long)(gpa + size) >> 30,
 			       (1ull << cpuid_address_bits()) >> 30);
 	/* A pointer for each page, of which only those with code are ever touched. */
-	code = mmap(NULL, code_table_size(&ram), PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (code == MAP_FAILED)
+	ram.code = pages_new(code_table_size(&ram));
+	if (!ram.code)
 		return problem(why, errno, "no room to note which of %llu MiB are code: %s",
 			       (unsigned long long)size >> 20, strerror(errno));
-	ram.code = code;
 	soft->ram[soft->ram_count++] = ram;
 	memory->written = cache_device_wrote;
 	memory->written_opaque = soft;
