@@ -191,6 +191,17 @@ host_tests() {
 	end host-asan $(count_systest 1 <"$out/host-asan.log")
 }
 
+# The soft engine that checks where each access of its guests goes (make CHECKED=1): all of
+# its small guests, a stock kernel, and garbage.
+checked_tests() {
+	begin host-checked
+	systest_here host-checked build/checked/lguest cloud-1-ttyS0/soft \
+		$(build/systest --list | grep -v ': skipped: ' | grep '/soft$' |
+			grep -vE '^(cloud|generic)-|-strict/')
+	end host-checked $(count_systest 1 <"$out/host-checked.log")
+	verdict checked-garbage timeout -k 5 300 build/checked/diff --garbage=1000
+}
+
 # fuzz SECONDS [OPTION...]: each fuzzer has one verdict.
 fuzz() {
 	seconds=$1
@@ -218,6 +229,7 @@ check() {
 	prepare build $MAKE -k -j2 all guests systest || return
 	prepare guest scripts/guest cloud generic outer || return
 	prepare build-asan variant address,undefined all || return
+	prepare build-checked $MAKE -k -j2 CHECKED=1 all build/checked/diff || return
 
 	build/lguest --engine=help | grep -q '^kvm *usable' || start_outer_tests "$1"
 
@@ -239,6 +251,7 @@ check() {
 
 	finish_outer_tests
 	host_tests "$1"
+	checked_tests
 }
 
 rm -rf "$out"
