@@ -222,19 +222,25 @@ static void put_effective(struct translation *t, const ZydisDecodedOperand *oper
 	emit_lea(e, wide, to, base, index, scale, displacement);
 }
 
-/* r9 = the linear address of a memory operand. */
-static void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more)
+/* r9: from an offset in the segment to a linear address. */
+static void put_segment(struct translation *t, const ZydisDecodedOperand *operand)
 {
 	struct emit *e = &t->e;
 	unsigned segment = segment_of(operand->mem.segment);
 
-	put_effective(t, operand, H_ADDRESS, more, t->zi.address_width == 64);
 	if (t->zi.address_width == 16)
 		emit_movzx16(e, H_ADDRESS, H_ADDRESS);
 	if (segment == FS || segment == GS || (!t->wide && !(t->mode & MODE_FLAT))) {
 		emit_load_gs(e, H_SCRATCH, CTX_BASE + 8 * segment);
 		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 0);
 	}
+}
+
+/* r9 = the linear address of a memory operand. */
+static void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more)
+{
+	put_effective(t, operand, H_ADDRESS, more, t->zi.address_width == 64);
+	put_segment(t, operand);
 }
 
 static bool is_stack(const ZydisDecodedOperand *operand)
@@ -785,9 +791,31 @@ static unsigned access_size(const struct translation *t, const ZydisDecodedOpera
 static u8 access_flags(const struct translation *t, const ZydisDecodedOperand *memory,
 		       enum form_unit unit)
 {
-	return (reads(memory) ? SITE_READS : 0) | (is_stack(memory) ? SITE_STACK : 0) |
+	/* With an unmasked exception an x87 store stores nothing. */
+	return (reads(memory) || unit == UNIT_X87 ? SITE_READS : 0) |
+	       (is_stack(memory) ? SITE_STACK : 0) |
 	       (wants_alignment(&t->zi, memory) ? SITE_ALIGNED : 0) |
 	       (waits(t, unit) ? SITE_WAITS : 0);
+}
+
+/*
+ * MOVSX, MOVZX and CRC32 of AH, CH, DH or BH: the only ones where such a register meets rsp. As a
+ * low byte in rcx it meets everybody.
+ */
+static bool has_high_source(const struct translation *t)
+{
+	return (t->zi.mnemonic == ZYDIS_MNEMONIC_MOVSX || t->zi.mnemonic == ZYDIS_MNEMONIC_MOVZX ||
+		t->zi.mnemonic == ZYDIS_MNEMONIC_CRC32) &&
+	       t->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER && is_high_byte(t->op[1].reg.value);
+}
+
+static void put_high_source(struct translation *t, struct renamed *r)
+{
+	emit_rorx(&t->e, H_RCX, home[gpr_of(t->op[1].reg.value)], 8);
+	r->no_rex = false;
+	r->rm = H_RCX;
+	r->reg = home[gpr_of(t->op[0].reg.value)];
+	put_renamed(t, r);
 }
 
 static bool put_pass(struct translation *t, enum form_unit unit)
@@ -801,6 +829,10 @@ static bool put_pass(struct translation *t, enum form_unit unit)
 	if (!collect(t, &uses, &memory))
 		return false;
 	r.no_rex = uses.high;
+	if (has_high_source(t)) {
+		put_high_source(t, &r);
+		return true;
+	}
 	if (!memory) {
 		mark(t, t->offset);
 		rename_registers(t, &r, &uses,
@@ -875,7 +907,7 @@ static void put_bit_string(struct translation *t)
 	unsigned size = memory->size / 8, gpr = gpr_of(t->op[1].reg.value), reg;
 	struct late *late;
 
-	put_address(t, memory, 0);
+	put_effective(t, memory, H_ADDRESS, 0, t->zi.address_width == 64);
 	/* r9 += (register >> 4, 5, 6) * 2, 4, 8 */
 	emit_mov_imm32(e, H_SCRATCH, size == 8 ? 6 : size == 4 ? 5 : 4);
 	reg = use_gpr(e, gpr, H_ADDEND);
@@ -885,6 +917,7 @@ static void put_bit_string(struct translation *t)
 	}
 	emit_sarx(e, H_ADDEND, reg, H_SCRATCH);
 	emit_lea(e, t->zi.address_width == 64, H_ADDRESS, H_ADDRESS, H_ADDEND, size, 0);
+	put_segment(t, memory);
 	late = begin_access(t, size, writes(memory),
 			    SITE_READS | (is_stack(memory) ? SITE_STACK : 0));
 	reg = use_gpr(e, gpr, H_SCRATCH);
@@ -904,20 +937,13 @@ static void put_xlat(struct translation *t)
 {
 	struct emit *e = &t->e;
 	const ZydisDecodedOperand *memory = &t->op[1];
-	unsigned segment;
 
 	for (unsigned i = 0; i < t->zi.operand_count; i++)
 		if (t->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
 			memory = &t->op[i];
-	segment = segment_of(memory->mem.segment);
 	emit_movzx8(e, H_ADDRESS, H_RAX);
 	emit_lea(e, t->zi.address_width == 64, H_ADDRESS, H_ADDRESS, H_RBX, 1, 0);
-	if (t->zi.address_width == 16)
-		emit_movzx16(e, H_ADDRESS, H_ADDRESS);
-	if (segment == FS || segment == GS || (!t->wide && !(t->mode & MODE_FLAT))) {
-		emit_load_gs(e, H_SCRATCH, CTX_BASE + 8 * segment);
-		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 0);
-	}
+	put_segment(t, memory);
 	put_load(t, 1, 0, H_RAX);
 }
 
