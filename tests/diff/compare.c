@@ -132,27 +132,23 @@ static bool computed_first(const struct sequence *sequence, const struct outcome
 	       ~native->state.vectors.control & X87_MASKS;
 }
 
-/* A masked store that stores nothing may fault all the same. (Intel SDM 2A, "MASKMOVDQU".) */
-static bool masked_off(const struct sequence *sequence, const struct outcome *native)
+/* A masked store may fault for bytes that it does not store. (Intel SDM 2A, "MASKMOVDQU".) */
+static bool masked_off(const struct sequence *sequence, const struct outcome *native,
+		       const struct outcome *soft)
 {
 	struct decoded decoded;
-	const u8 *mask;
 
-	if (!decode_at(sequence, native->state.rip, &decoded) ||
-	    (decoded.insn.mnemonic != ZYDIS_MNEMONIC_MASKMOVDQU &&
-	     decoded.insn.mnemonic != ZYDIS_MNEMONIC_VMASKMOVDQU))
-		return false;
-	mask = native->state.vectors.low[ZydisRegisterGetId(decoded.operands[1].reg.value) & 15];
-	for (unsigned i = 0; i < 16; i++)
-		if (mask[i] & 0x80)
-			return false;
-	return true;
+	return native->state.rip != soft->state.rip &&
+	       decode_at(sequence, native->state.rip, &decoded) &&
+	       (decoded.insn.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+		decoded.insn.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU ||
+		decoded.insn.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ);
 }
 
 static bool address_same(u64 a, u64 b, const struct leniency *leniency)
 {
-	return a == b || (leniency->nearby &&
-			  (a / PAGE_SIZE == b / PAGE_SIZE || (a > b ? a - b : b - a) < NEARBY));
+	return a == b || (leniency->nearby && (a / PAGE_SIZE == b / PAGE_SIZE ||
+					       (u32)(a - b) < NEARBY || (u32)(b - a) < NEARBY));
 }
 
 static bool fault_same(const struct outcome *a, const struct outcome *b,
@@ -219,7 +215,7 @@ bool outcomes_same(const struct sequence *sequence, const struct outcome *native
 		return true;
 	leniency = leniency_of(sequence, native->state.rip);
 	return same(sequence, native, soft, &leniency) || computed_first(sequence, native, soft) ||
-	       masked_off(sequence, native);
+	       masked_off(sequence, native, soft);
 }
 
 static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",

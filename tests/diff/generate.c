@@ -25,7 +25,8 @@ struct generator {
 	struct random random;
 	struct sequence *sequence;
 	u16 changed; /* registers that an instruction before this may have written */
-	bool x87;    /* an x87 instruction before this left its address in the CPU */
+	bool x87;    /* there is an x87 instruction, which leaves its address in the CPU */
+	bool image;  /* there is one that stores that address */
 	bool alone;  /* one instruction, of one form */
 	bool compat; /* 32-bit code */
 };
@@ -702,7 +703,7 @@ static bool add_instance(struct generator *g, const struct form *form)
 	class = form_classify(&insn, operands);
 	if (class == FORM_SYSTEM || (g->alone && insn.mnemonic != form->mnemonic))
 		return false;
-	if (stores_x87_address(insn.mnemonic) && g->x87)
+	if (stores_x87_address(insn.mnemonic) ? g->x87 : class == FORM_X87 && g->image)
 		return false;
 	if (insn.length > ITEM_BYTES)
 		return false;
@@ -710,7 +711,8 @@ static bool add_instance(struct generator *g, const struct form *form)
 	if (class == FORM_BRANCH && form->modrm && !form->memory) {
 		unsigned reg = register_number(operands[0].reg.value);
 
-		if (reg == RSP)
+		/* rdi: a string instruction might overwrite itself, half way. */
+		if (reg == RSP || reg == RDI)
 			return false;
 		if (percent(g, 90)) {
 			add_label(g, reg)->target = later(g, 4);
@@ -724,6 +726,7 @@ static bool add_instance(struct generator *g, const struct form *form)
 	added->joined = joined;
 	add_fixups(g, added, &d, &insn);
 	note_changes(g, &insn, operands);
+	g->image |= stores_x87_address(insn.mnemonic);
 	g->x87 |= class == FORM_X87 || stores_x87_address(insn.mnemonic);
 	return true;
 }
