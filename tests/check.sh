@@ -215,6 +215,27 @@ fuzz() {
 	done
 }
 
+# The soft engine beside the CPU. A line at the end of each run, as of systest.
+diff_tests() {
+	begin diff
+	for what in --count=100000 --garbage=1000; do
+		build/diff $what
+	done >"$out/diff.log" 2>&1 </dev/null
+	end diff $(count_diff 2 <"$out/diff.log")
+}
+
+count_diff() {
+	awk -v runs="$1" '
+		/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
+			passed += $1; failed += $3; skipped += $5; ended++
+		}
+		END {
+			if (ended < runs)
+				failed += runs - ended
+			print passed + 0, failed + 0, skipped + 0
+		}'
+}
+
 total() {
 	set -- $(cat "$out"/*.count | add_up)
 	echo "$1 passed, $2 failed, $3 skipped"
@@ -241,6 +262,9 @@ check() {
 	unit unit-asan $asan $names
 	prepare build-unit-tsan variant thread unit-threads
 	unit unit-tsan build/thread $threaded
+
+	prepare build-diff $MAKE build/diff
+	diff_tests
 
 	verdict lint-format tests/lint.sh format
 	verdict lint-tidy tests/lint.sh tidy
