@@ -389,6 +389,9 @@ void cache_device_wrote(void *opaque, u64 gpa, u64 length)
 
 	if (!length)
 		return;
+	/* What was written is there before we ask whether somebody translates it: see
+	 * cache_protect(). */
+	atomic_thread_fence(memory_order_seq_cst);
 	for (u64 page = align_down(gpa, PAGE_SIZE); page < gpa + length; page += PAGE_SIZE) {
 		if (!cache_page_has_code(soft, page))
 			continue;

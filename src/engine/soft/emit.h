@@ -49,7 +49,8 @@ static inline void emit_u64(struct emit *e, u64 value)
 
 static inline void emit_rex(struct emit *e, bool w, unsigned reg, unsigned index, unsigned base)
 {
-	emit_u8(e, 0x40 | w << 3 | (reg >> 3 & 1) << 2 | (index >> 3 & 1) << 1 | (base >> 3 & 1));
+	emit_u8(e,
+		0x40 | (w ? 8 : 0) | (reg >> 3 & 1) << 2 | (index >> 3 & 1) << 1 | (base >> 3 & 1));
 }
 
 static inline void emit_modrm(struct emit *e, unsigned mod, unsigned reg, unsigned rm)
