@@ -6,7 +6,7 @@
 #   make run           boot a guest: KERNEL= INITRD= MEM= ARGS= to choose your own
 #   make check         every test that takes minutes; check-long: the rest
 #   make unit guests systest	parts of it
-#   make lint          clang-format, clang-tidy, cppcheck
+#   make lint          clang-format, clang-tidy, cppcheck, tests/vectors.sh
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
 #   make outer CMD=... a shell command in a VM that has KVM, where this machine has none
 #   make install       into $(DESTDIR)$(PREFIX)
@@ -143,7 +143,8 @@ check check-long:
 	@MAKE='$(MAKE)' UNIT_THREADS='$(UNIT_THREADS)' tests/check.sh $@
 
 lint:
-	@scripts/deps check
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory all
 	@tests/lint.sh
 
 outer: $(BUILD)/lguest

@@ -269,6 +269,7 @@ check() {
 	verdict lint-format tests/lint.sh format
 	verdict lint-tidy tests/lint.sh tidy
 	verdict lint-cppcheck tests/lint.sh cppcheck
+	verdict lint-vectors tests/lint.sh vectors
 
 	prepare build-fuzz $MAKE -k -j2 fuzzers-clang
 	fuzz 5 -seed=1

@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The tools that read the source instead of running it: clang-format (its rules
-# are in .clang-format), clang-tidy (.clang-tidy) and cppcheck.
+# The tools that read the program instead of running it: clang-format (its rules
+# are in .clang-format), clang-tidy (.clang-tidy), cppcheck, and vectors.sh, which wants
+# to have it built.
 #
-#   tests/lint.sh [format] [tidy] [cppcheck]
+#   tests/lint.sh [format] [tidy] [cppcheck] [vectors]
 #
 # Prints what they find, then a line for each tool; status 1 if any found something.
 set -eu
@@ -38,8 +39,12 @@ check_cppcheck() {
 		-D_GNU_SOURCE -D__x86_64__ -DLGUEST_VERSION='"lint"' -Isrc -Itests/unit $sources
 }
 
+check_vectors() {
+	tests/vectors.sh
+}
+
 status=0
-for tool in ${*:-format tidy cppcheck}; do
+for tool in ${*:-format tidy cppcheck vectors}; do
 	if "check_$tool"; then
 		echo "lint: $tool: clean"
 	else
