@@ -64,12 +64,6 @@ void cache_free(struct cache *cache)
 		munmap(cache->run, cache->size);
 	if (cache->fd >= 0)
 		close(cache->fd);
-	while (cache->free_pages) {
-		struct code_page *page = cache->free_pages;
-
-		cache->free_pages = page->free_next;
-		free(page);
-	}
 	pages_free(cache->arena, cache->arena_size);
 	pages_free(cache->order, cache->order_room * sizeof(cache->order[0]));
 	pages_free(cache, sizeof(*cache));
@@ -124,14 +118,10 @@ void cache_protect(struct vcpu *vcpu, u64 gpa)
 	if (*slot)
 		return;
 	page = cache->free_pages;
-	if (page) {
+	if (page)
 		cache->free_pages = page->free_next;
-	} else {
-		vectors_save(vcpu);
-		page = malloc(sizeof(*page));
-		if (!page)
-			abort(); /* like everybody here whom malloc() fails: there is no way on */
-	}
+	else
+		page = cache_alloc(cache, sizeof(*page));
 	page->gpa = align_down(gpa, PAGE_SIZE);
 	page->chunks = 0;
 	page->blocks = NULL;
@@ -180,6 +170,7 @@ void cache_flush(struct vcpu *vcpu)
 		cache->bucket[i] = NULL;
 	cache->used = cache->arena_used = 0;
 	cache->order_count = 0;
+	cache->free_pages = NULL;
 	cache->epoch++;
 	jump_caches_flush(vcpu);
 	vcpu->stats.cache_flushes++;

@@ -99,12 +99,12 @@ struct cache {
 	u64 size, used;
 	u64 epoch; /* counts invalidations and flushes */
 	int fd;
-	/* Blocks, marks and instructions for C: given back all at once. */
+	/* Blocks, marks, pages and instructions for C: given back all at once. */
 	u8 *arena;
 	u64 arena_size, arena_used;
 	struct block **order; /* by code address */
 	u32 order_count, order_room;
-	struct code_page *free_pages;
+	struct code_page *free_pages; /* in the arena */
 	struct block *bucket[CACHE_BUCKETS];
 };
 
