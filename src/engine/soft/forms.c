@@ -464,12 +464,40 @@ static struct form vector(const ZydisDecodedInstruction *insn)
 	}
 }
 
+void form_decoder(ZydisDecoder *decoder, u32 mode)
+{
+	/* Room for hints, in which newer CPUs found room for instructions: to those without, what
+	 * was a NOP still is. libgcc unwinds with RDSSP, and does not ask. WBNOINVD is WBINVD. */
+	static const ZydisDecoderMode newer[] = {
+		ZYDIS_DECODER_MODE_CET,
+		ZYDIS_DECODER_MODE_CLDEMOTE,
+		ZYDIS_DECODER_MODE_MPX,
+		ZYDIS_DECODER_MODE_WBNOINVD,
+	};
+
+	switch (mode & MODE_CODE) {
+	case MODE_CODE_64:
+		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+		break;
+	case MODE_CODE_32:
+		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+		break;
+	default:
+		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(newer); i++)
+		ZydisDecoderEnableMode(decoder, newer[i], false);
+}
+
 struct form form_of(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
 {
 	struct form form;
 
 	if (insn->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
 	    insn->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
+		return UNKNOWN;
+	/* Intel's Knights Corner had TZCNT and its like at places of its own. */
+	if (insn->meta.isa_set == ZYDIS_ISA_SET_KNCV)
 		return UNKNOWN;
 	form = integer(insn, operands);
 	if (form.kind != FORM_UNKNOWN)

@@ -40,6 +40,9 @@ struct form {
 	bool last;	  /* nothing behind it belongs to this block */
 };
 
+/* A decoder for that mode (MODE_CODE), of what the guest's CPU has. */
+void form_decoder(ZydisDecoder *decoder, u32 mode);
+
 struct form form_of(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands);
 
 #endif

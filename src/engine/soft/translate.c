@@ -1399,18 +1399,6 @@ static void put_late(struct translation *t)
 	}
 }
 
-static ZydisMachineMode machine_mode(u32 mode)
-{
-	switch (mode & MODE_CODE) {
-	case MODE_CODE_64:
-		return ZYDIS_MACHINE_MODE_LONG_64;
-	case MODE_CODE_32:
-		return ZYDIS_MACHINE_MODE_LEGACY_32;
-	default:
-		return ZYDIS_MACHINE_MODE_LEGACY_16;
-	}
-}
-
 /* The guest's bytes as they are now: it, or a device, may change them while we look. */
 struct window {
 	u8 bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
@@ -1475,10 +1463,7 @@ static void put_body(struct translation *t, const u8 *page, const u8 *page2)
 	ZydisDecoder decoder;
 	unsigned most = page2 || t->mode & MODE_SINGLE ? 1 : BLOCK_INSNS;
 
-	ZydisDecoderInit(&decoder, machine_mode(t->mode),
-			 t->wide				 ? ZYDIS_STACK_WIDTH_64
-			 : (t->mode & MODE_CODE) == MODE_CODE_32 ? ZYDIS_STACK_WIDTH_32
-								 : ZYDIS_STACK_WIDTH_16);
+	form_decoder(&decoder, t->mode);
 	for (unsigned i = 0; i < most && !t->ended && t->next < (int32_t)PAGE_SIZE; i++)
 		if (!put_next(t, &decoder, page, page2)) {
 			/* It crosses into the next page: a block of its own. */
