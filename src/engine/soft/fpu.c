@@ -174,7 +174,8 @@ static bool sse_available(struct vcpu *vcpu)
 static bool image_address(struct vcpu *vcpu, const struct insn *insn, unsigned align, u64 *address)
 {
 	*address = insn_address(vcpu, insn);
-	if (*address & (align - 1))
+	/* One that is not even canonical may be #SS: whoever accesses it finds out. */
+	if (mmu_canonical(*address) && *address & (align - 1))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	return true;
 }
