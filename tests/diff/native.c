@@ -88,8 +88,8 @@ static void write_gs_base(u64 base)
 	asm volatile("wrgsbase %0" : : "r"(base) : "memory");
 }
 
-/* Handlers inherit AC, and are not written for it. */
-static void clear_alignment_check(void)
+/* Handlers inherit AC, and are not written for it; NT and ID would stay for those that follow. */
+static void clear_sticky_flags(void)
 {
 	asm volatile("lea -256(%%rsp), %%rsp\n\t"
 		     "pushfq\n\t"
@@ -97,7 +97,7 @@ static void clear_alignment_check(void)
 		     "popfq\n\t"
 		     "lea 256(%%rsp), %%rsp"
 		     :
-		     : "i"(~X86_EFLAGS_AC)
+		     : "i"(~(X86_EFLAGS_AC | X86_EFLAGS_NT | X86_EFLAGS_ID))
 		     : "memory", "cc");
 }
 
@@ -150,7 +150,7 @@ static __attribute__((no_stack_protector)) void on_fault(int number, siginfo_t *
 	ucontext_t *context = opaque;
 
 	(void)info;
-	clear_alignment_check();
+	clear_sticky_flags();
 	if (native.phase == INSIDE) {
 		u64 fs_base = read_fs_base();
 
@@ -177,7 +177,7 @@ static __attribute__((no_stack_protector)) void on_tick(int number, siginfo_t *i
 	(void)number, (void)info;
 	if (native.phase != INSIDE || ++native.ticks < 3)
 		return;
-	clear_alignment_check();
+	clear_sticky_flags();
 	write_fs_base(native.fs_base);
 	write_gs_base(native.gs_base);
 	leave(opaque, END_ENDLESS);
