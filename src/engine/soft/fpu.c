@@ -14,6 +14,7 @@
  * everybody in this folder who is about to call libc.
  */
 #include "engine/soft/internal.h"
+#include "engine/soft/system.h"
 
 #include <Zydis/Mnemonic.h>
 #include <stddef.h>
@@ -175,7 +176,7 @@ static bool image_address(struct vcpu *vcpu, const struct insn *insn, unsigned a
 {
 	*address = insn_address(vcpu, insn);
 	/* One that is not even canonical may be #SS: whoever accesses it finds out. */
-	if (mmu_canonical(*address) && *address & (align - 1))
+	if (system_canonical(*address) && *address & (align - 1))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	return true;
 }
