@@ -8,6 +8,7 @@
 #   make unit guests systest	parts of it
 #   make lint          clang-format, clang-tidy, cppcheck, tests/vectors.sh
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
+#   make forms         what the soft engine does with each instruction there is
 #   make outer CMD=... a shell command in a VM that has KVM, where this machine has none
 #   make install       into $(DESTDIR)$(PREFIX)
 #   make clean
@@ -44,7 +45,7 @@ LIBRARY	 := $(BUILD)/liblguest.a
 UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
-.PHONY: all run unit unit-programs unit-threads guests systest fuzzers fuzzers-clang fuzz check check-long \
+.PHONY: all run forms unit unit-programs unit-threads guests systest fuzzers fuzzers-clang fuzz check check-long \
 	lint outer bench install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -119,6 +120,20 @@ $(BUILD)/differential/%.o: tests/diff/%.c
 
 $(BUILD)/diff: $(DIFF) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+# What the soft engine makes of every instruction there is; docs/forms.md says why.
+FORMS := $(patsubst tests/forms/%.c,$(BUILD)/form-list/%.o,$(wildcard tests/forms/*.c))
+
+$(BUILD)/form-list/%.o: tests/forms/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/forms: $(FORMS) $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+forms:
+	@$(MAKE) --no-print-directory -s $(BUILD)/forms
+	@$(BUILD)/forms
 
 # Fuzzers: with clang, and so in a folder of their own.
 FUZZ_SECONDS ?= 30
