@@ -17,9 +17,9 @@ build=${1:-build}
 objects=$(ls "$build"/engine/soft/*.o "$build/engine/topology.o")
 
 # What calls out and needs no vectors_save().
-#   form_of    translate() calls it, and has saved them
-#   vcpu_kick  syscall() is five moves
-exempt='form_of vcpu_kick'
+#   form_decoder, form_of  translate() calls them, and has saved the vectors
+#   vcpu_kick              syscall() is five moves and no more
+exempt='form_decoder form_of vcpu_kick'
 # Sections, and what is called when all is lost.
 harmless='^([.]|_GLOBAL_OFFSET_TABLE_$|__asan_|__ubsan_|__stack_chk_fail$)'
 
