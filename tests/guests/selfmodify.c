@@ -207,6 +207,29 @@ static void check_crossing(void)
 	check_equal(wrong, 0, "instructions that cross into another page");
 }
 
+/* The same where both pages are one: the instruction begins at its end and goes on at its start. */
+static void check_crossing_into_itself(void)
+{
+	volatile u8 *page = (u8 *)AREA;
+	unsigned wrong = 0;
+
+	paging_set(ALIAS, LEVEL_PAGE, AREA | PTE_ALL);
+	paging_set(ALIAS + PAGE, LEVEL_PAGE, AREA | PTE_ALL);
+	for (u64 before = 1; before < 6; before++) {
+		memset((void *)AREA, 0xcc, PAGE);
+		for (u64 i = 0; i < (u64)(constant_end - constant); i++)
+			page[(PAGE - before + i) % PAGE] = constant[i];
+		for (u32 n = 0; n < 64; n++) {
+			unsigned byte = n % 4;
+
+			page[(PAGE - before + 1 + byte) % PAGE] = (u8)(n + 1);
+			serialize();
+			wrong += (u8)(call(ALIAS + PAGE - before, 0) >> 8 * byte) != (u8)(n + 1);
+		}
+	}
+	check_equal(wrong, 0, "instructions that cross into their own page");
+}
+
 /* Code comes and goes, as with a compiler at run time: other lengths, other instructions. */
 static void check_replacing(void)
 {
@@ -281,6 +304,7 @@ void guest_main(const struct boot *boot)
 	check_loops();
 	check_aliases();
 	check_crossing();
+	check_crossing_into_itself();
 	check_replacing();
 	if (boot_option(boot, "input", value, sizeof(value)))
 		check_device();

@@ -80,8 +80,8 @@ struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 {
 	struct block *block = *bucket_of(vcpu->cache, gpa, mode);
 
-	while (block &&
-	       (block->gpa != gpa || block->mode != mode || (block->gpa2 && block->gpa2 != gpa2)))
+	while (block && (block->gpa != gpa || block->mode != mode ||
+			 (mode & MODE_CROSSING && block->gpa2 != gpa2)))
 		block = block->hash_next;
 	return block;
 }
@@ -143,13 +143,19 @@ void jump_cache_flush(struct vcpu *vcpu, unsigned view)
 
 	for (unsigned i = 0; i < JUMP_ENTRIES; i++)
 		tag[i] = TAG_NONE;
-	tag[0] = jump_tag_none(0);
+	jump_cache_close(&vcpu->ctx.jump[view]);
 }
 
 void jump_caches_flush(struct vcpu *vcpu)
 {
 	for (unsigned view = 0; view < VIEWS; view++)
 		jump_cache_flush(vcpu, view);
+}
+
+/* Two pages of the guest may be one page of its RAM: then the block is in one list. */
+static bool has_other_page(const struct block *block)
+{
+	return block->mode & MODE_CROSSING && block->gpa2 != align_down(block->gpa, PAGE_SIZE);
 }
 
 void cache_flush(struct vcpu *vcpu)
@@ -162,7 +168,7 @@ void cache_flush(struct vcpu *vcpu)
 
 		if (page)
 			release_page(vcpu, page);
-		page = block->gpa2 ? page_of(vcpu->soft, block->gpa2) : NULL;
+		page = has_other_page(block) ? page_of(vcpu->soft, block->gpa2) : NULL;
 		if (page)
 			release_page(vcpu, page);
 	}
@@ -231,8 +237,10 @@ void cache_add(struct vcpu *vcpu, struct block *block)
 	*bucket = block;
 	cache->order[cache->order_count++] = block;
 	add_to_page(vcpu, block, block->gpa, first);
-	if (block->gpa2)
+	if (has_other_page(block))
 		add_to_page(vcpu, block, block->gpa2, block->length - first);
+	else if (block->mode & MODE_CROSSING)
+		page_of(vcpu->soft, block->gpa)->chunks |= chunk_mask(0, block->length - first);
 }
 
 void cache_link(struct link *link, struct block *to)
@@ -288,6 +296,8 @@ static void forget_jumps(struct vcpu *vcpu, const struct block *block)
 	for (unsigned i = 0; i < JUMP_ENTRIES; i++)
 		if (cache->code[i] == (u64)block->code)
 			cache->tag[i] = jump_tag_none(i);
+	if (cache->code[0] == (u64)block->code)
+		jump_cache_close(cache);
 }
 
 static void kill_block(struct vcpu *vcpu, struct block *block)
@@ -300,10 +310,41 @@ static void kill_block(struct vcpu *vcpu, struct block *block)
 	unlink_block(block);
 	forget_jumps(vcpu, block);
 	remove_from_page(vcpu, block, block->gpa);
-	if (block->gpa2)
+	if (has_other_page(block))
 		remove_from_page(vcpu, block, block->gpa2);
 	block->dead = true;
 	vcpu->stats.blocks_invalidated++;
+}
+
+/* The bytes of the block in this page, as offsets: at its end, and, where it crosses, from 0. */
+static u64 bytes_at_end(const struct block *block, const struct code_page *page, u64 *from)
+{
+	*from = block->offset;
+	return align_down(block->gpa, PAGE_SIZE) == page->gpa
+		       ? MIN(block->length, PAGE_SIZE - block->offset)
+		       : 0;
+}
+
+static u64 bytes_at_start(const struct block *block, const struct code_page *page)
+{
+	return block->mode & MODE_CROSSING && block->gpa2 == page->gpa &&
+			       block->offset + block->length > PAGE_SIZE
+		       ? block->offset + block->length - PAGE_SIZE
+		       : 0;
+}
+
+static u64 chunks_in_page(const struct block *block, const struct code_page *page)
+{
+	u64 from, end = bytes_at_end(block, page, &from), start = bytes_at_start(block, page);
+
+	return (end ? chunk_mask(from, end) : 0) | (start ? chunk_mask(0, start) : 0);
+}
+
+static bool overlaps(const struct block *block, const struct code_page *page, u64 from, u64 to)
+{
+	u64 at, end = bytes_at_end(block, page, &at);
+
+	return (end && at < to && at + end > from) || bytes_at_start(block, page) > from;
 }
 
 /* Bytes [from, to) of the page, as offsets. */
@@ -317,18 +358,15 @@ static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to
 	if (!page || !(page->chunks & chunk_mask(from, to - from)))
 		return false;
 	for (block = page->blocks; block; block = next) {
-		bool second = align_down(block->gpa, PAGE_SIZE) != page_gpa;
-		u64 first_byte = second ? 0 : block->offset;
-		u64 end = second ? block->offset + block->length - PAGE_SIZE
-				 : MIN((u64)block->offset + block->length, PAGE_SIZE);
+		u64 taken = chunks_in_page(block, page);
 
 		next = *next_in_page(block, page);
-		if (first_byte < to && end > from) {
+		if (taken & chunk_mask(from, to - from) && overlaps(block, page, from, to)) {
 			last = !next && page->blocks == block;
 			kill_block(vcpu, block);
 			found = true;
 		} else {
-			chunks |= chunk_mask(first_byte, end - first_byte);
+			chunks |= taken;
 		}
 	}
 	/* The page may be gone by now: only one that is still there has chunks. */

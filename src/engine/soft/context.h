@@ -48,6 +48,9 @@
 		 2, 4, 8 bytes */
 #define CTX_END 0x198
 
+/* SITE_JUMP of translate.h, for enter.S. */
+#define ENTER_SITE_JUMP 4
+
 #ifndef __ASSEMBLER__
 #include "host/types.h"
 

@@ -37,6 +37,15 @@ soft_trap_stub:
 	jmp	soft_event_stub
 	.size soft_trap_stub, . - soft_trap_stub
 
+/* Where entry 0 of a jump cache leads: a SITE_JUMP of its own. */
+	.globl soft_jump_stub
+	.type soft_jump_stub, @function
+soft_jump_stub:
+	call	*%gs:CTX_EVENT
+	.byte	ENTER_SITE_JUMP
+	.zero	15
+	.size soft_jump_stub, . - soft_jump_stub
+
 	.globl soft_event_stub
 	.type soft_event_stub, @function
 soft_event_stub:

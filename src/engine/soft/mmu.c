@@ -414,6 +414,8 @@ bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access acce
 {
 	u64 last = align_down(address + length - 1, PAGE_SIZE);
 
+	if (!length)
+		return true;
 	if (!mmu_canonical(address + length - 1))
 		return raise_non_canonical(vcpu);
 	for (u64 page = align_down(address, PAGE_SIZE);; page += PAGE_SIZE) {

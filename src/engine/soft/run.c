@@ -195,7 +195,7 @@ static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *blo
 	unsigned i = soft_jump_index(linear);
 
 	note_page(vcpu, linear);
-	if (block->gpa2)
+	if (block->mode & MODE_CROSSING)
 		note_page(vcpu, linear + PAGE_SIZE);
 
 	cache->code[i] = (u64)block->code;
@@ -203,7 +203,7 @@ static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *blo
 	/* Entry 0 is where all jumps look when somebody wants us: vcpu_kick(). */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!i && atomic_load(&vcpu->ctx.poll))
-		cache->tag[0] = jump_tag_none(0);
+		jump_cache_close(cache);
 }
 
 /* Where to go on: translated code for ctx.rip, after all that comes before it. NULL: nowhere. */
@@ -293,7 +293,7 @@ static const void *serve_link(struct vcpu *vcpu, const struct site *site)
 	if (atomic_load(&vcpu->ctx.poll) || vcpu->interrupt_waiting || vcpu->shadow)
 		return next_code(vcpu);
 	block = find_block(vcpu, linear, vcpu->mode);
-	if (!block || block->gpa2 || cache->epoch != epoch || link->to)
+	if (!block || block->mode & MODE_CROSSING || cache->epoch != epoch || link->to)
 		return next_code(vcpu);
 	cache_link(link, block);
 	emit_set_jump(link->distance, block->inner - (cache->run - cache->write));
@@ -401,8 +401,8 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		return serve_fault(vcpu);
 	case SITE_TRAP:
 		vcpu->insn_rip = vcpu_rip(vcpu, vcpu->ctx.page + vcpu->trap.offset);
-		if (vcpu->trap.vector == VECTOR_GP)
-			raise_error(vcpu, VECTOR_GP, 0);
+		if (vcpu->trap.vector == VECTOR_GP || vcpu->trap.vector == VECTOR_AC)
+			raise_error(vcpu, vcpu->trap.vector, 0);
 		else if (vcpu->trap.vector == VECTOR_XM && !(vcpu->cr4 & X86_CR4_OSXMMEXCPT))
 			raise_fault(vcpu, VECTOR_UD);
 		else
@@ -449,6 +449,8 @@ static void pass_on(int signal, siginfo_t *info, void *context)
 	else
 		sigaction(signal, old, NULL); /* and the trap comes again */
 }
+
+_Static_assert(SITE_JUMP == ENTER_SITE_JUMP && sizeof(struct site) == 16, "enter.S knows both");
 
 static const struct site trap_site = {.kind = SITE_TRAP};
 

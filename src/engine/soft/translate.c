@@ -50,6 +50,7 @@ struct translation {
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	int32_t offset, next; /* of this instruction and the one behind, from ctx.page */
 	bool ended;
+	enum form_unit unit; /* of this instruction */
 	unsigned links;
 	unsigned lates, marks;
 	struct late late[LATE_MAX];
@@ -122,7 +123,7 @@ static void put_jump_undo(struct translation *t, int32_t target, s64 undo)
 		put_site(e, SITE_GO, 0, 0, target, 0);
 		return;
 	}
-	if (!inside_page(target) || t->block->gpa2) {
+	if (!inside_page(target) || t->mode & MODE_CROSSING) {
 		emit_load_gs(e, H_ADDRESS, CTX_PAGE);
 		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, target);
 		put_jump_indirect(t, undo);
@@ -387,20 +388,36 @@ static void put_operand_bytes(struct translation *t, const struct renamed *r, un
 		emit_u8(e, t->bytes[tail++]);
 }
 
-static bool is_dropped(u8 prefix, bool wide)
+/*
+ * Each prefix once, or what we add makes an instruction longer than 15 bytes. Of F2 and F3 the last
+ * counts. Segments and address sizes were dealt with; REX is made anew.
+ */
+static void put_prefixes(struct translation *t)
 {
-	switch (prefix) {
-	case 0x26:
-	case 0x2e:
-	case 0x36:
-	case 0x3e:
-	case 0x64:
-	case 0x65:
-	case 0x67:
-		return true;
-	default:
-		return wide && (prefix & 0xf0) == 0x40;
+	struct emit *e = &t->e;
+	const ZydisDecodedInstruction *zi = &t->zi;
+	bool code16 = (t->mode & MODE_CODE) == MODE_CODE_16;
+	bool vector = t->unit != UNIT_INTEGER && zi->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT;
+	/* What is 16 bits wide by default in the guest needs to say so here. */
+	bool narrow = code16 && !vector && zi->operand_width == 16, lock = false;
+	u8 repeat = 0;
+
+	for (unsigned i = 0; i < zi->raw.prefix_count; i++) {
+		u8 prefix = zi->raw.prefixes[i].value;
+
+		if (prefix == 0x66)
+			narrow |=
+				!code16 || zi->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY;
+		lock |= prefix == 0xf0;
+		if (prefix == 0xf2 || prefix == 0xf3)
+			repeat = prefix;
 	}
+	if (lock)
+		emit_u8(e, 0xf0);
+	if (narrow)
+		emit_u8(e, 0x66);
+	if (repeat)
+		emit_u8(e, repeat);
 }
 
 static void put_legacy(struct translation *t, const struct renamed *r)
@@ -410,14 +427,8 @@ static void put_legacy(struct translation *t, const struct renamed *r)
 	bool modrm = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM;
 	unsigned at = zi->raw.prefix_count, end, reg, rm;
 	bool w = t->wide && zi->raw.rex.W, rex = t->wide && zi->attributes & ZYDIS_ATTRIB_HAS_REX;
-	bool code16 = (t->mode & MODE_CODE) == MODE_CODE_16;
 
-	for (unsigned i = 0; i < at; i++)
-		if (!is_dropped(t->bytes[i], t->wide) && !(code16 && t->bytes[i] == 0x66))
-			emit_u8(e, t->bytes[i]);
-	/* What is 16 bits wide by default in the guest needs to say so here. */
-	if (code16 && zi->operand_width == 16)
-		emit_u8(e, 0x66);
+	put_prefixes(t);
 	reg = r->reg != NO_REGISTER ? r->reg : zi->raw.modrm.reg | (rex ? raw_reg_extension(t) : 0);
 	rm = r->rm != NO_REGISTER ? r->rm : zi->raw.modrm.rm | (rex && zi->raw.rex.B ? 8 : 0);
 	if (!r->no_rex) {
@@ -454,6 +465,22 @@ static void put_legacy(struct translation *t, const struct renamed *r)
 		emit_u8(e, t->bytes[at++]);
 }
 
+/* Does VEX.W choose between 32 and 64 bits of a general register, or of memory in its place? */
+static bool vex_w_is_width(const ZydisDecodedInstruction *zi)
+{
+	switch (zi->opcode_map) {
+	case ZYDIS_OPCODE_MAP_0F:
+		return zi->opcode == 0x2a || zi->opcode == 0x2c || zi->opcode == 0x2d ||
+		       zi->opcode == 0x6e || zi->opcode == 0x7e;
+	case ZYDIS_OPCODE_MAP_0F38:
+		return zi->opcode >= 0xf0;
+	case ZYDIS_OPCODE_MAP_0F3A:
+		return zi->opcode == 0x16 || zi->opcode == 0x22 || zi->opcode == 0xf0;
+	default:
+		return false;
+	}
+}
+
 static void put_vex(struct translation *t, const struct renamed *r)
 {
 	struct emit *e = &t->e;
@@ -468,6 +495,13 @@ static void put_vex(struct translation *t, const struct renamed *r)
 	unsigned base = r->memory ? r->base : rm;
 	unsigned index = r->memory ? register_or_0(r->index) : 0;
 
+	/* Outside 64-bit mode there are eight registers of 32 bits, whatever these bits say. */
+	if (!t->wide) {
+		first |= 0x20;
+		second |= 0x40;
+		if (vex_w_is_width(zi))
+			second &= 0x7f;
+	}
 	if (r->vvvv != NO_REGISTER)
 		second = (second & 0x87) | (~r->vvvv & 15) << 3;
 	emit_u8(e, 0xc4);
@@ -1364,6 +1398,7 @@ static void put_instruction(struct translation *t)
 {
 	struct form form = form_of(&t->zi, t->op);
 
+	t->unit = form.unit;
 	if (!unit_allowed(t, form.unit))
 		return;
 	if (!put_form(t, &form)) {
@@ -1447,7 +1482,7 @@ static bool put_next(struct translation *t, const ZydisDecoder *decoder, const u
 	if (status == ZYDIS_STATUS_NO_MORE_DATA && !page2)
 		return false;
 	if (!ZYAN_SUCCESS(status)) {
-		block->length += 1;
+		block->length += window.length;
 		put_undecoded(t, status);
 	} else {
 		t->next = t->offset + t->zi.length;

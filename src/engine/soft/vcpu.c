@@ -318,7 +318,7 @@ void vcpu_kick(struct vcpu *vcpu, u32 why)
 	atomic_fetch_or(&ctx->poll, why);
 	atomic_store(&ctx->jump_mask, 0);
 	for (unsigned view = 0; view < VIEWS; view++)
-		__atomic_store_n(&ctx->jump[view].tag[0], jump_tag_none(0), __ATOMIC_SEQ_CST);
+		jump_cache_close(&ctx->jump[view]);
 	if (atomic_exchange(&vcpu->asleep, 0))
 		syscall(SYS_futex, &vcpu->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
