@@ -230,6 +230,21 @@ static void check_crossing_into_itself(void)
 	check_equal(wrong, 0, "instructions that cross into their own page");
 }
 
+/* Bytes that are no instruction become one by what is written behind the first. */
+static void check_undefined(void)
+{
+	static const u8 undefined[] = {0x0f, 0x04, 0xc0, 0xcd, VECTOR_END}; /* int $VECTOR_END */
+	volatile u8 *code = (u8 *)AREA;
+	struct trap trap;
+
+	memcpy((void *)AREA, undefined, sizeof(undefined));
+	trap_run(AREA, 0, 0, &trap);
+	check_equal(trap.frame.vector, 6, "undefined bytes");
+	code[1] = 0x1f; /* nop %eax */
+	trap_run(AREA, 0, 0, &trap);
+	check_equal(trap.frame.vector, VECTOR_END, "undefined bytes, made an instruction");
+}
+
 /* Code comes and goes, as with a compiler at run time: other lengths, other instructions. */
 static void check_replacing(void)
 {
@@ -305,6 +320,7 @@ void guest_main(const struct boot *boot)
 	check_aliases();
 	check_crossing();
 	check_crossing_into_itself();
+	check_undefined();
 	check_replacing();
 	if (boot_option(boot, "input", value, sizeof(value)))
 		check_device();
