@@ -227,12 +227,21 @@ fuzz() {
 }
 
 # The soft engine beside the CPU. A line at the end of each run, as of systest.
+# diff_part PART RUN...
+diff_part() {
+	part=$1
+	shift
+	begin "$part"
+	for what; do
+		build/diff "$what"
+	done >"$out/$part.log" 2>&1 </dev/null
+	end "$part" $(count_diff $# <"$out/$part.log")
+}
+
 diff_tests() {
-	begin diff
-	for what in --count=100000 --garbage=1000; do
-		build/diff $what
-	done >"$out/diff.log" 2>&1 </dev/null
-	end diff $(count_diff 2 <"$out/diff.log")
+	diff_part diff --named --count=100000 --garbage=1000
+	[ "$1" = check-long ] || return 0
+	diff_part diff-long --forms --garbage=100000 --count=1000000
 }
 
 count_diff() {
@@ -275,7 +284,7 @@ check() {
 	unit unit-tsan build/thread $threaded
 
 	prepare build-diff $MAKE build/diff
-	diff_tests
+	diff_tests "$1"
 
 	prepare build-forms $MAKE build/forms
 	verdict forms forms_have_reasons

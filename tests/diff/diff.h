@@ -4,8 +4,9 @@
  *
  * The same instructions run twice: on this machine's own CPU, and on the soft
  * engine. What a program can see afterwards shall be the same. forms.c knows which
- * instructions there are, generate.c makes a sequence of them from a number,
- * native.c and soft.c run it, compare.c looks for differences, main.c counts.
+ * instructions there are, generate.c makes a sequence of them from a number, named.c
+ * has some that once went wrong, native.c and soft_side.c run it, compare.c looks for
+ * differences, main.c counts.
  */
 #ifndef DIFF_H
 #define DIFF_H
@@ -118,6 +119,17 @@ void forms_free(struct forms *forms);
 enum form_class form_classify(const ZydisDecodedInstruction *insn,
 			      const ZydisDecodedOperand *operands);
 
+/* ------------------------------------------------------------------ named.c */
+
+/* A sequence that is known by name, of 64-bit code. */
+struct named {
+	const char *name, *goes_wrong;
+	const u8 *code, *end;
+};
+
+extern const struct named named[];
+extern const unsigned named_count;
+
 /* ------------------------------------------------------------------ generate.c */
 
 struct random {
@@ -183,8 +195,9 @@ struct sequence {
 /* What to run: all there is to know of it. */
 struct job {
 	u64 seed;
-	int form; /* of one form only, if not negative */
-	u64 drop; /* items to leave out, a bit each */
+	int form;		   /* of one form only, if not negative */
+	const struct named *named; /* that sequence, if not NULL */
+	u64 drop;		   /* items to leave out, a bit each */
 };
 
 void generate(const struct forms *forms, const struct job *job, struct sequence *sequence);
@@ -207,7 +220,7 @@ u8 *sequence_memory(u8 memory[DATA_PAGES][PAGE_SIZE], u64 address);
 void vectors_to_xsave(const struct vectors *vectors, u8 *image);
 void vectors_from_xsave(struct vectors *vectors, const u8 *image);
 
-/* ------------------------------------------------------------------ native.c, soft.c */
+/* ------------------------------------------------------------------ native.c, soft_side.c */
 
 /* Takes over this process: its signals, its low addresses, its system calls. */
 void native_init(bool compat);

@@ -13,6 +13,7 @@
 #include "diff.h"
 
 #include <asm/processor-flags.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Stops the sequence: an instruction that is undefined for ever. */
@@ -936,6 +937,22 @@ static void finish(struct generator *g, u64 drop)
 	sequence->initial.rip = CODE_BASE + sequence->code_offset;
 }
 
+static void add_named(struct generator *g, const struct named *which)
+{
+	const u8 *at = which->code;
+
+	while (at < which->end) {
+		ZydisDecodedInstruction insn;
+
+		/* The assembler made it: there is nothing that is no instruction. */
+		if (ZYAN_FAILED(ZydisDecoderDecodeInstruction(&g->forms->decoder, NULL, at,
+							      which->end - at, &insn)))
+			abort();
+		new_item(g, at, insn.length);
+		at += insn.length;
+	}
+}
+
 void generate(const struct forms *forms, const struct job *job, struct sequence *sequence)
 {
 	struct generator g = {.forms = forms,
@@ -951,7 +968,9 @@ void generate(const struct forms *forms, const struct job *job, struct sequence 
 	sequence->count = sequence->planted_count = 0;
 	begin_state(&g);
 	memcpy(gpr, sequence->initial.gpr, sizeof(gpr));
-	if (job->form >= 0) {
+	if (job->named) {
+		add_named(&g, job->named);
+	} else if (job->form >= 0) {
 		for (unsigned tries = 0; tries < 100; tries++)
 			if (add_instance(&g, &forms->all[job->form]))
 				break;

@@ -4,7 +4,9 @@
  *
  *   diff [--count=N] [--start=N]    random sequences of 1 to 20 instructions
  *   diff --forms[=N] [--only=NAME]  every form, N times (100), each alone
- *   diff --seed=N [--form=N]        one of them again, with all that differs
+ *   diff --named[=NAME]             those of named.inc, a hundred times each
+ *   diff --seed=N [--form=N] [--named=NAME]
+ *                                   one of them again, with all that differs
  *   diff --garbage=N                random bytes as kernels: the engine survives
  *   diff --list                     the forms, a line each
  *
@@ -29,6 +31,7 @@
 #define GARBAGE_CHUNK	25
 #define GARBAGE_SECONDS 20 /* for one: it is given milliseconds */
 #define NOT_A_FORM	(-1)
+#define NAMED_TIMES	100
 
 enum verdict { PENDING, SAME, DIFFERENT, SKIPPED, CRASHED };
 
@@ -45,7 +48,7 @@ struct options {
 	u64 start, count, garbage;
 	unsigned per_form, show;
 	const char *only;
-	bool list, single, compat;
+	bool list, single, compat, named;
 	struct job job;
 };
 
@@ -208,6 +211,8 @@ static void describe(struct tester *tester, const struct failure *failure)
 	printf("FAIL --seed=%llu", (unsigned long long)failure->job.seed);
 	if (failure->job.form >= 0)
 		printf(" --form=%d", failure->job.form);
+	if (failure->job.named)
+		printf(" --named=%s: %s", failure->job.named->name, failure->job.named->goes_wrong);
 	if (failure->signal)
 		printf(" (signal %d)", failure->signal);
 	printf("\n");
@@ -248,8 +253,10 @@ static void count_slots(struct tester *tester, unsigned count)
 	}
 	tester->failed += failures;
 	for (unsigned i = 0; i < failures && tester->options.show; i++) {
-		/* One of a form is enough. */
-		if (failed[i].job.form >= 0 && i && failed[i].job.form == failed[i - 1].job.form)
+		/* One of a form is enough, and one of a name. */
+		if (i &&
+		    ((failed[i].job.form >= 0 && failed[i].job.form == failed[i - 1].job.form) ||
+		     (failed[i].job.named && failed[i].job.named == failed[i - 1].job.named)))
 			continue;
 		tester->options.show--;
 		describe(tester, &failed[i]);
@@ -327,6 +334,23 @@ static void run_forms(struct tester *tester)
 	}
 }
 
+/* One name at a time: a chunk has room for all of its times. */
+static void run_named(struct tester *tester)
+{
+	const struct options *options = &tester->options;
+
+	for (unsigned which = 0; which < named_count; which++) {
+		if (options->job.named && options->job.named != &named[which])
+			continue;
+		for (unsigned i = 0; i < NAMED_TIMES; i++)
+			tester->slots[i].job = (struct job){.seed = options->start + i,
+							    .form = NOT_A_FORM,
+							    .named = &named[which]};
+		run_slots(tester, NAMED_TIMES);
+		count_slots(tester, NAMED_TIMES);
+	}
+}
+
 static void run_garbage(struct tester *tester)
 {
 	const struct options *options = &tester->options;
@@ -395,6 +419,15 @@ static bool number(const char *argument, const char *name, u64 *value)
 	return true;
 }
 
+static const struct named *find_named(const char *name)
+{
+	for (unsigned i = 0; i < named_count; i++)
+		if (!strcmp(named[i].name, name))
+			return &named[i];
+	fprintf(stderr, "diff: there is no sequence %s: see tests/diff/named.inc\n", name);
+	exit(2);
+}
+
 static void parse(struct options *options, int argc, char **argv)
 {
 	*options = (struct options){.count = 100000, .show = 10, .job.form = NOT_A_FORM};
@@ -416,6 +449,11 @@ static void parse(struct options *options, int argc, char **argv)
 			options->per_form = value;
 		} else if (!strcmp(argument, "--forms")) {
 			options->per_form = 100;
+		} else if (!strcmp(argument, "--named")) {
+			options->named = true;
+		} else if (!strncmp(argument, "--named=", 8)) {
+			options->named = true;
+			options->job.named = find_named(argument + 8);
 		} else if (!strcmp(argument, "--list")) {
 			options->list = true;
 		} else if (!strcmp(argument, "--compat")) {
@@ -448,6 +486,10 @@ static int run(struct tester *tester)
 		fprintf(stderr, "diff: there is no form %d\n", options->job.form);
 		return 2;
 	}
+	if (options->named && options->compat) {
+		fprintf(stderr, "diff: what has a name is 64-bit code\n");
+		return 2;
+	}
 	if (options->list) {
 		list_forms(tester);
 		return 0;
@@ -456,6 +498,8 @@ static int run(struct tester *tester)
 		run_single(tester);
 	else if (options->garbage)
 		run_garbage(tester);
+	else if (options->named)
+		run_named(tester);
 	else if (options->per_form)
 		run_forms(tester);
 	else
