@@ -420,7 +420,7 @@ void cache_device_wrote(void *opaque, u64 gpa, u64 length)
 		return;
 	/* What was written is there before we ask whether somebody translates it: see
 	 * cache_protect(). */
-	atomic_thread_fence(memory_order_seq_cst);
+	atomic_fetch_add(&soft->device_writes, 1);
 	for (u64 page = align_down(gpa, PAGE_SIZE); page < gpa + length; page += PAGE_SIZE) {
 		if (!cache_page_has_code(soft, page))
 			continue;

@@ -231,6 +231,7 @@ struct soft {
 	bool checked;		      /* translated code checks each host address: check.c */
 	pthread_mutex_t written_lock; /* guards what devices wrote: cache.c */
 	u64 written[64];	      /* gpas of pages with code */
+	_Atomic u64 device_writes;    /* so many reports; counting them orders memory */
 	unsigned written_count;
 	bool written_overflow;
 	unsigned vcpu_count, vcpus_added;

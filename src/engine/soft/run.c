@@ -199,9 +199,9 @@ static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *blo
 		note_page(vcpu, linear + PAGE_SIZE);
 
 	cache->code[i] = (u64)block->code;
-	cache->tag[i] = -linear;
-	/* Entry 0 is where all jumps look when somebody wants us: vcpu_kick(). */
-	atomic_thread_fence(memory_order_seq_cst);
+	/* Entry 0 is where all jumps look when somebody wants us: first this, then the look at
+	 * poll. */
+	__atomic_store_n(&cache->tag[i], -linear, __ATOMIC_SEQ_CST);
 	if (!i && atomic_load(&vcpu->ctx.poll))
 		jump_cache_close(cache);
 }
