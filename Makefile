@@ -68,7 +68,8 @@ $(BUILD)/%.o: src/%.S
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # Called while the guest's vector and x87 registers are in the host's.
-$(BUILD)/engine/soft/%.o: ALL_CFLAGS += -mgeneral-regs-only -fno-tree-loop-distribute-patterns
+$(BUILD)/engine/soft/%.o: ALL_CFLAGS += -mgeneral-regs-only \
+	$(if $(findstring clang,$(CC)),-fno-builtin,-fno-tree-loop-distribute-patterns)
 $(BUILD)/engine/topology.o: ALL_CFLAGS += -mgeneral-regs-only
 
 # The DSDT: ASL, compiled into a C array. The C preprocessor first, for the numbers of layout.h.

@@ -428,8 +428,9 @@ static struct form system_form(const ZydisDecodedInstruction *insn)
 /* Sets in which every instruction that is not special computes on registers and one operand. */
 static struct form vector(const ZydisDecodedInstruction *insn)
 {
-	/* These came with the Pentium Pro, like others that have nothing to do with the x87. */
-	if (insn->meta.isa_set == ZYDIS_ISA_SET_PPRO &&
+	/* These came with the Pentium Pro and with SSE3, like others that are not the x87's. */
+	if ((insn->meta.isa_set == ZYDIS_ISA_SET_PPRO ||
+	     insn->meta.isa_set == ZYDIS_ISA_SET_SSE3) &&
 	    insn->meta.category == ZYDIS_CATEGORY_X87_ALU)
 		return PASS(UNIT_X87);
 	switch (insn->meta.isa_set) {
