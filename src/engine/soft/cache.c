@@ -213,9 +213,12 @@ static struct block **next_in_page(struct block *block, const struct code_page *
 
 static u64 chunk_mask(u64 offset, u64 length)
 {
-	u64 first = offset / 64, last = (offset + length - 1) / 64;
+	u64 first = offset / 64 % 64, last = MIN((offset + length - 1) / 64, 63);
 
-	return (last == 63 ? ~0ull : (1ull << (last + 1)) - 1) & ~((1ull << first) - 1);
+	/* Bytes that changed while we looked may not cross any more. */
+	if (!length)
+		return 0;
+	return ~0ull >> (63 - last) & ~0ull << first;
 }
 
 static void add_to_page(struct vcpu *vcpu, struct block *block, u64 gpa, u64 length)
@@ -337,7 +340,7 @@ static u64 chunks_in_page(const struct block *block, const struct code_page *pag
 {
 	u64 from, end = bytes_at_end(block, page, &from), start = bytes_at_start(block, page);
 
-	return (end ? chunk_mask(from, end) : 0) | (start ? chunk_mask(0, start) : 0);
+	return chunk_mask(from, end) | chunk_mask(0, start);
 }
 
 static bool overlaps(const struct block *block, const struct code_page *page, u64 from, u64 to)
