@@ -37,7 +37,7 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 	   $(if $(CHECKED),-DSOFT_CHECKED)
 ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
-LIBS	 := -lZydis
+LIBS	 := -lZydis -luring -lseccomp
 
 SOURCES	 := $(sort $(shell find src -name '*.c' -o -name '*.S'))
 OBJECTS	 := $(patsubst src/%,$(BUILD)/%.o,$(basename $(SOURCES)))

@@ -13,10 +13,12 @@
 
 #include "board/board.h"
 #include "boot/boot.h"
+#include "devices.h"
 #include "engine/engine.h"
 #include "host/log.h"
 #include "host/machine.h"
 #include "host/memory.h"
+#include "host/sandbox.h"
 #include "host/terminal.h"
 #include "virtio/console.h"
 
@@ -48,6 +50,8 @@ struct launcher {
 	struct terminal terminal;
 	struct board board;
 	struct console console;
+	struct devices devices;
+	bool locked_in; /* the sandbox is shut behind us */
 	struct engine *engine;
 	struct cpu_state first; /* how the kernel wants its first vCPU */
 	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
@@ -244,20 +248,29 @@ static int plug_devices(struct launcher *launcher, struct problem *why)
 	bool takes_input =
 		options->console == CONSOLE_ANY && virtio_is_last_console(launcher->command_line);
 
-	return console_init(&launcher->console, &launcher->board.pci, SLOT_CONSOLE,
-			    &launcher->machine, launcher->memory, &launcher->terminal, takes_input,
-			    why);
+	int err = console_init(&launcher->console, &launcher->board.pci, SLOT_CONSOLE,
+			       &launcher->machine, launcher->memory, &launcher->terminal,
+			       takes_input, why);
+
+	if (err)
+		return err;
+	return devices_plug(&launcher->devices, &launcher->board.pci, &launcher->machine,
+			    launcher->memory, options->vm.vcpus, why);
 }
 
 /* Every virtio device at rest, as at power-on. No vCPU runs. */
 static void rest_devices(struct launcher *launcher)
 {
 	virtio_power_on(&launcher->console.virtio);
+	devices_rest(&launcher->devices);
 }
 
+/* What was plugged in: if plug_devices() failed, that is not all. */
 static void unplug_devices(struct launcher *launcher)
 {
-	virtio_unplug(&launcher->console.virtio);
+	devices_unplug(&launcher->devices);
+	if (launcher->console.virtio.pci)
+		virtio_unplug(&launcher->console.virtio);
 }
 
 static int map_memory(struct launcher *launcher, struct problem *why)
@@ -323,6 +336,7 @@ static void *vcpu_main(void *opaque)
 {
 	struct vcpu_thread *vcpu = opaque;
 
+	sandbox_thread(SANDBOX_VCPU);
 	vcpu->engine->ops->run(vcpu->engine, vcpu->index);
 	return NULL;
 }
@@ -389,24 +403,28 @@ static struct pollfd poll_for(int fd, short events)
 	return (struct pollfd){.fd = events ? fd : -1, .events = events};
 }
 
-/* Terminal and signals, until the machine no longer runs. */
+#define OWN_DESCRIPTORS 5
+
+/* Terminal, signals and children, until the machine no longer runs. */
 static void look_after(struct launcher *launcher)
 {
 	struct machine *machine = &launcher->machine;
 	struct terminal *terminal = &launcher->terminal;
 
 	while (machine_running(machine)) {
-		struct pollfd fds[] = {
+		struct pollfd fds[OWN_DESCRIPTORS + OPTIONS_DEVICES_MAX] = {
 			poll_for(machine->stop_fd, POLLIN),
 			poll_for(machine->wake_fd, POLLIN),
 			poll_for(launcher->signal_fd, POLLIN),
 			poll_for(terminal->in_fd, terminal_input_events(terminal)),
 			poll_for(terminal->out_fd, terminal_output_events(terminal)),
 		};
+		struct pollfd *others = fds + OWN_DESCRIPTORS;
+		unsigned other_count = devices_poll(&launcher->devices, others);
 		bool waiting = terminal_is_waiting(terminal);
 		eventfd_t count;
 
-		if (poll(fds, ARRAY_SIZE(fds), waiting ? FOREGROUND_CHECK : -1) < 0)
+		if (poll(fds, OWN_DESCRIPTORS + other_count, waiting ? FOREGROUND_CHECK : -1) < 0)
 			continue;
 		if (waiting)
 			terminal_set_raw(terminal);
@@ -419,7 +437,20 @@ static void look_after(struct launcher *launcher)
 		if (fds[4].revents)
 			terminal_write_ready(terminal);
 		serial_pump(&launcher->board.serial);
+		devices_polled(&launcher->devices, others, other_count);
 	}
+}
+
+/* Before the guest's first instruction, once: a reboot finds the door shut. */
+static int lock_in(struct launcher *launcher, struct problem *why)
+{
+	int err;
+
+	if (launcher->locked_in)
+		return 0;
+	err = sandbox_enter(&launcher->options->sandbox, why);
+	launcher->locked_in = !err;
+	return err;
 }
 
 /* Run it, through all its reboots. -errno if one of them could not be done. */
@@ -431,7 +462,9 @@ static int run(struct launcher *launcher, struct problem *why)
 		log_line("no console= for the kernel: %s added", DEFAULT_CONSOLE);
 	while (!err) {
 		terminal_set_raw(&launcher->terminal);
-		err = start_vcpus(launcher, why);
+		err = lock_in(launcher, why);
+		if (!err)
+			err = start_vcpus(launcher, why);
 		if (!err)
 			look_after(launcher);
 		else
@@ -486,11 +519,8 @@ static int with_board(struct launcher *launcher, struct problem *why)
 	if (err)
 		return err;
 	err = plug_devices(launcher, why);
-	if (err) {
-		board_destroy(&launcher->board);
-		return err;
-	}
-	err = with_engine(launcher, why);
+	if (!err)
+		err = with_engine(launcher, why);
 	/* What was plugged in outlives its socket: pci_add(). */
 	board_destroy(&launcher->board);
 	unplug_devices(launcher);
@@ -525,6 +555,17 @@ static int with_machine(struct launcher *launcher, struct problem *why)
 	return err;
 }
 
+static int with_devices(struct launcher *launcher, struct problem *why)
+{
+	int err = devices_open(&launcher->devices, launcher->options, why);
+
+	if (err)
+		return err;
+	err = with_machine(launcher, why);
+	devices_close(&launcher->devices);
+	return err;
+}
+
 static int with_memory(struct launcher *launcher, struct problem *why)
 {
 	int err;
@@ -532,7 +573,7 @@ static int with_memory(struct launcher *launcher, struct problem *why)
 	launcher->memory = memory_new(launcher->options->memory, why);
 	if (!launcher->memory)
 		return -ENOMEM;
-	err = with_machine(launcher, why);
+	err = with_devices(launcher, why);
 	memory_free(launcher->memory);
 	return err;
 }

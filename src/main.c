@@ -12,7 +12,6 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 /*
@@ -36,7 +35,7 @@ int main(int argc, char **argv)
 	hold_standard_descriptors();
 	if (options_parse(&options, argc, argv, &why)) {
 		log_line("%s", why.text);
-		free(options.command_line);
+		options_free(&options);
 		return EXIT_LAUNCHER;
 	}
 	switch (options.action) {
@@ -58,6 +57,6 @@ int main(int argc, char **argv)
 		log_line("cannot write to standard output");
 		status = EXIT_LAUNCHER;
 	}
-	free(options.command_line);
+	options_free(&options);
 	return status;
 }

@@ -197,6 +197,8 @@ static int set_flag(struct options *options, const char *name, const char *value
 		options->no_reboot = true;
 	else if (!strcmp(name, "debug-exit"))
 		options->debug_exit = true;
+	else if (!strcmp(name, "no-sandbox"))
+		options->sandbox.off = true;
 	else if (!strcmp(name, "soft-stats"))
 		options->vm.soft_stats = true;
 	else
@@ -212,20 +214,87 @@ static int set_action(struct options *options, const char *name, const char *val
 	return 0;
 }
 
-/* Part of every lguest's command line, but without a device behind it so far: said plainly. */
-static int refuse(struct options *options, const char *name, const char *value, struct problem *why)
+/*
+ * One device more, or NULL with *why filled. Its text is a copy that a parser may cut up; NULL
+ * without a value.
+ */
+static struct device_options *add_device(struct options *options, enum device_kind kind,
+					 const char *name, const char *value, struct problem *why)
 {
-	(void)options, (void)value;
-	return problem(why, ENOSYS, "--%s is not part of this version yet", name);
+	struct device_options *device = &options->devices[options->device_count];
+
+	if (options->device_count == OPTIONS_DEVICES_MAX) {
+		problem(why, ENOSPC, "--%s: one device too many, a guest can have %u", name,
+			OPTIONS_DEVICES_MAX);
+		return NULL;
+	}
+	*device = (struct device_options){.kind = kind, .text = value ? strdup(value) : NULL};
+	if (value && !device->text) {
+		problem(why, ENOMEM, "out of memory");
+		return NULL;
+	}
+	options->device_count++;
+	return device;
+}
+
+static int set_block(struct options *options, const char *name, const char *value,
+		     struct problem *why)
+{
+	struct device_options *device = add_device(options, DEVICE_BLOCK, name, value, why);
+
+	return device ? options_parse_disk(&device->disk, device->text, why) : -ENOSPC;
+}
+
+static int set_net(struct options *options, const char *name, const char *value,
+		   struct problem *why)
+{
+	struct device_options *device = add_device(options, DEVICE_NET, name, value, why);
+
+	return device ? options_parse_net(&device->netif, name, device->text, why) : -ENOSPC;
+}
+
+static int set_rng(struct options *options, const char *name, const char *value,
+		   struct problem *why)
+{
+	return add_device(options, DEVICE_RNG, name, value, why) ? 0 : -ENOSPC;
+}
+
+static int set_username(struct options *options, const char *name, const char *value,
+			struct problem *why)
+{
+	(void)name;
+	if (!*value)
+		return problem(why, EINVAL, "--username=: wants the name of a user");
+	options->sandbox.username = value;
+	return 0;
+}
+
+static int set_chroot(struct options *options, const char *name, const char *value,
+		      struct problem *why)
+{
+	(void)name;
+	if (!*value)
+		return problem(why, EINVAL, "--chroot=: wants a directory");
+	options->sandbox.chroot = value;
+	return 0;
 }
 
 static const struct option known[] = {
 	{"initrd", "FILE", "initial RAM disk for the kernel", set_initrd},
+	{"block", "FILE", "a disk: FILE[,ro][,id=NAME][,direct]", set_block},
+	{"tunnet", "ADDRESS", "a network: the host's IP[/BITS][:MAC], or bridge:NAME[:MAC]",
+	 set_net},
+	{"net", "user", "a network without root: user[,hostfwd=tcp:PORT:PORT]", set_net},
+	{"sharenet", "NAME", "a network of all guests that give this name", set_net},
+	{"rng", NULL, "a source of random numbers", set_rng},
 	{"cpus", "N", "virtual CPUs (1)", set_cpus},
 	{"engine", "NAME", "what runs the guest: auto, kvm, soft; help says which can", set_engine},
 	{"console", "NAME", "where standard input goes: serial or virtio", set_console},
 	{"no-reboot", NULL, "a guest that reboots is done", set_flag},
 	{"strict", NULL, "stop at the first rule that a driver breaks", set_flag},
+	{"username", "NAME", "run as this user, once all is open", set_username},
+	{"chroot", "FOLDER", "and with this as the root of all files", set_chroot},
+	{"no-sandbox", NULL, "without a filter on what lguest may ask of the host", set_flag},
 	{"debug-exit", NULL, "byte b written to port 0xF4 ends with status (b << 1) | 1", set_flag},
 	{"soft-cache", "SIZE", "translated code of each CPU, on the soft engine (64M)",
 	 set_soft_cache},
@@ -235,11 +304,6 @@ static const struct option known[] = {
 	{"verbose", NULL, "say what happens, on standard error (also -v)", set_flag},
 	{"help", NULL, "this", set_action},
 	{"version", NULL, "which lguest this is", set_action},
-	{"block", "FILE", NULL, refuse},
-	{"tunnet", "ADDRESS", NULL, refuse},
-	{"rng", NULL, NULL, refuse},
-	{"username", "NAME", NULL, refuse},
-	{"chroot", "FOLDER", NULL, refuse},
 };
 
 /*
@@ -381,6 +445,13 @@ int options_parse(struct options *options, int argc, char **argv, struct problem
 			       have_memory ? "the kernel" : "the memory size");
 	err = complete(options, why);
 	return err ? err : join(options, argc - i, argv + i, why);
+}
+
+void options_free(struct options *options)
+{
+	for (unsigned i = 0; i < options->device_count; i++)
+		free(options->devices[i].text);
+	free(options->command_line);
 }
 
 void options_help(void)

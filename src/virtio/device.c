@@ -15,6 +15,7 @@
 #include "virtio/transport.h"
 
 #include "host/log.h"
+#include "host/sandbox.h"
 
 #include <errno.h>
 #include <linux/virtio_ring.h>
@@ -213,11 +214,17 @@ static void queue_serve(struct virtio_queue *queue)
 			continue;
 		queue_sleep(queue, wait);
 	}
+	if (device->ops->rest) {
+		device->ops->rest(device, queue->index);
+		if (!atomic_load(&device->broken))
+			queue_signal(queue);
+	}
 }
 
 static void *queue_thread(void *opaque)
 {
 	struct virtio_queue *queue = opaque;
+	bool locked_in = false;
 
 	pthread_mutex_lock(&queue->lock);
 	while (queue->life != QUEUE_ENDS) {
@@ -226,6 +233,10 @@ static void *queue_thread(void *opaque)
 			continue;
 		}
 		pthread_mutex_unlock(&queue->lock);
+		/* No guest has run before, so there was nothing to be protected from. */
+		if (!locked_in)
+			sandbox_thread(SANDBOX_QUEUE);
+		locked_in = true;
 		queue_serve(queue);
 		pthread_mutex_lock(&queue->lock);
 		queue->life = QUEUE_RESTS;

@@ -39,6 +39,13 @@ struct virtio_ops {
 	 */
 	unsigned (*serve)(struct virtio_device *device, unsigned queue);
 
+	/*
+	 * The queue is about to rest, and serve() will not be called until it runs again: await
+	 * what is in flight and push it, or give it up. On the queue's own thread; the ring can
+	 * still be used. When it returns, nothing of the guest's is touched any more. May be NULL.
+	 */
+	void (*rest)(struct virtio_device *device, unsigned queue);
+
 	/* A descriptor that the queue's thread polls beside notifications, or -1. May be NULL. */
 	int (*source)(struct virtio_device *device, unsigned queue);
 

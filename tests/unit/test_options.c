@@ -26,7 +26,7 @@ static int parse(const char *line)
 	static char *argv[MAX_ARGS + 1];
 	int argc = 0;
 
-	free(options.command_line);
+	options_free(&options);
 	why.text[0] = '\0';
 	argv[argc++] = "lguest";
 	strcpy(copy, line);
@@ -220,6 +220,6 @@ int main(void)
 	};
 	int failed = cmocka_run_group_tests_name("options", tests, NULL, NULL);
 
-	free(options.command_line);
+	options_free(&options);
 	return failed;
 }

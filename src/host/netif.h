@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A network interface's back end: where the guest's Ethernet frames go, and come
+ * from. A tap device, a process that speaks for an unprivileged user (passt, or
+ * our own with libslirp), or a switch shared with other guests.
+ *
+ * Frames are handed over with a struct virtio_net_hdr_mrg_rxbuf (12 bytes) in
+ * front, in both directions. Back ends without offloads leave it all zero, and
+ * need not look at it.
+ */
+#ifndef HOST_NETIF_H
+#define HOST_NETIF_H
+
+#include "host/problem.h"
+
+#include <linux/if_ether.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define NETIF_HEADER 12 /* bytes in front of each frame */
+#define NETIF_FRAME_MAX                                                                            \
+	(NETIF_HEADER + 65550) /* and the most of both: 64 KiB behind a MAC header */
+#define NETIF_FORWARDS 16
+
+enum netif_kind {
+	NETIF_TAP,     /* --tunnet=ADDRESS[/BITS][:MAC] */
+	NETIF_BRIDGED, /* --tunnet=bridge:NAME[:MAC] */
+	NETIF_USER,    /* --net=user[,hostfwd=tcp:PORT:PORT]... */
+	NETIF_SHARED,  /* --sharenet=NAME */
+};
+
+struct netif_options {
+	enum netif_kind kind;
+	u32 address;	  /* NETIF_TAP: the host's, in host byte order */
+	unsigned bits;	  /* of its netmask */
+	const char *name; /* of the bridge, or of the shared segment */
+	bool has_mac;
+	u8 mac[ETH_ALEN];
+	unsigned forward_count;
+	struct netif_forward {
+		bool udp;
+		u16 host_port, guest_port;
+	} forwards[NETIF_FORWARDS];
+};
+
+/* What a guest's driver has accepted, and what a tap may therefore hand over unfinished. */
+struct netif_offloads {
+	bool checksum, tso4, tso6, ecn;
+};
+
+struct netif;
+
+struct netif_ops {
+	/*
+	 * A frame that waits, header first, into these buffers, NETIF_FRAME_MAX bytes in all or it
+	 * may be cut: its length; -EAGAIN: none waits; other -errno: the interface is dead.
+	 * One thread.
+	 */
+	ssize_t (*receive)(struct netif *netif, const struct iovec *iov, unsigned count);
+
+	/*
+	 * Send a frame, header first. 0; -EAGAIN: no room just now (poll netif->fd for POLLOUT, and
+	 * say it again); other -errno: the frame is lost. Another thread than receive()'s.
+	 */
+	int (*send)(struct netif *netif, const struct iovec *iov, unsigned count);
+
+	/* NULL: has no offloads, and nothing of the kind may be offered to the guest. */
+	int (*set_offloads)(struct netif *netif, const struct netif_offloads *offloads);
+
+	void (*close)(struct netif *netif);
+};
+
+struct netif {
+	const struct netif_ops *ops;
+	const struct netif_options *options; /* must outlive it */
+	char name[32];			     /* "tap lguest0", "passt": for messages */
+	int fd;				     /* readable: a frame waits, or the other end is gone */
+	int child_fd;	  /* a pidfd: readable when the process behind it has ended; or -1 */
+	u8 mac[ETH_ALEN]; /* the guest's */
+	u16 mtu;	  /* bytes of payload: 1500 */
+	void *own;	  /* the back end's */
+};
+
+/*
+ * Open what the options ask for: tap made and configured, child started, switch joined.
+ * -errno with *problem filled, and nothing left behind. `index`: which interface of this guest it
+ * is.
+ */
+int netif_open(struct netif *netif, const struct netif_options *options, unsigned index,
+	       struct problem *problem);
+void netif_close(struct netif *netif);
+
+/*
+ * The back ends; each fills in all of *netif but options. Same errors.
+ */
+int tap_open(struct netif *netif, struct problem *problem);
+int usernet_open(struct netif *netif, struct problem *problem);
+int sharenet_open(struct netif *netif, struct problem *problem);
+
+/*
+ * A MAC address for a guest whose user gave none: locally administered, the same for the same
+ * `seed` (a string) on the same machine.
+ */
+void netif_make_mac(u8 mac[ETH_ALEN], const char *seed);
+
+#endif
