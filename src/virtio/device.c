@@ -159,8 +159,9 @@ int virtio_pop(struct virtio_device *device, unsigned index, struct chain *chain
 }
 
 /* VQ-8: one interrupt at most for all that a wake-up completed. */
-static void queue_signal(struct virtio_queue *queue)
+void virtio_signal(struct virtio_device *device, unsigned index)
 {
+	struct virtio_queue *queue = &device->queues[index];
 	struct violation violation;
 	int wanted = queue_wants_interrupt(&queue->ring, &violation);
 
@@ -168,6 +169,20 @@ static void queue_signal(struct virtio_queue *queue)
 		queue_violation(queue, &violation);
 	else if (wanted)
 		virtio_pci_interrupt_queue(queue);
+}
+
+/* Each notification adds 1 to the descriptor, whether KVM or pci.c wrote it. */
+static void queue_hear(struct virtio_queue *queue)
+{
+	eventfd_t kicks;
+
+	if (!eventfd_read(queue->kick_fd, &kicks))
+		queue->kicks += kicks;
+}
+
+u64 virtio_kicks(struct virtio_device *device, unsigned queue)
+{
+	return device->queues[queue].kicks;
 }
 
 static int queue_source(struct virtio_queue *queue)
@@ -185,10 +200,9 @@ static void queue_sleep(struct virtio_queue *queue, unsigned wait)
 		{.fd = wait & WAIT_KICK ? queue->kick_fd : -1, .events = POLLIN},
 		{.fd = wait & WAIT_SOURCE ? queue_source(queue) : -1, .events = POLLIN},
 	};
-	eventfd_t kicks;
 
 	if (poll(fds, ARRAY_SIZE(fds), -1) > 0 && fds[1].revents)
-		eventfd_read(queue->kick_fd, &kicks);
+		queue_hear(queue);
 }
 
 /*
@@ -209,7 +223,7 @@ static void queue_serve(struct virtio_queue *queue)
 		}
 		queue_suppress(&queue->ring);
 		wait = device->ops->serve(device, queue->index);
-		queue_signal(queue);
+		virtio_signal(device, queue->index);
 		if (wait & WAIT_KICK && queue_unsuppress(&queue->ring))
 			continue;
 		queue_sleep(queue, wait);
@@ -217,7 +231,7 @@ static void queue_serve(struct virtio_queue *queue)
 	if (device->ops->rest) {
 		device->ops->rest(device, queue->index);
 		if (!atomic_load(&device->broken))
-			queue_signal(queue);
+			virtio_signal(device, queue->index);
 	}
 }
 
@@ -263,7 +277,7 @@ static void queue_go(struct virtio_queue *queue)
 	eventfd_t count;
 
 	eventfd_read(queue->stop_fd, &count);
-	eventfd_read(queue->kick_fd, &count);
+	queue_hear(queue);
 	queue_set_life(queue, QUEUE_RUNS);
 	virtio_pci_add_notifier(queue);
 }

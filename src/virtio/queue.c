@@ -368,26 +368,39 @@ bool queue_pending(const struct queue *queue)
 
 /* Giving back */
 
-void queue_push_head(struct queue *queue, u16 head, u32 written)
+void queue_push_heads(struct queue *queue, const struct queue_used *chains, unsigned count)
 {
 	struct vring_used *used = queue->used_ring;
-	struct vring_used_elem *element = &used->ring[queue->next_used % queue->size];
+	const u16 unsignalled = queue->next_used - queue->signalled;
 
-	atomic_store_explicit((_Atomic u32 *)&element->id, head, memory_order_relaxed);
-	atomic_store_explicit((_Atomic u32 *)&element->len, written, memory_order_relaxed);
-	/* Before the index: a driver that sees the chain back may already run the code in it. */
-	guest_ram_written(queue->memory, memory_gpa(queue->memory, element), sizeof(*element));
+	for (unsigned i = 0; i < count; i++) {
+		struct vring_used_elem *element = &used->ring[queue->next_used++ % queue->size];
 
-	queue->next_used++;
+		atomic_store_explicit((_Atomic u32 *)&element->id, chains[i].head,
+				      memory_order_relaxed);
+		atomic_store_explicit((_Atomic u32 *)&element->len, chains[i].written,
+				      memory_order_relaxed);
+		/*
+		 * Before the index: a driver that sees the chain back may already run the code in
+		 * it.
+		 */
+		guest_ram_written(queue->memory, memory_gpa(queue->memory, element),
+				  sizeof(*element));
+	}
 	/*
 	 * 65536 chains since the driver was last considered would look like none.
 	 * 65535 is as much as two 16-bit numbers can be apart, and as good: each
 	 * index but the one to come has been passed.
 	 */
-	if (queue->signalled == queue->next_used)
-		queue->signalled++;
-	/* VQ-7: whoever sees the new index sees the element and the data. */
+	if (unsignalled + count > UINT16_MAX)
+		queue->signalled = queue->next_used + 1;
+	/* VQ-7: whoever sees the new index sees the elements and the data. */
 	ring_store(queue, &used->idx, queue->next_used, memory_order_release);
+}
+
+void queue_push_head(struct queue *queue, u16 head, u32 written)
+{
+	queue_push_heads(queue, &(struct queue_used){head, written}, 1);
 }
 
 void queue_push(struct queue *queue, const struct chain *chain, u32 written)

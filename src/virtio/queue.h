@@ -81,6 +81,16 @@ void queue_push(struct queue *queue, const struct chain *chain, u32 written);
  */
 void queue_push_head(struct queue *queue, u16 head, u32 written);
 
+/*
+ * The same for several chains, which the driver sees come back all at once or not at all: what it
+ * asked for is spread over them.
+ */
+struct queue_used {
+	u16 head;
+	u32 written;
+};
+void queue_push_heads(struct queue *queue, const struct queue_used *chains, unsigned count);
+
 /* Whether anything waits to be taken. */
 bool queue_pending(const struct queue *queue);
 

@@ -43,6 +43,7 @@ struct virtio_queue {
 	_Atomic bool enabled;
 	_Atomic u16 vector; /* of MSI-X, or VIRTIO_MSI_NO_VECTOR */
 	int kick_fd, stop_fd;
+	u64 kicks; /* taken from kick_fd so far */
 
 	pthread_t thread;
 	pthread_mutex_t lock;

@@ -120,6 +120,15 @@ int virtio_stop_fd(struct virtio_device *device, unsigned queue);
 int virtio_pop(struct virtio_device *device, unsigned queue, struct chain *chain);
 
 /*
+ * Interrupt the driver now, if it wants that for what was pushed since the last time. Whenever
+ * serve() returns this is done; one that goes on for long, or waits, does it itself.
+ */
+void virtio_signal(struct virtio_device *device, unsigned queue);
+
+/* How often the driver has notified this queue since it was plugged in. For that queue's thread. */
+u64 virtio_kicks(struct virtio_device *device, unsigned queue);
+
+/*
  * The driver broke a rule, as serve() found out. Reports it as the mode asks; the
  * caller returns WAIT_BROKEN (unless it was strict only).
  */
