@@ -1,20 +1,98 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Network back ends: see netif.h.
+ * Network back ends, as far as they are all alike: see netif.h.
  */
 #include "host/netif.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
 
 int netif_open(struct netif *netif, const struct netif_options *options, unsigned index,
 	       struct problem *why)
 {
-	(void)index;
+	memset(netif, 0, sizeof(*netif));
 	netif->options = options;
-	return problem(why, ENOSYS, "networks are not part of this version yet");
+	netif->index = index;
+	netif->fd = -1;
+	netif->child_fd = -1;
+	netif->mtu = ETH_DATA_LEN;
+	switch (options->kind) {
+	case NETIF_TAP:
+	case NETIF_BRIDGED:
+		return tap_open(netif, why);
+	case NETIF_USER:
+		return usernet_open(netif, why);
+	case NETIF_SHARED:
+		return sharenet_open(netif, why);
+	}
+	return 0;
 }
 
 void netif_close(struct netif *netif)
 {
 	netif->ops->close(netif);
+}
+
+/* FNV-1a, with the usual constants for 64 bits. */
+static u64 hash(u64 so_far, const char *bytes, size_t count)
+{
+	while (count--)
+		so_far = (so_far ^ (u8)*bytes++) * 0x100000001b3;
+	return so_far;
+}
+
+#define HASH_START 0xcbf29ce484222325
+
+/* What tells this machine from others: systemd's number for it, or else its name. */
+static u64 hash_machine(void)
+{
+	char id[128] = "";
+	int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, id, sizeof(id));
+
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0) {
+		gethostname(id, sizeof(id) - 1);
+		length = strlen(id);
+	}
+	return hash(HASH_START, id, length);
+}
+
+void netif_set_mac(struct netif *netif, const char *seed)
+{
+	u64 number;
+
+	if (netif->options->has_mac) {
+		memcpy(netif->mac, netif->options->mac, ETH_ALEN);
+		return;
+	}
+	number = hash(hash_machine(), seed, strlen(seed));
+	/* The low bits of this hash say little about the last letters, the high ones all. */
+	number ^= number >> 32;
+	for (unsigned i = 0; i < ETH_ALEN; i++)
+		netif->mac[i] = number >> 8 * i;
+	/* IEEE 802: locally administered, one station's. */
+	netif->mac[0] = (netif->mac[0] & 0xfc) | 0x02;
+}
+
+/* Back ends that are not there yet. Their files take these along. */
+int usernet_open(struct netif *netif, struct problem *why)
+{
+	(void)netif;
+	return problem(why, ENOSYS, "--net=user is not part of this version yet");
+}
+
+int sharenet_open(struct netif *netif, struct problem *why)
+{
+	(void)netif;
+	return problem(why, ENOSYS, "--sharenet is not part of this version yet");
+}
+
+int tap_open(struct netif *netif, struct problem *why)
+{
+	(void)netif;
+	return problem(why, ENOSYS, "--tunnet is not part of this version yet");
 }

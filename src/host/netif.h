@@ -20,13 +20,15 @@
 #define NETIF_HEADER 12 /* bytes in front of each frame */
 #define NETIF_FRAME_MAX                                                                            \
 	(NETIF_HEADER + 65550) /* and the most of both: 64 KiB behind a MAC header */
-#define NETIF_FORWARDS 16
+#define NETIF_FORWARDS	16
+#define NETIF_SHARE_MAX 32 /* letters in the name of a shared segment: it becomes part of a path   \
+			    */
 
 enum netif_kind {
 	NETIF_TAP,     /* --tunnet=ADDRESS[/BITS][:MAC] */
 	NETIF_BRIDGED, /* --tunnet=bridge:NAME[:MAC] */
 	NETIF_USER,    /* --net=user[,hostfwd=tcp:PORT:PORT]... */
-	NETIF_SHARED,  /* --sharenet=NAME */
+	NETIF_SHARED,  /* --sharenet=NAME[:MAC] */
 };
 
 struct netif_options {
@@ -53,18 +55,24 @@ struct netif;
 struct netif_ops {
 	/*
 	 * A frame that waits, header first, into these buffers, NETIF_FRAME_MAX bytes in all or it
-	 * may be cut: its length; -EAGAIN: none waits; other -errno: the interface is dead.
-	 * One thread.
+	 * may be cut: its length, header and all; -EAGAIN: none waits; other -errno: the interface
+	 * is dead, and will not be asked again. What the header says is believed no further than
+	 * the driver has accepted it. One thread.
 	 */
 	ssize_t (*receive)(struct netif *netif, const struct iovec *iov, unsigned count);
 
 	/*
-	 * Send a frame, header first. 0; -EAGAIN: no room just now (poll netif->fd for POLLOUT, and
-	 * say it again); other -errno: the frame is lost. Another thread than receive()'s.
+	 * Send a frame: the first buffer is its header and nothing else, and there is at least a
+	 * MAC header behind it. 0; -EAGAIN: no room just now (poll netif->fd for POLLOUT, and say
+	 * it again); other -errno: the frame is lost. Another thread than receive()'s.
 	 */
 	int (*send)(struct netif *netif, const struct iovec *iov, unsigned count);
 
-	/* NULL: has no offloads, and nothing of the kind may be offered to the guest. */
+	/*
+	 * NULL: has no offloads, and nothing of the kind may be offered to the guest. A frame that
+	 * waited before may still be as it was agreed on then. Any thread; neither of the two above
+	 * runs. -errno.
+	 */
 	int (*set_offloads)(struct netif *netif, const struct netif_offloads *offloads);
 
 	void (*close)(struct netif *netif);
@@ -73,9 +81,11 @@ struct netif_ops {
 struct netif {
 	const struct netif_ops *ops;
 	const struct netif_options *options; /* must outlive it */
+	unsigned index;			     /* the how-manieth device of the guest's it is */
 	char name[32];			     /* "tap lguest0", "passt": for messages */
 	int fd;				     /* readable: a frame waits, or the other end is gone */
-	int child_fd;	  /* a pidfd: readable when the process behind it has ended; or -1 */
+	int child_fd; /* a pidfd: readable when the process behind it has ended; or -1. It is closed
+			 and -1 again once the main thread has seen that */
 	u8 mac[ETH_ALEN]; /* the guest's */
 	u16 mtu;	  /* bytes of payload: 1500 */
 	void *own;	  /* the back end's */
@@ -91,16 +101,18 @@ int netif_open(struct netif *netif, const struct netif_options *options, unsigne
 void netif_close(struct netif *netif);
 
 /*
- * The back ends; each fills in all of *netif but options. Same errors.
+ * The back ends. When they are called, options and index are set, fd and child_fd are -1, mtu is
+ * 1500; the rest, netif_set_mac() included, is theirs. Same errors.
  */
 int tap_open(struct netif *netif, struct problem *problem);
 int usernet_open(struct netif *netif, struct problem *problem);
 int sharenet_open(struct netif *netif, struct problem *problem);
 
 /*
- * A MAC address for a guest whose user gave none: locally administered, the same for the same
- * `seed` (a string) on the same machine.
+ * The guest's MAC address: the one that the user gave, or else one that is made from `seed`, which
+ * tells this interface from all others that may meet it on a segment: locally administered, and the
+ * same for the same seed on the same machine.
  */
-void netif_make_mac(u8 mac[ETH_ALEN], const char *seed);
+void netif_set_mac(struct netif *netif, const char *seed);
 
 #endif
