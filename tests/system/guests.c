@@ -142,6 +142,13 @@ static const struct test devices[] = {
 		.status = ALL_WELL,
 	},
 	{
+		.name = "rng",
+		.args = {"--debug-exit", "--rng", "64", GUEST("rng")},
+		.seen = {"ok: a chain of 4 GiB is begun", NO_FAILURE},
+		.unseen = {FAILURE},
+		.status = ALL_WELL,
+	},
+	{
 		.name = "irq-configuration",
 		.args = {"--debug-exit", "64", GUEST("irq"), "config=1"},
 		.seen = {"ok: MSI-X: the vector for configuration changes", NO_FAILURE},

@@ -174,6 +174,17 @@ static const struct test boots[] = {
 		.unseen = {"vulnerabilities: 0 of 0"},
 	},
 	{
+		/* The stock driver has taken to our generator, and gets what it asks for. */
+		.name = "cloud-rng",
+		.patience = FOR_STOCK,
+		.args = {"--rng", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.steps = STEPS(PROMPT, TYPE("cat /sys/class/misc/hw_random/rng_current\r"),
+			       EXPECT("\nvirtio_rng.0\n"), PROMPT,
+			       TYPE("dd if=/dev/hwrng bs=4096 count=4 | wc -c\r"),
+			       EXPECT("\n16384\n"), PROMPT, TYPE("poweroff -f\r")),
+		.unseen = {"Kernel panic"},
+	},
+	{
 		/*
 		 * Now and then an engine loses an interrupt, and its guest hangs. Warnings are to
 		 * be seen on the console.

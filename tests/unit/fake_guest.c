@@ -183,6 +183,8 @@ void queue_place(struct fake_guest *guest, unsigned queue)
 
 void bring_up(struct fake_guest *guest, enum stage stage, u64 features)
 {
+	const unsigned queues = MIN(common_get(guest, VIRTIO_PCI_COMMON_NUMQ), FAKE_GUEST_QUEUES);
+
 	common_set(guest, VIRTIO_PCI_COMMON_STATUS, 0);
 	if (stage >= STAGE_ACKNOWLEDGED)
 		status_add(guest, VIRTIO_CONFIG_S_ACKNOWLEDGE);
@@ -193,7 +195,7 @@ void bring_up(struct fake_guest *guest, enum stage stage, u64 features)
 		status_add(guest, VIRTIO_CONFIG_S_FEATURES_OK);
 		assert(status_get(guest) & VIRTIO_CONFIG_S_FEATURES_OK);
 	}
-	for (unsigned i = 0; stage >= STAGE_QUEUES && i < FAKE_GUEST_QUEUES; i++) {
+	for (unsigned i = 0; stage >= STAGE_QUEUES && i < queues; i++) {
 		queue_lay_out(guest, i, QUEUE_SIZE, features >> VIRTIO_RING_F_EVENT_IDX & 1);
 		queue_place(guest, i);
 		if (pci_msix_enabled(fake_guest_device(guest)))

@@ -14,7 +14,7 @@
 #define VIRTIO_FIRST_MODERN 0x1040
 #define VIRTIO_LAST	    0x107f
 
-/* Room for the rings of both queues, with their event words. */
+/* Room for the rings of all queues, with their event words. */
 static struct {
 	struct vring_desc desc[RING_SIZE_MAX] __attribute__((aligned(VRING_DESC_ALIGN_SIZE)));
 	u16 avail[3 + RING_SIZE_MAX];
@@ -23,7 +23,7 @@ static struct {
 		struct vring_used_elem ring[RING_SIZE_MAX];
 		u16 event;
 	} used __attribute__((aligned(VRING_USED_ALIGN_SIZE)));
-} ring_memory[2];
+} ring_memory[RINGS_MAX];
 
 static void read_capability(struct virtio *virtio, unsigned at)
 {
@@ -70,6 +70,7 @@ void virtio_find(struct virtio *virtio, unsigned slot)
 	if (!virtio->common.address || !virtio->notify.address || !virtio->isr.address ||
 	    !virtio->window)
 		give_up("slot %u has all virtio capabilities", slot);
+	virtio->queue_count = MIN(virtio_read16(virtio, VIRTIO_PCI_COMMON_NUMQ), RINGS_MAX);
 }
 
 u8 virtio_status(const struct virtio *virtio)
@@ -153,7 +154,7 @@ void virtio_start(struct virtio *virtio, u64 features, u16 size)
 {
 	if (!virtio_negotiate(virtio, features))
 		give_up("the device agrees to features %lx", features);
-	for (unsigned i = 0; i < ARRAY_SIZE(virtio->rings); i++) {
+	for (unsigned i = 0; i < virtio->queue_count; i++) {
 		virtio_set_ring(virtio, i, size);
 		virtio_enable_ring(virtio, i);
 	}

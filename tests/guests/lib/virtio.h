@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A small driver for virtio over PCI, in pieces: a test takes the steps that it
- * wants to take, in the order it wants, rightly or wrongly. Split rings, two
+ * wants to take, in the order it wants, rightly or wrongly. Split rings, up to two
  * queues, no interrupts unless the test sees to them.
  *
  * virtio_read8() and the like go to the common configuration structure, with the
@@ -44,6 +44,7 @@ struct region {
 };
 
 #define RING_SIZE_MAX 256
+#define RINGS_MAX     2 /* a device may have more queues; this driver leaves them alone */
 
 struct ring {
 	unsigned index;
@@ -58,8 +59,9 @@ struct virtio {
 	unsigned slot;
 	struct region common, notify, isr, config;
 	u32 notify_multiplier;
-	unsigned window; /* offset of the PCI_CFG capability */
-	struct ring rings[2];
+	unsigned window;      /* offset of the PCI_CFG capability */
+	unsigned queue_count; /* how many of `rings` the device has queues for */
+	struct ring rings[RINGS_MAX];
 };
 
 /* Find the device's regions; gives up if it is not a modern virtio device. */
@@ -99,7 +101,7 @@ bool virtio_negotiate(const struct virtio *virtio, u64 features);
 void virtio_set_ring(struct virtio *virtio, unsigned index, u16 size);
 void virtio_enable_ring(const struct virtio *virtio, unsigned index);
 
-/* All of it: from reset to DRIVER_OK with both queues. Gives up if the device does not agree. */
+/* All of it: from reset to DRIVER_OK with all its queues. Gives up if the device does not agree. */
 void virtio_start(struct virtio *virtio, u64 features, u16 size);
 
 u64 virtio_notify_address(const struct virtio *virtio, unsigned index);
