@@ -8,6 +8,9 @@
  * together, and taken back as they are done, in any order. io_uring does it, or
  * preadv() and pwritev() where the host has none for us: then a request is done
  * by the time disk_send() returns, and all else is the same.
+ *
+ * Nobody reads or writes the disk but through these functions, so that a test can put
+ * a disk of its own making behind them.
  */
 #ifndef HOST_DISK_H
 #define HOST_DISK_H
@@ -28,31 +31,43 @@ struct disk_options {
 
 struct disk {
 	const struct disk_options *options; /* must outlive it */
-	int fd;
-	u64 sectors;	/* rounded down */
-	u32 block_size; /* bytes that the host can write without reading first; a power of two */
+	u64 sectors;			    /* rounded down */
+	u32 block_size;		 /* bytes: smaller requests are done, but slowly. A power of two */
+	u32 physical_block_size; /* what the host can write without reading first; likewise */
 	bool read_only;
-	bool can_discard; /* holes can be punched */
+	bool can_discard; /* there is something to be gained by it */
+
+	/* disk.c's own. */
+	int fd;
+	int cached_fd; /* the same without O_DIRECT, where blocks are large; else -1 */
+	bool is_device;
+	u32 memory_alignment; /* of buffers, in bytes: what O_DIRECT wants. 0: not direct */
+	bool synchronous;     /* no io_uring for queues made from now on, as if the host had none */
 };
 
 enum disk_operation {
 	DISK_READ,
 	DISK_WRITE,
 	DISK_FLUSH,   /* all that was done before is durable */
-	DISK_DISCARD, /* the content is of no interest any more */
-	DISK_ZERO,    /* reads as zeroes from then on; may unmap */
+	DISK_DISCARD, /* the content is of no interest any more; never fails for being refused */
+	DISK_ZERO,    /* reads as zeroes from then on */
 };
 
 /* One request; the caller's, who must leave it and its buffers alone until it is taken back. */
 struct disk_request {
 	enum disk_operation operation;
-	bool durable;	   /* a write (or DISK_ZERO) that is not done before it is durable */
-	bool unmap;	   /* DISK_ZERO: the host may give the space back */
-	u64 offset, len;   /* bytes, inside the disk; 0 for a flush */
-	struct iovec *iov; /* `len` bytes together; DISK_READ, DISK_WRITE. May be changed */
+	bool durable;		 /* a write (or DISK_ZERO) that is not done before it is durable */
+	bool unmap;		 /* DISK_ZERO: the host may give the space back */
+	u64 offset, len;	 /* bytes, whole sectors inside the disk; 0 for a flush */
+	const struct iovec *iov; /* `len` bytes together; DISK_READ, DISK_WRITE */
 	unsigned iov_count;
-	int result;   /* 0 or -errno, once done */
-	u64 progress; /* disk.c's: bytes done so far */
+	int result; /* 0 or -errno, once done. Of a read that fails, part may have arrived */
+
+	/* disk.c's own. */
+	u64 progress; /* bytes done so far */
+	u8 phase;
+	struct bounce *bounce;
+	struct disk_request *next;
 };
 
 /*
@@ -64,19 +79,28 @@ void disk_close(struct disk *disk);
 
 struct disk_queue;
 
-/* `depth`: how many requests may be in flight, at most. NULL with *problem filled. */
+/*
+ * `depth`: how many requests may be in flight, at most. Any thread, and then the one that uses it.
+ * NULL with *problem filled.
+ */
 struct disk_queue *disk_queue_new(struct disk *disk, unsigned depth, struct problem *problem);
 void disk_queue_free(struct disk_queue *queue); /* nothing is in flight */
 
-/* Readable when a request can be taken back. */
+/*
+ * Readable when a request can be taken back. -1: never needed, requests can be taken back as soon
+ * as they are sent.
+ */
 int disk_queue_fd(const struct disk_queue *queue);
 
 /* Add one to those that disk_send() will send off. */
 void disk_put(struct disk_queue *queue, struct disk_request *request);
 void disk_send(struct disk_queue *queue);
 
-/* One that is done, or NULL: none just now. */
+/* One that is done, or NULL: none just now. Whoever sleeps on the descriptor has had NULL first. */
 struct disk_request *disk_take(struct disk_queue *queue);
+
+/* Sleep until one can be taken back. Something is in flight, and was sent. */
+void disk_wait(struct disk_queue *queue);
 
 /* How many are in flight: put in and not yet taken back. */
 unsigned disk_in_flight(const struct disk_queue *queue);
