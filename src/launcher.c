@@ -12,6 +12,7 @@
 #include "launcher.h"
 
 #include "board/board.h"
+#include "board/button.h"
 #include "boot/boot.h"
 #include "devices.h"
 #include "engine/engine.h"
@@ -32,6 +33,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 struct vcpu_thread {
@@ -57,8 +59,10 @@ struct launcher {
 	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
 	unsigned running; /* how many of them */
 	int signal_fd;
-	sigset_t polled;		    /* what it reports */
-	bool signalled;			    /* it was a signal that ended the machine */
+	sigset_t polled;   /* what it reports */
+	bool signalled;	   /* it was a signal that ended the machine */
+	u64 patience_ends; /* ms, CLOCK_MONOTONIC: asked to shut down, it has until then. 0: was not
+			    */
 	struct sigaction old_actions[NSIG]; /* of the fatal signals */
 };
 
@@ -369,6 +373,47 @@ static void stop_vcpus(struct launcher *launcher)
 	rest_devices(launcher);
 }
 
+/* How long a guest that was asked to shut down may take, in s: RUN-2 has the rest. */
+#define SHUTDOWN_PATIENCE 30
+
+static u64 now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (u64)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* For poll(): ms, rounded up; -1: there is nothing to wait for. */
+static int patience_left(const struct launcher *launcher)
+{
+	const u64 now = now_ms();
+
+	if (!launcher->patience_ends)
+		return -1;
+	return launcher->patience_ends > now ? (int)(launcher->patience_ends - now) : 0;
+}
+
+static void end_by_signal(struct launcher *launcher, unsigned number, const char *why)
+{
+	launcher->signalled = true;
+	machine_stop(&launcher->machine, EXIT_SIGNAL + (int)number, "ended by signal %u (%s)%s",
+		     number, strsignal((int)number), why);
+}
+
+/*
+ * The polite way. The guest may not be listening (it has not booted yet, or has no driver for the
+ * button), may take its time, or may reboot instead: it has these seconds, whatever it does with
+ * them.
+ */
+static void ask_to_shut_down(struct launcher *launcher)
+{
+	launcher->patience_ends = now_ms() + SHUTDOWN_PATIENCE * 1000;
+	button_press(&launcher->board.ioapic);
+	log_line("asked the guest to shut down; a second SIGTERM, or %u s, will end it",
+		 SHUTDOWN_PATIENCE);
+}
+
 static void take_signal(struct launcher *launcher)
 {
 	struct signalfd_siginfo info;
@@ -385,11 +430,14 @@ static void take_signal(struct launcher *launcher)
 		case SIGCONT:
 			terminal_set_raw(&launcher->terminal);
 			break;
+		case SIGTERM:
+			if (launcher->patience_ends)
+				end_by_signal(launcher, SIGTERM, "");
+			else
+				ask_to_shut_down(launcher);
+			break;
 		default:
-			launcher->signalled = true;
-			machine_stop(&launcher->machine, EXIT_SIGNAL + info.ssi_signo,
-				     "ended by signal %u (%s)", info.ssi_signo,
-				     strsignal(info.ssi_signo));
+			end_by_signal(launcher, info.ssi_signo, "");
 		}
 	}
 }
@@ -401,6 +449,16 @@ static void take_signal(struct launcher *launcher)
 static struct pollfd poll_for(int fd, short events)
 {
 	return (struct pollfd){.fd = events ? fd : -1, .events = events};
+}
+
+/* In ms: how long nothing need happen before we look up. -1: for ever. */
+static int look_after_timeout(const struct launcher *launcher, bool waiting)
+{
+	const int left = patience_left(launcher);
+
+	if (!waiting)
+		return left;
+	return left < 0 ? FOREGROUND_CHECK : MIN(left, FOREGROUND_CHECK);
 }
 
 #define OWN_DESCRIPTORS 5
@@ -424,8 +482,11 @@ static void look_after(struct launcher *launcher)
 		bool waiting = terminal_is_waiting(terminal);
 		eventfd_t count;
 
-		if (poll(fds, OWN_DESCRIPTORS + other_count, waiting ? FOREGROUND_CHECK : -1) < 0)
+		if (poll(fds, OWN_DESCRIPTORS + other_count,
+			 look_after_timeout(launcher, waiting)) < 0)
 			continue;
+		if (!patience_left(launcher))
+			end_by_signal(launcher, SIGTERM, ": it did not shut down in time");
 		if (waiting)
 			terminal_set_raw(terminal);
 		if (fds[1].revents)
@@ -487,7 +548,10 @@ static void leave_terminal(struct launcher *launcher)
 
 	terminal_restore(&launcher->terminal);
 	poll_deadly_signals_only(launcher);
-	terminal_flush(&launcher->terminal, hurry ? -1 : launcher->signal_fd);
+	if (hurry)
+		terminal_flush(&launcher->terminal, -1, 0);
+	else
+		terminal_flush(&launcher->terminal, launcher->signal_fd, patience_left(launcher));
 }
 
 /* Build what outlives a reboot, run, and take down what was built, in reverse. */

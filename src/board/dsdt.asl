@@ -22,6 +22,35 @@ DefinitionBlock ("", "DSDT", 2, "LGUEST", "LGUEST", 1)
 
 	Scope (\_SB)
 	{
+		/* The FADT says that a power button, if there is one, is a device: this one. */
+		Device (PWRB)
+		{
+			Name (_HID, EisaId ("PNP0C0C"))
+			Name (_UID, 0)
+		}
+
+		/*
+		 * Without the fixed hardware of a PC nobody else could raise an event: an
+		 * interrupt of its own for each of them, and here there is one.
+		 */
+		Device (GED)
+		{
+			Name (_HID, "ACPI0013")
+			Name (_UID, 0)
+			Name (_CRS, ResourceTemplate ()
+			{
+				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { GSI_BUTTON }
+			})
+
+			Method (_EVT, 1, Serialized)
+			{
+				If (Arg0 == GSI_BUTTON)
+				{
+					Notify (PWRB, ACPI_BUTTON_PRESSED)
+				}
+			}
+		}
+
 		Device (PCI0)
 		{
 			Name (_HID, EisaId ("PNP0A03"))

@@ -48,11 +48,14 @@
 /* Pins of the IOAPIC, which are also the global system interrupts. */
 #define GSI_SERIAL     4
 #define GSI_RTC	       8  /* where a PC has it; ours pulls no wire */
+#define GSI_BUTTON     9  /* where a PC has all that ACPI wants to say */
 #define GSI_INTX       16 /* device n asserts GSI_INTX + n % GSI_INTX_COUNT */
 #define GSI_INTX_COUNT 8
 #define GSI_COUNT      24
 
 #define ACPI_S5_TYPE	 5 /* value of SLP_TYP that powers off: \_S5 in dsdt.asl agrees */
 #define ACPI_RESET_VALUE 0x01
+
+#define ACPI_BUTTON_PRESSED 0x80 /* notification value: dsdt.asl */
 
 #endif

@@ -354,15 +354,26 @@ void terminal_write_ready(struct terminal *terminal)
 	pthread_mutex_unlock(&terminal->lock);
 }
 
-void terminal_flush(struct terminal *terminal, int enough_fd)
+/* What is left of so many ms since then: for poll(). */
+static int patience_left(u64 since, int patience)
 {
+	const u64 passed = (now() - since) / 1000000;
+
+	if (patience < 0)
+		return -1;
+	return passed < (u64)patience ? patience - (int)passed : 0;
+}
+
+void terminal_flush(struct terminal *terminal, int enough_fd, int patience)
+{
+	const u64 start = now();
 	struct pollfd fds[] = {
 		{.fd = terminal->out_fd, .events = POLLOUT},
 		{.fd = enough_fd, .events = POLLIN},
 	};
 
 	while (terminal_output_events(terminal)) {
-		int n = poll(fds, ARRAY_SIZE(fds), enough_fd < 0 ? 0 : -1);
+		int n = poll(fds, ARRAY_SIZE(fds), patience_left(start, patience));
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -92,9 +92,9 @@ void terminal_read_ready(struct terminal *terminal);
 void terminal_write_ready(struct terminal *terminal);
 
 /*
- * Before leaving: write what is left. Waits for the reader until enough_fd is
- * readable; -1: does not wait.
+ * Before leaving: write what is left. Waits for the reader until enough_fd (-1: none) is
+ * readable, or for `patience` ms; -1: for ever.
  */
-void terminal_flush(struct terminal *terminal, int enough_fd);
+void terminal_flush(struct terminal *terminal, int enough_fd, int patience);
 
 #endif

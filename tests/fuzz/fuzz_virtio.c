@@ -364,7 +364,7 @@ static void must_work(struct world *world)
 	__atomic_store_n(&avail->idx, 1, __ATOMIC_RELEASE);
 	bar_write(world, 0x3000 + 4, 2, 1);
 	while (!__atomic_load_n(&used->idx, __ATOMIC_ACQUIRE)) {
-		terminal_flush(&world->terminal, -1);
+		terminal_flush(&world->terminal, -1, 0);
 		usleep(10);
 	}
 	MUST(used->ring[0].id == 0 && used->ring[0].len == 0);
@@ -384,7 +384,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	while (input.left) {
 		step(world, &input);
 		check(world);
-		terminal_flush(&world->terminal, -1);
+		terminal_flush(&world->terminal, -1, 0);
 	}
 	power_cycle(world);
 	must_work(world);

@@ -92,20 +92,23 @@ static void add_checks(struct suite *suite)
 	}
 }
 
+/* A guest that does not know its power button is asked in vain; it takes a second SIGTERM. */
+#define TERMINATE SIGNAL(SIGTERM), EXPECT_ERROR("asked the guest"), SIGNAL(SIGTERM)
+
 /* Each signal that ends lguest, while a guest spins on the terminal. */
 static void add_signals(struct suite *suite)
 {
 	static const struct {
 		const char *name;
-		int number;
+		int number, lines;
 	} signals[] = {
-		{"sigterm", SIGTERM},
-		{"sighup", SIGHUP},
-		{"sigint", SIGINT},
-		{"sigquit", SIGQUIT},
+		{"sigterm", SIGTERM, 2},
+		{"sighup", SIGHUP, 1},
+		{"sigint", SIGINT, 1},
+		{"sigquit", SIGQUIT, 1},
 	};
-	static const struct step steps[COUNT(signals)][4] = {
-		{EXPECT("spin: ready"), TERMINAL_RAW, SIGNAL(SIGTERM)},
+	static const struct step steps[COUNT(signals)][6] = {
+		{EXPECT("spin: ready"), TERMINAL_RAW, TERMINATE},
 		{EXPECT("spin: ready"), TERMINAL_RAW, SIGNAL(SIGHUP)},
 		{EXPECT("spin: ready"), TERMINAL_RAW, SIGNAL(SIGINT)},
 		{EXPECT("spin: ready"), TERMINAL_RAW, SIGNAL(SIGQUIT)},
@@ -118,8 +121,8 @@ static void add_signals(struct suite *suite)
 			.output = A_TERMINAL,
 			.args = {"64", GUEST("spin")},
 			.steps = steps[i],
-			.error_seen = {"signal"},
-			.error_lines = 1,
+			.error_seen = {"ended by signal"},
+			.error_lines = signals[i].lines,
 			.status = 128 + signals[i].number,
 		};
 
@@ -257,9 +260,42 @@ static const struct test endings[] = {
 		.name = "reboot-keyboard",
 		.args = {"64", GUEST("reset-keyboard")},
 		.steps = STEPS(EXPECT("reset-keyboard: now"), EXPECT("reset-keyboard: now"),
-			       EXPECT("reset-keyboard: now"), SIGNAL(SIGTERM)),
+			       EXPECT("reset-keyboard: now"), TERMINATE),
 		.unseen = {FAILURE},
+		.error_lines = 2,
+		.status = 128 + SIGTERM,
+	},
+	{
+		/* Asked by SIGTERM, the guest powers off: an ordinary end. */
+		.name = "power-button",
+		.args = {"64", GUEST("button")},
+		.steps = STEPS(EXPECT("button: ready\n"), SIGNAL(SIGTERM)),
+		.seen = {"button: pressed\n"},
+		.unseen = {FAILURE},
+		.error_seen = {"asked the guest to shut down"},
 		.error_lines = 1,
+	},
+	{
+		/* A new life has not heard of it, but has no more time than the old one had. */
+		.name = "power-button-reboots",
+		.patience = FOR_STOCK,
+		.flags = ON_REQUEST,
+		.args = {"64", GUEST("button"), "reboot=1"},
+		.steps = STEPS(EXPECT("button: ready\n"), SIGNAL(SIGTERM),
+			       EXPECT("button: pressed\n"), EXPECT("button: ready\n")),
+		.unseen = {FAILURE},
+		.error_seen = {"asked the guest to shut down", "did not shut down in time"},
+		.error_lines = 2,
+		.status = 128 + SIGTERM,
+	},
+	{
+		.name = "power-button-in-vain",
+		.patience = FOR_STOCK,
+		.flags = ON_REQUEST,
+		.args = {"64", GUEST("spin")},
+		.steps = STEPS(EXPECT("spin: ready\n"), SIGNAL(SIGTERM)),
+		.error_seen = {"asked the guest to shut down", "did not shut down in time"},
+		.error_lines = 2,
 		.status = 128 + SIGTERM,
 	},
 	{
@@ -354,32 +390,32 @@ static const struct test consoles[] = {
 		.name = "end-of-input",
 		.args = {"64", GUEST("echo")},
 		.steps = STEPS(EXPECT("echo: ready\n"), TYPE("last words"), CLOSE_INPUT,
-			       EXPECT("last words"), SIGNAL(SIGTERM)),
-		.error_lines = 1,
+			       EXPECT("last words"), TERMINATE),
+		.error_lines = 2,
 		.status = 128 + SIGTERM,
 	},
 	{
 		.name = "end-of-input-goes-on",
 		.args = {"64", GUEST("flood")},
 		.steps = STEPS(EXPECT("flood: ready"), CLOSE_INPUT, EXPECT_MORE(SOME_TIME),
-			       SIGNAL(SIGTERM)),
-		.error_lines = 1,
+			       TERMINATE),
+		.error_lines = 2,
 		.status = 128 + SIGTERM,
 	},
 	{
 		.name = "input-from-dev-null",
 		.input = DEV_NULL,
 		.args = {"64", GUEST("flood")},
-		.steps = STEPS(EXPECT_MORE(SOME_TIME), SIGNAL(SIGTERM)),
-		.error_lines = 1,
+		.steps = STEPS(EXPECT_MORE(SOME_TIME), TERMINATE),
+		.error_lines = 2,
 		.status = 128 + SIGTERM,
 	},
 	{
 		.name = "input-closed",
 		.input = CLOSED,
 		.args = {"64", GUEST("flood")},
-		.steps = STEPS(EXPECT_MORE(SOME_TIME), SIGNAL(SIGTERM)),
-		.error_lines = 1,
+		.steps = STEPS(EXPECT_MORE(SOME_TIME), TERMINATE),
+		.error_lines = 2,
 		.status = 128 + SIGTERM,
 	},
 	{
@@ -420,16 +456,16 @@ static const struct test consoles[] = {
 		.name = "flood-into-broken-pipe",
 		.args = {"64", GUEST("flood")},
 		.steps = STEPS(EXPECT_MORE(1000), CLOSE_OUTPUT, EXPECT_ERROR("standard output"),
-			       SIGNAL(SIGTERM)),
-		.error_lines = 2,
+			       TERMINATE),
+		.error_lines = 3,
 		.status = 128 + SIGTERM,
 	},
 	{
 		.name = "flood-into-full-pipe",
 		.flags = UNREAD,
 		.args = {"64", GUEST("flood")},
-		.steps = STEPS(OUTPUT_FULL, SIGNAL(SIGTERM)),
-		.error_lines = 1,
+		.steps = STEPS(OUTPUT_FULL, TERMINATE),
+		.error_lines = 2,
 		.status = 128 + SIGTERM,
 	},
 	{
@@ -584,8 +620,8 @@ static const struct test interruptions[] = {
 		.output = A_TERMINAL,
 		.flags = IN_BACKGROUND,
 		.args = {"64", GUEST("flood")},
-		.steps = STEPS(EXPECT_MORE(SOME_TIME), SIGNAL(SIGTERM)),
-		.error_lines = 1,
+		.steps = STEPS(EXPECT_MORE(SOME_TIME), TERMINATE),
+		.error_lines = 2,
 		.status = 128 + SIGTERM,
 	},
 };

@@ -45,6 +45,7 @@ static void add_info(struct suite *suite, const struct kernel *kernel, unsigned 
 				"0x1b36 0x0011 pvpanic-pci\n",
 				suite_text("consoles: %s\n", console),
 				"clock: {clock}\n",
+				"button: 1\n",
 			},
 		.unseen = {"Kernel panic", "init: no test"},
 	};
@@ -174,6 +175,16 @@ static const struct test boots[] = {
 		.unseen = {"vulnerabilities: 0 of 0"},
 	},
 	{
+		/* The kernel hears of the button, tells acpid, and that powers off. */
+		.name = "cloud-power-button",
+		.patience = FOR_STOCK,
+		.args = {"--cpus={cpus}", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.steps = STEPS(PROMPT, SIGNAL(SIGTERM)),
+		.unseen = {"Kernel panic"},
+		.error_seen = {"asked the guest to shut down"},
+		.error_lines = 1,
+	},
+	{
 		/* The stock driver has taken to our generator, and gets what it asks for. */
 		.name = "cloud-rng",
 		.patience = FOR_STOCK,
@@ -193,11 +204,11 @@ static const struct test boots[] = {
 		.only = "soft",
 		.patience = FOR_TEN_BOOTS,
 		.args = {CLOUD, "console=ttyS0", "loglevel=5", "panic=-1", "test=reboot"},
-		.steps = STEPS(TEN(EXPECT("init: test reboot\n")), SIGNAL(SIGTERM)),
+		.steps = STEPS(TEN(EXPECT("init: test reboot\n")), SIGNAL(SIGINT)),
 		.unseen = {"Kernel panic", "Call Trace", " stall", "lockup", "unstable"},
 		.error_seen = {"signal"},
 		.error_lines = 1,
-		.status = 128 + SIGTERM,
+		.status = 128 + SIGINT,
 	},
 	{
 		/*

@@ -326,6 +326,22 @@ static void test_dsdt_has_the_legacy_devices(void **state)
 	assert_io_ports(dsdt, PORT_PCI_ADDRESS, 8);
 }
 
+/* A button that nobody reports would be no use: the event device names both. */
+static void test_dsdt_has_the_power_button(void **state)
+{
+	const u8 *dsdt = find_dsdt(with_cpus(state, 1));
+	const u8 button[] = {0x0c, 0x41, 0xd0, 0x0c, 0x0c}; /* EisaId ("PNP0C0C"), an integer */
+	const u8 notify[] = {0x86, 'P', 'W', 'R', 'B'};
+	/* An edge, like the serial port's. */
+	const u8 interrupt[] = {0x89, 6, 0, 0x03, 1, GSI_BUTTON, 0, 0, 0};
+
+	find_bytes(dsdt, button, sizeof(button));
+	find_bytes(dsdt, "ACPI0013", 8);
+	find_bytes(dsdt, interrupt, sizeof(interrupt));
+	find_bytes(dsdt, "_EVT", 4);
+	find_bytes(dsdt, notify, sizeof(notify));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -338,6 +354,7 @@ int main(void)
 		TEST(test_dsdt_routes_every_slot),
 		TEST(test_dsdt_has_the_pci_window),
 		TEST(test_dsdt_has_the_legacy_devices),
+		TEST(test_dsdt_has_the_power_button),
 	};
 
 	return cmocka_run_group_tests_name("acpi", tests, NULL, NULL);

@@ -131,7 +131,7 @@ static void assert_printed(struct fixture *f, const char *text, size_t len)
 	size_t n = 0;
 
 	assert_true(len <= sizeof(printed));
-	terminal_flush(&f->terminal, -1);
+	terminal_flush(&f->terminal, -1, 0);
 	while (n < len) {
 		ssize_t more = read(f->screen, printed + n, sizeof(printed) - n);
 
@@ -146,7 +146,7 @@ static void assert_nothing_printed(struct fixture *f)
 {
 	struct pollfd screen = {.fd = f->screen, .events = POLLIN};
 
-	terminal_flush(&f->terminal, -1);
+	terminal_flush(&f->terminal, -1, 0);
 	assert_int_equal(poll(&screen, 1, 0), 0);
 }
 

@@ -133,6 +133,32 @@ static void test_three_interrupts(void **state)
 	}
 }
 
+/* Nobody reads, and nobody says "enough". */
+static void test_flush_has_an_end(void **state)
+{
+	static char data[TERMINAL_RING];
+	struct fixture *f;
+	int in[2], out[2];
+	ssize_t n;
+
+	(void)state;
+	assert_int_equal(pipe(in), 0);
+	assert_int_equal(pipe2(out, O_NONBLOCK), 0);
+	do
+		n = write(out[1], data, sizeof(data));
+	while (n > 0);
+	assert_int_equal(fcntl(out[1], F_SETFL, 0), 0);
+	f = new_fixture(in[0], out[1]);
+	assert_int_equal(terminal_put(&f->terminal, "x", 1, -1), 1);
+	terminal_flush(&f->terminal, -1, 20);
+	assert_int_equal(terminal_output_events(&f->terminal), POLLOUT);
+	free_fixture(f);
+	for (int i = 0; i < 2; i++) {
+		close(in[i]);
+		close(out[i]);
+	}
+}
+
 static void *put_more(void *opaque)
 {
 	struct fixture *f = opaque;
@@ -390,6 +416,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_input_goes_to_its_owner),
 		cmocka_unit_test(test_three_interrupts),
+		cmocka_unit_test(test_flush_has_an_end),
 		cmocka_unit_test(test_stuck_output_can_be_left),
 		cmocka_unit_test(test_output_arrives),
 		cmocka_unit_test(test_failed_output_is_swallowed),
