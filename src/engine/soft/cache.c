@@ -4,8 +4,10 @@
  * and dropped when the bytes that they were made from change.
  *
  * The code is mapped twice, once to write and once to run, so that nothing is ever
- * both. Room is given out from front to back and never taken back one by one: when it runs
- * out, everything goes, and the guest translates anew what it still needs.
+ * both. That is done before the guest's first instruction and never again: a cache
+ * outlives the vCPU that filled it, and serves the one that a reboot makes, when lguest is locked
+ * in and may not map anything executable. Room is given out from front to back and never taken back
+ * one by one: when it runs out, everything goes, and the guest translates anew what it still needs.
  *
  * A block is known by the guest-physical address of its first byte and the mode, so that
  * two processes share the code of a library wherever it is mapped. A page with code in it is
@@ -23,11 +25,36 @@
 /* Beside each byte of code, what it takes to describe it: a block, its marks, its instructions. */
 #define ARENA_SHARE 2
 
+/* One file, mapped twice; nobody can map it again. */
+static void map_code(struct cache *cache, u64 bytes)
+{
+	int fd = memfd_create("lguest-code", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (!ftruncate(fd, bytes)) {
+		cache->write = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		cache->run = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	}
+	close(fd);
+}
+
+static struct cache *take_spare(struct soft *soft)
+{
+	struct cache *cache = soft->spare_caches;
+
+	if (cache)
+		soft->spare_caches = cache->next_spare;
+	return cache;
+}
+
 struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
 {
-	struct cache *cache = pages_new(sizeof(*cache));
+	struct cache *cache = take_spare(vcpu->soft);
 
-	(void)vcpu;
+	if (cache)
+		return cache;
+	cache = pages_new(sizeof(*cache));
 	if (!cache) {
 		problem(why, ENOMEM, "out of memory");
 		return NULL;
@@ -37,11 +64,7 @@ struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
 	cache->arena_size = bytes / ARENA_SHARE;
 	cache->order_room = bytes / 256;
 	cache->order = pages_new(cache->order_room * sizeof(cache->order[0]));
-	cache->fd = memfd_create("lguest-code", MFD_CLOEXEC);
-	if (cache->fd >= 0 && !ftruncate(cache->fd, bytes)) {
-		cache->write = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, cache->fd, 0);
-		cache->run = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, cache->fd, 0);
-	}
+	map_code(cache, bytes);
 	cache->arena = pages_new(cache->arena_size);
 	if (!cache->order || cache->write == MAP_FAILED || cache->run == MAP_FAILED ||
 	    !cache->arena) {
@@ -62,11 +85,32 @@ void cache_free(struct cache *cache)
 		munmap(cache->write, cache->size);
 	if (cache->run != MAP_FAILED)
 		munmap(cache->run, cache->size);
-	if (cache->fd >= 0)
-		close(cache->fd);
 	pages_free(cache->arena, cache->arena_size);
 	pages_free(cache->order, cache->order_room * sizeof(cache->order[0]));
 	pages_free(cache, sizeof(*cache));
+}
+
+/* The memory goes, the addresses stay; the guest's next life begins with nothing in either. */
+void cache_spare(struct vcpu *vcpu)
+{
+	struct cache *cache = vcpu->cache;
+	struct soft *soft = vcpu->soft;
+
+	cache_flush(vcpu);
+	madvise(cache->write, cache->size, MADV_REMOVE);
+	madvise(cache->arena, cache->arena_size, MADV_DONTNEED);
+	madvise(cache->order, cache->order_room * sizeof(cache->order[0]), MADV_DONTNEED);
+	vcpu->cache = NULL;
+	cache->next_spare = soft->spare_caches;
+	soft->spare_caches = cache;
+}
+
+void cache_free_spares(struct soft *soft)
+{
+	struct cache *cache;
+
+	while ((cache = take_spare(soft)))
+		cache_free(cache);
 }
 
 static struct block **bucket_of(struct cache *cache, u64 gpa, u32 mode)

@@ -234,6 +234,7 @@ struct soft {
 	_Atomic u64 device_writes;    /* so many reports; counting them orders memory */
 	unsigned written_count;
 	bool written_overflow;
+	struct cache *spare_caches; /* of vCPUs that are gone */
 	unsigned vcpu_count, vcpus_added;
 	struct vcpu *vcpus[];
 };
@@ -440,6 +441,9 @@ void lapic_accept(struct vcpu *vcpu, u8 vector);
 
 struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *problem);
 void cache_free(struct cache *cache);
+/* Empty, and kept for the next cache_new(): the vCPU, which has none any more, is about to go. */
+void cache_spare(struct vcpu *vcpu);
+void cache_free_spares(struct soft *soft);
 /* Drop what was translated from these bytes. This vCPU's thread, between instructions or in a
  * handler. True: there was something. */
 bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length);

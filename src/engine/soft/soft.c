@@ -6,7 +6,8 @@
  *
  * A vCPU is vcpu.c's, and what it does while it runs is run.c's. Here they are made,
  * told to stop, and thrown away: at a reboot all of them, with everything that they
- * translated, because a machine that was just switched on remembers nothing.
+ * translated, because a machine that was just switched on remembers nothing. What is
+ * kept is the room for translated code, because nobody who is locked in can have new.
  */
 #include "engine/soft/soft.h"
 
@@ -55,6 +56,7 @@ static void destroy_machine(struct soft *soft)
 		board->memory->written_opaque = NULL;
 	}
 	for (unsigned i = 0; i < soft->vcpus_added; i++) {
+		cache_spare(soft->vcpus[i]);
 		vcpu_free(soft->vcpus[i]);
 		soft->vcpus[i] = NULL;
 	}
@@ -71,6 +73,7 @@ static void soft_close(struct engine *engine)
 	struct soft *soft = soft_of(engine);
 
 	destroy_machine(soft);
+	cache_free_spares(soft);
 	trace_close(soft);
 	pthread_mutex_destroy(&soft->written_lock);
 	free(soft);

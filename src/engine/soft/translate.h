@@ -98,7 +98,7 @@ struct cache {
 	u8 *write, *run; /* two mappings of one file */
 	u64 size, used;
 	u64 epoch; /* counts invalidations and flushes */
-	int fd;
+	struct cache *next_spare;
 	/* Blocks, marks, pages and instructions for C: given back all at once. */
 	u8 *arena;
 	u64 arena_size, arena_used;
