@@ -53,6 +53,7 @@ struct launcher {
 	struct board board;
 	struct console console;
 	struct devices devices;
+	struct sandbox *sandbox;
 	bool locked_in; /* the sandbox is shut behind us */
 	struct engine *engine;
 	struct cpu_state first; /* how the kernel wants its first vCPU */
@@ -100,8 +101,9 @@ static void on_fatal_signal(int signal, siginfo_t *info, void *context)
 	struct launcher *launcher = the_launcher;
 	const struct file *file = NULL;
 
-	(void)context;
 	terminal_restore(&launcher->terminal);
+	if (signal == SIGSYS && sandbox_denied(info, context))
+		_exit(EXIT_CRASHED);
 	if (signal == SIGBUS && info->si_code > 0)
 		file = memory_file_at(launcher->memory, info->si_addr);
 	if (file) {
@@ -339,7 +341,11 @@ static int power_cycle(struct launcher *launcher, struct problem *why)
 static void *vcpu_main(void *opaque)
 {
 	struct vcpu_thread *vcpu = opaque;
+	char name[16];
 
+	/* By itself: the name of another thread is a file. */
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	pthread_setname_np(pthread_self(), name);
 	sandbox_thread(SANDBOX_VCPU);
 	vcpu->engine->ops->run(vcpu->engine, vcpu->index);
 	return NULL;
@@ -349,7 +355,6 @@ static int start_vcpus(struct launcher *launcher, struct problem *why)
 {
 	for (unsigned i = 0; i < launcher->options->vm.vcpus; i++) {
 		struct vcpu_thread *vcpu = &launcher->vcpus[i];
-		char name[16];
 		int err;
 
 		*vcpu = (struct vcpu_thread){.engine = launcher->engine, .index = i};
@@ -357,8 +362,6 @@ static int start_vcpus(struct launcher *launcher, struct problem *why)
 		if (err)
 			return problem(why, err, "cannot start the thread of vCPU %u: %s", i,
 				       strerror(err));
-		snprintf(name, sizeof(name), "vcpu%u", i);
-		pthread_setname_np(vcpu->thread, name);
 		launcher->running++;
 	}
 	return 0;
@@ -509,7 +512,7 @@ static int lock_in(struct launcher *launcher, struct problem *why)
 
 	if (launcher->locked_in)
 		return 0;
-	err = sandbox_enter(&launcher->options->sandbox, why);
+	err = sandbox_enter(launcher->sandbox, why);
 	launcher->locked_in = !err;
 	return err;
 }
@@ -642,6 +645,18 @@ static int with_memory(struct launcher *launcher, struct problem *why)
 	return err;
 }
 
+static int with_sandbox(struct launcher *launcher, struct problem *why)
+{
+	int err;
+
+	launcher->sandbox = sandbox_new(&launcher->options->sandbox, why);
+	if (!launcher->sandbox)
+		return -EPERM;
+	err = with_memory(launcher, why);
+	sandbox_free(launcher->sandbox);
+	return err;
+}
+
 int launcher_run(const struct options *options)
 {
 	struct launcher *launcher = calloc(1, sizeof(*launcher));
@@ -654,7 +669,7 @@ int launcher_run(const struct options *options)
 	}
 	launcher->options = options;
 	launcher->kernel.fd = launcher->initrd.fd = -1;
-	if (open_files(launcher, &why) || with_memory(launcher, &why)) {
+	if (open_files(launcher, &why) || with_sandbox(launcher, &why)) {
 		log_line("%s", why.text);
 	} else {
 		status = launcher->machine.status;
