@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *kind_of(mode_t mode)
+const char *file_kind(mode_t mode)
 {
 	if (S_ISDIR(mode))
 		return "a directory";
@@ -30,7 +30,7 @@ int file_refresh(struct file *file, struct problem *why)
 			       strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return problem(why, EINVAL, "the %s %s is %s, not a file", file->what, file->name,
-			       kind_of(st.st_mode));
+			       file_kind(st.st_mode));
 	if (!st.st_size)
 		return problem(why, EINVAL, "the %s %s is empty", file->what, file->name);
 	file->size = st.st_size;

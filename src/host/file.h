@@ -9,6 +9,8 @@
 
 #include "host/problem.h"
 
+#include <sys/types.h>
+
 struct file {
 	int fd;
 	const char *name; /* as the user wrote it; belongs to the caller */
@@ -29,5 +31,8 @@ int file_refresh(struct file *file, struct problem *problem);
 
 /* Read exactly `len` bytes at `offset`: past the end is an error ("truncated"). -errno. */
 int file_read(const struct file *file, u64 offset, void *buffer, u64 len, struct problem *problem);
+
+/* "a directory": what something is that is no regular file, for messages. */
+const char *file_kind(mode_t mode);
 
 #endif

@@ -8,11 +8,21 @@
 #include "host/disk.h"
 #include "virtio/virtio.h"
 
+#include <linux/virtio_blk.h>
+#include <stdatomic.h>
+
 #define BLOCK_QUEUES_MAX 16
+
+struct block_queue; /* the requests of a queue: block.c's */
 
 struct block {
 	struct virtio_device virtio; /* virtio.name is set before block_init() */
 	struct disk *disk;
+	unsigned queue_count;
+	struct block_queue *queues[BLOCK_QUEUES_MAX];
+	struct virtio_blk_config config; /* what never changes of it */
+	_Atomic bool writeback;		 /* writes may be answered before they are durable */
+	_Atomic unsigned errors;	 /* of the host's, that the user was told of */
 };
 
 /*
