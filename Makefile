@@ -110,7 +110,15 @@ $(BUILD)/system/%.o: tests/system/%.c
 $(BUILD)/systest: $(SYSTEST)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
 
-systest: $(BUILD)/systest
+# And one lguest that is told to break out of its sandbox.
+$(BUILD)/prisoner: $(BUILD)/prisoner.o $(BUILD)/main.o $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,--wrap=main,--wrap=rng_init -o $@ $^ $(LIBS)
+
+$(BUILD)/prisoner.o: tests/prisoner/prisoner.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+systest: $(BUILD)/systest $(BUILD)/prisoner
 
 # The soft engine beside this machine's own CPU, instruction by instruction.
 DIFF := $(patsubst tests/diff/%.c,$(BUILD)/differential/%.o,$(wildcard tests/diff/*.c))

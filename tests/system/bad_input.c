@@ -161,6 +161,18 @@ static const struct mistake mistakes[] = {
 	{"trace-empty", {"--trace=", "64", HELLO}, {"--trace="}},
 	{"trace-on-kvm", {"--trace=io", "--engine=kvm", "64", HELLO}, {"--trace"}},
 	{"trace-file-alone", {"--trace-file=x", "64", HELLO}, {"--trace-file=x"}},
+	{"username-unknown",
+	 {"--username=lguest-has-no-such-user", "64", HELLO},
+	 {"--username=lguest-has-no-such-user", "no such user"}},
+	{"username-empty", {"--username=", "64", HELLO}, {"--username="}},
+	{"username-no-value", {"64", HELLO, "--username"}, {"--username"}},
+	{"chroot-missing",
+	 {"--chroot={files}/missing", "64", HELLO},
+	 {"--chroot={files}/missing", "No such file or directory"}},
+	{"chroot-no-folder",
+	 {"--chroot={files}/text", "64", HELLO},
+	 {"--chroot={files}/text", "Not a directory"}},
+	{"chroot-empty", {"--chroot=", "64", HELLO}, {"--chroot="}},
 	{"flag-with-value", {"--strict=yes", "64", HELLO}, {"--strict"}},
 };
 
@@ -170,6 +182,12 @@ static const struct mistake mistakes_of_nobody[] = {
 	{"initrd-unreadable",
 	 {"--initrd={files}/unreadable", "64", "{files}/kernel"},
 	 {"{files}/unreadable", "initrd"}},
+	{"username-not-root",
+	 {"--username=nobody", "64", "{files}/kernel"},
+	 {"--username=nobody", "root"}},
+	{"chroot-not-root",
+	 {"--chroot={files}/folder", "64", "{files}/kernel"},
+	 {"--chroot={files}/folder", "root"}},
 };
 
 static void add_mistakes(struct suite *suite, const struct mistake *table, size_t count,

@@ -185,9 +185,10 @@ static char *expand(const struct run *run, const char *argument)
 
 static void set_arguments(struct run *run)
 {
+	const char *program = run->test->program;
 	unsigned count = 0;
 
-	run->arguments[count++] = suite_text("%s", run->settings->lguest);
+	run->arguments[count++] = expand(run, program ? program : run->settings->lguest);
 	if (run->test->engines == EACH_ENGINE && run->engine)
 		run->arguments[count++] = suite_text("--engine=%s", run->engine);
 	for (unsigned i = 0; i < MAX_ARGS && run->test->args[i]; i++)
@@ -219,7 +220,7 @@ static void become_nobody(struct run *run, int program)
 static void become_lguest(struct run *run, sigset_t *signals)
 {
 	const struct rlimit no_core = {0, 0};
-	int program = open(run->settings->lguest, O_PATH | O_CLOEXEC);
+	int program = open(run->arguments[0], O_PATH | O_CLOEXEC);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setrlimit(RLIMIT_CORE, &no_core);
@@ -233,7 +234,7 @@ static void become_lguest(struct run *run, sigset_t *signals)
 	wires_use(&run->wires);
 	if ((run->test->flags & AS_NOBODY) && getuid() == 0)
 		become_nobody(run, program);
-	execv(run->settings->lguest, run->arguments);
+	execv(run->arguments[0], run->arguments);
 	_exit(127);
 }
 
@@ -429,6 +430,10 @@ static bool prepare(struct run *run, struct verdict *verdict)
 {
 	const char *missing, *what = "";
 
+	if (run->test->flags & AS_ROOT && getuid() != 0) {
+		verdict->outcome = SKIPPED;
+		return run_fail(run, "only root can do this");
+	}
 	if (mkdir(run->files, 0755) < 0 || mkdir(run->directory, 0777) < 0 ||
 	    chmod(run->directory, 0777) < 0)
 		return run_fail(run, "%s: %s", run->directory, strerror(errno));

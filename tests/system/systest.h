@@ -55,6 +55,8 @@ enum flags {
 	 * Only where a FILTER names it: others cover the same, and the time of a test run is short.
 	 */
 	ON_REQUEST = 1 << 3,
+	/* What only root can do: not run by anybody else. */
+	AS_ROOT = 1 << 4,
 };
 
 enum step_kind {
@@ -126,6 +128,8 @@ struct test {
 	enum wiring input, output;
 	unsigned flags;
 
+	const char *program; /* instead of lguest; may begin with {assets} */
+
 	/*
 	 * Arguments of lguest, up to the first NULL. {assets} stands for the directory
 	 * of --assets, {files} for the one that make_files fills, {engine} for the
@@ -165,6 +169,7 @@ void suite_add_cpu(struct suite *suite);
 void suite_add_violations(struct suite *suite);
 void suite_add_stock(struct suite *suite);
 void suite_add_soft(struct suite *suite);
+void suite_add_sandbox(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;
