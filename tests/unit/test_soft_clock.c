@@ -74,18 +74,14 @@ static void test_sums(void **state)
 	assert_int_equal(clock_tsc_to_ns(&soft, UINT64_MAX), UINT64_MAX);
 }
 
-/* Both ends of the measurement belong together, and time does not stand still. */
+/* Time does not stand still, and begins now. */
 static void test_measure(void **state)
 {
-	struct timespec before, after;
+	u64 before = clock_tsc();
 
 	(void)state;
-	clock_gettime(CLOCK_MONOTONIC, &before);
 	clock_measure(&soft);
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	assert_in_range(soft.ns_start, before.tv_sec * 1000000000ull + before.tv_nsec,
-			after.tv_sec * 1000000000ull + after.tv_nsec);
-	assert_true(soft.tsc_start <= clock_tsc());
+	assert_in_range(soft.tsc_start, before, clock_tsc());
 	assert_in_range(soft.tsc_hz, 100000000, 20000000000);
 }
 

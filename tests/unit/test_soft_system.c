@@ -47,8 +47,6 @@ static void test_privilege(void **state)
 		assert_false(f->vcpu->halted);
 		assert_true(f->vcpu->cr0 & X86_CR0_TS);
 	}
-	assert_fault(f, system_undefined, plain, VECTOR_UD);
-	assert_false(f->vcpu->exception.has_error);
 }
 
 /* ------------------------------------------------------------------ flags */

@@ -292,9 +292,6 @@ void cache_add(struct vcpu *vcpu, struct block *block)
 
 void cache_link(struct link *link, struct block *to)
 {
-	u8 *stub = link->stub;
-
-	(void)stub;
 	link->to = to;
 	link->next = to->incoming;
 	to->incoming = link;
@@ -359,7 +356,6 @@ static void kill_block(struct vcpu *vcpu, struct block *block)
 	remove_from_page(vcpu, block, block->gpa);
 	if (has_other_page(block))
 		remove_from_page(vcpu, block, block->gpa2);
-	block->dead = true;
 	vcpu->stats.blocks_invalidated++;
 }
 

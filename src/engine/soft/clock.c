@@ -108,7 +108,6 @@ void clock_measure(struct soft *soft)
 		 end.ns - start.ns < MEASURE_MAX_NS);
 	soft->tsc_hz = scale(end.tsc - start.tsc, NS_PER_SECOND, end.ns - start.ns);
 	soft->tsc_start = end.tsc;
-	soft->ns_start = end.ns;
 }
 
 /*

@@ -38,15 +38,14 @@
 #define CTX_TARGET    0x128 /* where a call goes while its return address is pushed */
 #define CTX_CONTINUE  0x130
 #define CTX_LOW	      0x138 /* 3 of 8 bytes: masks of 4, 5 and 6 low bits */
-#define CTX_HOSTRSP   0x150
-#define CTX_SPARE     0x158 /* 2 of 8 bytes: the emitter's */
-#define CTX_AUX	      0x168 /* IA32_TSC_AUX */
-#define CTX_CHECKBASE 0x170 /* minus the host address of RAM: check.c */
-#define CTX_CHECKMASK 0x178 /* bits that no offset into RAM has */
+#define CTX_SPARE     0x150 /* 2 of 8 bytes: the emitter's */
+#define CTX_AUX	      0x160 /* IA32_TSC_AUX */
+#define CTX_CHECKBASE 0x168 /* minus the host address of RAM: check.c */
+#define CTX_CHECKMASK 0x170 /* bits that no offset into RAM has */
 #define CTX_ALIGN                                                                                  \
-	0x180 /* 3 of 8 bytes: CTX_PAGEMASK, and the low bits that are 0 in an aligned address of  \
+	0x178 /* 3 of 8 bytes: CTX_PAGEMASK, and the low bits that are 0 in an aligned address of  \
 		 2, 4, 8 bytes */
-#define CTX_END 0x198
+#define CTX_END 0x190
 
 /* SITE_JUMP of translate.h, for enter.S. */
 #define ENTER_SITE_JUMP 4
@@ -103,7 +102,6 @@ struct context {
 	u64 address, addend, target;
 	const void *resume;
 	u64 low[3];
-	u64 host_rsp;
 	u64 spare[2];
 	u64 aux;
 	u64 check_base, check_mask;

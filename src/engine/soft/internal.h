@@ -21,7 +21,6 @@
 
 #include <asm/processor-flags.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -82,12 +81,11 @@ struct insn {
 	handler *handler;
 	u16 mnemonic; /* ZYDIS_MNEMONIC_... */
 	u8 length;    /* of its encoding, bytes */
-	u8 opsize;   /* effective operand size: 1, 2, 4, 8; vector and other odd sizes: bytes of the
-			memory operand in memsize */
-	u8 addrsize; /* effective address size: 2, 4, 8 */
-	u8 repeat;   /* 0, 0xf2 or 0xf3 */
-	u8 opcode;   /* its last byte */
-	u8 reg;	     /* ModRM.reg, REX.R included */
+	u8 opsize;    /* effective operand size: 1, 2, 4, 8 */
+	u8 addrsize;  /* effective address size: 2, 4, 8 */
+	u8 repeat;    /* 0, 0xf2 or 0xf3 */
+	u8 opcode;    /* its last byte */
+	u8 reg;	      /* ModRM.reg, REX.R included */
 	u8 rm; /* the register in ModRM.rm (REX.B included), OPERAND_NONE: it is memory, or there is
 		  no ModRM */
 	u8 base, index, scale; /* of the memory operand; base may be OPERAND_RIP */
@@ -95,7 +93,6 @@ struct insn {
 	u8 vlen;    /* vector length, bytes: 16, 32; 0: not a vector instruction */
 	u8 segment; /* ES..GS that it goes through; for string instructions that of the source */
 	bool has_memory; /* an explicit memory operand */
-	u16 memsize;	 /* of it, bytes */
 	s64 displacement;
 	u64 immediate;	/* the first, sign-extended as the instruction has it; for far pointers the
 			   offset */
@@ -152,15 +149,14 @@ struct vcpu {
 	struct segment seg[6]; /* as loaded; the bases that count are in ctx.base */
 	struct segment tr, ldt;
 	struct descriptor_table gdt, idt;
-	u64 cr0, cr2, cr3, cr4, cr8, xcr0, efer;
+	u64 cr0, cr2, cr3, cr4, xcr0, efer;
 	u64 dr[8];
 	u64 star, lstar, cstar, sfmask, kernel_gs_base;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;
-	u64 pat, misc_enable, mtrr_def_type, tsc_deadline, tsc_adjust, apic_base;
+	u64 pat, misc_enable, mtrr_def_type, tsc_adjust, apic_base;
 	u64 mtrr_fixed[11], mtrr_variable[16];
 	u64 kvm_system_time, kvm_wall_clock; /* MSRs of kvmclock */
 	u64 spec_ctrl;
-	u64 xss;
 
 	struct {
 		bool pending;
@@ -187,7 +183,6 @@ struct vcpu {
 	struct lapic *lapic;
 	struct cache *cache;
 	struct soft_stats stats;
-	pthread_t thread;
 	int tid;	    /* 0: not running yet */
 	_Atomic u32 asleep; /* futex, a private one: 1 while halted */
 	timer_t timer;	    /* sends ENGINE_SIGNAL to our thread */
@@ -215,8 +210,7 @@ struct vcpu {
 struct ram {
 	u64 gpa, size;
 	u8 *host;
-	struct code_page **code; /* one per page; NULL: no code translated from it. Guarded by
-				    soft.code_lock */
+	struct code_page **code; /* one per page; NULL: no code translated from it */
 };
 
 struct soft {
@@ -226,9 +220,9 @@ struct soft {
 	unsigned ram_count;
 	struct cpuid_table cpuid;
 	u64 tsc_hz;
-	u64 tsc_start, ns_start;      /* one moment, on both clocks: for kvmclock */
-	FILE *trace;		      /* NULL: off */
-	bool checked;		      /* translated code checks each host address: check.c */
+	u64 tsc_start; /* when the engine was opened: kvmclock and traces count from it */
+	FILE *trace;   /* NULL: off */
+	bool checked;  /* translated code checks each host address: check.c */
 	pthread_mutex_t written_lock; /* guards what devices wrote: cache.c */
 	u64 written[64];	      /* gpas of pages with code */
 	_Atomic u64 device_writes;    /* so many reports; counting them orders memory */
@@ -314,10 +308,6 @@ static inline bool mem_read_u64(struct vcpu *vcpu, u64 address, u64 *value, enum
 {
 	return mem_read(vcpu, address, value, 8, access);
 }
-static inline bool mem_write_u64(struct vcpu *vcpu, u64 address, u64 value, enum access access)
-{
-	return mem_write(vcpu, address, &value, 8, access);
-}
 /* Only the checks (and the accessed and dirty bits). */
 bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access access);
 
@@ -347,7 +337,6 @@ void mmio_write(struct vcpu *vcpu, u64 gpa, unsigned length, u64 value);
  * Handlers of single instructions. When called, ctx.rip is the next instruction's (handlers that
  * jump overwrite it), insn_rip the instruction's own; they return true when done.
  */
-handler system_undefined; /* #UD */
 handler system_mov_cr, system_mov_dr, system_clts, system_lmsw, system_smsw;
 handler system_lgdt, system_lidt, system_sgdt, system_sidt, system_lldt, system_sldt, system_ltr,
 	system_str;
@@ -402,7 +391,7 @@ bool msr_read(struct vcpu *vcpu, u32 index, u64 *value);
 bool msr_write(struct vcpu *vcpu, u32 index, u64 value);
 
 /* clock.c */
-void clock_measure(struct soft *soft); /* tsc_hz and the common moment */
+void clock_measure(struct soft *soft); /* tsc_hz and tsc_start */
 u64 clock_tsc(void);
 u64 clock_tsc_to_ns(const struct soft *soft, u64 ticks); /* a difference */
 u64 clock_ns_to_tsc(const struct soft *soft, u64 ns);

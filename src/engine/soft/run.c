@@ -517,7 +517,6 @@ void soft_vcpu_run(struct vcpu *vcpu)
 	const void *code;
 
 	current = vcpu;
-	vcpu->thread = pthread_self();
 	catch_signals();
 	if (syscall(SYS_arch_prctl, ARCH_SET_GS, &vcpu->ctx) || !make_timer(vcpu)) {
 		machine_stop(machine, EXIT_LAUNCHER, "vCPU %u: cannot have a timer: %s",

@@ -14,12 +14,6 @@
 
 #include <Zydis/Zydis.h>
 
-bool system_undefined(struct vcpu *vcpu, const struct insn *insn)
-{
-	(void)insn;
-	return raise_fault(vcpu, VECTOR_UD);
-}
-
 /* ------------------------------------------------------------------ flags */
 
 /*

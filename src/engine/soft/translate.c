@@ -104,7 +104,6 @@ static void late_link(struct translation *t, u8 *distance, int32_t target)
 	struct link *link = &t->block->links[t->links++];
 
 	link->distance = distance;
-	link->offset = target;
 	t->late[t->lates++] =
 		(struct late){.kind = LATE_LINK, .jump = distance, .offset = target, .link = link};
 }
@@ -364,11 +363,6 @@ struct renamed {
 	unsigned reg, rm, opcode, vvvv; /* registers of the fields; NO_REGISTER: as it was */
 };
 
-static unsigned raw_reg_extension(const struct translation *t)
-{
-	return t->zi.raw.rex.R ? 8 : 0;
-}
-
 static void put_operand_bytes(struct translation *t, const struct renamed *r, unsigned reg,
 			      unsigned rm)
 {
@@ -429,7 +423,7 @@ static void put_legacy(struct translation *t, const struct renamed *r)
 	bool w = t->wide && zi->raw.rex.W, rex = t->wide && zi->attributes & ZYDIS_ATTRIB_HAS_REX;
 
 	put_prefixes(t);
-	reg = r->reg != NO_REGISTER ? r->reg : zi->raw.modrm.reg | (rex ? raw_reg_extension(t) : 0);
+	reg = r->reg != NO_REGISTER ? r->reg : zi->raw.modrm.reg | (rex && zi->raw.rex.R ? 8 : 0);
 	rm = r->rm != NO_REGISTER ? r->rm : zi->raw.modrm.rm | (rex && zi->raw.rex.B ? 8 : 0);
 	if (!r->no_rex) {
 		unsigned base = r->opcode != NO_REGISTER ? r->opcode : r->memory ? r->base : rm;
@@ -570,7 +564,7 @@ static unsigned *field_of(struct renamed *r, ZydisOperandEncoding encoding)
 }
 
 /* Is every operand of a kind that we know how to rename? The second lock behind the allow-list. */
-static bool is_plain(const struct translation *t, const ZydisDecodedOperand *operand)
+static bool is_plain(const ZydisDecodedOperand *operand)
 {
 	ZydisRegister reg = operand->reg.value;
 
@@ -599,7 +593,6 @@ static bool is_plain(const struct translation *t, const ZydisDecodedOperand *ope
 			       reg == ZYDIS_REGISTER_X87STATUS || reg == ZYDIS_REGISTER_X87TAG;
 		}
 	default:
-		(void)t;
 		return false;
 	}
 }
@@ -612,7 +605,7 @@ static bool collect(struct translation *t, struct uses *uses, const ZydisDecoded
 		const ZydisDecodedOperand *operand = &t->op[i];
 		unsigned gpr;
 
-		if (!is_plain(t, operand))
+		if (!is_plain(operand))
 			return false;
 		if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY)
 			*memory = operand;
@@ -803,7 +796,7 @@ static bool wants_alignment(const ZydisDecodedInstruction *zi, const ZydisDecode
 }
 
 /* Does it wait for the x87's exceptions? All of x87 and MMX does that accesses memory, but two. */
-static bool waits(const struct translation *t, enum form_unit unit)
+static bool waits(const struct translation *t)
 {
 	if (t->zi.mnemonic == ZYDIS_MNEMONIC_FNSTCW || t->zi.mnemonic == ZYDIS_MNEMONIC_FNSTSW)
 		return false;
@@ -811,7 +804,7 @@ static bool waits(const struct translation *t, enum form_unit unit)
 		if (t->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		    ZydisRegisterGetClass(t->op[i].reg.value) == ZYDIS_REGCLASS_MMX)
 			return true;
-	return unit == UNIT_X87;
+	return t->unit == UNIT_X87;
 }
 
 /* MOVSXD to 16 bits reads no more than that; Zydis thinks otherwise. */
@@ -822,14 +815,12 @@ static unsigned access_size(const struct translation *t, const ZydisDecodedOpera
 	return memory->size / 8;
 }
 
-static u8 access_flags(const struct translation *t, const ZydisDecodedOperand *memory,
-		       enum form_unit unit)
+static u8 access_flags(const struct translation *t, const ZydisDecodedOperand *memory)
 {
 	/* With an unmasked exception an x87 store stores nothing. */
-	return (reads(memory) || unit == UNIT_X87 ? SITE_READS : 0) |
+	return (reads(memory) || t->unit == UNIT_X87 ? SITE_READS : 0) |
 	       (is_stack(memory) ? SITE_STACK : 0) |
-	       (wants_alignment(&t->zi, memory) ? SITE_ALIGNED : 0) |
-	       (waits(t, unit) ? SITE_WAITS : 0);
+	       (wants_alignment(&t->zi, memory) ? SITE_ALIGNED : 0) | (waits(t) ? SITE_WAITS : 0);
 }
 
 /*
@@ -852,7 +843,7 @@ static void put_high_source(struct translation *t, struct renamed *r)
 	put_renamed(t, r);
 }
 
-static bool put_pass(struct translation *t, enum form_unit unit)
+static bool put_pass(struct translation *t)
 {
 	struct renamed r = {false,	 false,	      NO_REGISTER, NO_REGISTER,
 			    NO_REGISTER, NO_REGISTER, NO_REGISTER, NO_REGISTER};
@@ -877,8 +868,7 @@ static bool put_pass(struct translation *t, enum form_unit unit)
 		return true;
 	}
 	put_address(t, memory, 0);
-	late = begin_access(t, access_size(t, memory), writes(memory),
-			    access_flags(t, memory, unit));
+	late = begin_access(t, access_size(t, memory), writes(memory), access_flags(t, memory));
 	put_in_memory(t, &r, &uses);
 	end_access(t, late);
 	return true;
@@ -1244,7 +1234,6 @@ static void describe_memory(struct insn *insn, const ZydisDecodedOperand *operan
 	ZydisRegister base = operand->mem.base, index = operand->mem.index;
 
 	insn->has_memory = true;
-	insn->memsize = operand->size / 8;
 	insn->scale = operand->mem.scale ? operand->mem.scale : 1;
 	insn->displacement = operand->mem.disp.value;
 	insn->segment = segment_of(operand->mem.segment);
@@ -1350,7 +1339,7 @@ static bool put_form(struct translation *t, const struct form *form)
 {
 	switch (form->kind) {
 	case FORM_PASS:
-		return put_pass(t, form->unit);
+		return put_pass(t);
 	case FORM_NOTHING:
 		return true;
 	case FORM_TOUCH:

@@ -54,7 +54,6 @@ struct block;
 struct link {
 	u8 *distance;	   /* where the jump's 32 bits are, as we write them */
 	u8 *stub;	   /* where it goes while it is not linked: calls SITE_LINK */
-	int32_t offset;	   /* of the target from ctx.page */
 	struct block *to;  /* NULL: not linked */
 	struct link *next; /* in to->incoming */
 };
@@ -73,7 +72,6 @@ struct block {
 	u16 offset; /* in its page */
 	u16 insns, marks;
 	bool crosses; /* no code: its first instruction crosses into the next page */
-	bool dead;    /* invalidated: reachable only by who is in it */
 	u8 *code;     /* as it runs. Wants its linear address in r9 */
 	u8 *inner;    /* for jumps inside the page */
 	u32 size;     /* host bytes */
@@ -108,9 +106,8 @@ struct cache {
 	struct block *bucket[CACHE_BUCKETS];
 };
 
-/* Most host bytes of one block, and what of it one instruction takes at most. */
+/* Most host bytes of one block, and most of the guest's instructions. */
 #define BLOCK_ROOM  65536
-#define INSN_ROOM   1024
 #define BLOCK_INSNS 64
 
 /* Pages that vcpu.jump_pages tells apart. */

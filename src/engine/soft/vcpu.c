@@ -43,7 +43,6 @@ HOLDS(CTX_ADDEND, addend);
 HOLDS(CTX_TARGET, target);
 HOLDS(CTX_CONTINUE, resume);
 HOLDS(CTX_LOW, low);
-HOLDS(CTX_HOSTRSP, host_rsp);
 HOLDS(CTX_SPARE, spare);
 HOLDS(CTX_AUX, aux);
 HOLDS(CTX_CHECKBASE, check_base);
