@@ -75,6 +75,11 @@ struct tlb {
 	u8 flags[TLB_ENTRIES];	 /* TLB_* */
 };
 
+static inline unsigned tlb_index(u64 address)
+{
+	return address / PAGE_SIZE % TLB_ENTRIES;
+}
+
 /* Where code is for a virtual address. Hashed by soft_jump_index(). */
 #define JUMP_ENTRIES 4096
 

@@ -48,6 +48,12 @@ enum vector {
 	VECTOR_XM = 19,
 };
 
+/* Intel SDM 3A, "Extended Feature Enable Register". */
+#define EFER_SCE (1u << 0)  /* SYSCALL */
+#define EFER_LME (1u << 8)  /* long mode, once there is paging */
+#define EFER_LMA (1u << 10) /* there is: not for software to write */
+#define EFER_NX	 (1u << 11)
+
 /* Why a vCPU shall leave translated code: bits of ctx.poll. Set with vcpu_kick(). */
 #define POLL_STOP      1u /* the machine no longer runs */
 #define POLL_INTERRUPT 2u /* the local APIC may have something, or its timer rang */
@@ -133,6 +139,9 @@ struct cpuid_table {
 	} entries[CPUID_ENTRIES];
 };
 
+/* Pages that vcpu.jump_pages tells apart. */
+#define JUMP_PAGES 4096
+
 struct lapic; /* lapic.c */
 struct cache; /* cache.c */
 
@@ -200,7 +209,7 @@ struct vcpu {
 		int32_t offset; /* of the instruction from ctx.page */
 	} trap;			/* the host's, in translated code */
 	u32 jump_local;		/* bit n: jump cache n has entries for pages that are not global */
-	u64 jump_pages[64];	/* bit n % 64 of n / 64: a page with that number % 4096 is in one */
+	u64 jump_pages[JUMP_PAGES / 64]; /* see jump_page_note() */
 	u64 large_filter; /* bit n: pieces of a large page may be in a TLB, (address >> 21) % 64 = n
 			   */
 	bool interrupt_waiting; /* one came while IF was clear */
@@ -254,7 +263,7 @@ u64 vcpu_rflags(const struct vcpu *vcpu);
 void vcpu_set_rflags(struct vcpu *vcpu, u64 rflags); /* any bit; vcpu_update_mode() included */
 static inline bool vcpu_long_mode(const struct vcpu *vcpu)
 {
-	return vcpu->efer & 1u << 10; /* LMA */
+	return vcpu->efer & EFER_LMA;
 }
 /* 64-bit mode, as opposed to compatibility mode. */
 static inline bool vcpu_64bit(const struct vcpu *vcpu)
@@ -281,6 +290,8 @@ void vectors_restore(struct vcpu *vcpu);
 bool raise_fault(struct vcpu *vcpu, enum vector vector); /* without an error code */
 bool raise_error(struct vcpu *vcpu, enum vector vector, u32 error);
 bool raise_page_fault(struct vcpu *vcpu, u64 address, u32 error);
+/* What was recorded came of an access through rsp or rbp: there a wrong address is #SS. */
+void raised_through_stack(struct vcpu *vcpu);
 
 /* The virtual address of the memory operand, segment base included. Not checked. */
 u64 insn_address(const struct vcpu *vcpu, const struct insn *insn);

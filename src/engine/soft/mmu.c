@@ -10,6 +10,8 @@
  * mmu_commit() carries the result where it belongs.
  */
 #include "board/board.h"
+#include "board/layout.h"
+#include "engine/soft/system.h"
 #include "engine/soft/translate.h"
 
 #include <asm/processor-flags.h>
@@ -32,10 +34,6 @@
 #define FAULT_RESERVED 8u
 #define FAULT_FETCH    16u
 
-#define EFER_NXE (1u << 11)
-
-#define APIC_PAGE 0xfee00000u
-
 /* What a walk found. */
 struct mapping {
 	u64 gpa;
@@ -43,11 +41,6 @@ struct mapping {
 	u64 leaf;
 	u8 flags;
 };
-
-static unsigned tlb_index(u64 address)
-{
-	return address / PAGE_SIZE % TLB_ENTRIES;
-}
 
 /*
  * A tag that no address can match in this entry. The page that it would match is not canonical, and
@@ -98,7 +91,6 @@ void tlb_flush_page(struct vcpu *vcpu, u64 address)
 {
 	unsigned own = tlb_index(address);
 	bool large = vcpu->large_filter >> (address / MiB(2) % 64) & 1;
-	unsigned number = address / PAGE_SIZE % JUMP_PAGES;
 
 	for (unsigned view = 0; view < VIEWS; view++) {
 		struct tlb *tlb = &vcpu->ctx.tlb[view];
@@ -109,7 +101,7 @@ void tlb_flush_page(struct vcpu *vcpu, u64 address)
 				forget(tlb, i);
 	}
 	/* Of a large page only one piece is named: any may have been run. */
-	if (large || vcpu->jump_pages[number / 64] >> number % 64 & 1)
+	if (large || jump_page_is_noted(vcpu, address))
 		jump_caches_flush(vcpu);
 	vcpu->stats.invlpgs++;
 	TRACE(vcpu, MMU, "invlpg 0x%llx", (unsigned long long)address);
@@ -138,7 +130,7 @@ u8 *ram_at(const struct soft *soft, u64 gpa)
 
 static bool in_apic(const struct vcpu *vcpu, u64 gpa)
 {
-	return align_down(gpa, PAGE_SIZE) == APIC_PAGE &&
+	return align_down(gpa, PAGE_SIZE) == LAYOUT_LAPIC &&
 	       (lapic_base_get((struct vcpu *)vcpu) & (APIC_BASE_ENABLE | APIC_BASE_X2)) ==
 		       APIC_BASE_ENABLE;
 }
@@ -177,11 +169,6 @@ void mmio_write(struct vcpu *vcpu, u64 gpa, unsigned length, u64 value)
 #define FXSAVE_STATUS 2	    /* where an FXSAVE image has the x87 status word */
 #define X87_SUMMARY   0x80u /* of it: there is an unmasked exception */
 
-bool mmu_canonical(u64 address)
-{
-	return (s64)(address << 16) >> 16 == (s64)address;
-}
-
 static bool raise_non_canonical(struct vcpu *vcpu)
 {
 	raise_error(vcpu, VECTOR_GP, 0);
@@ -195,7 +182,7 @@ static bool fault(struct vcpu *vcpu, u64 address, enum access access, u32 error)
 		error |= FAULT_WRITE;
 	if (vcpu->cpl == 3 && !(access & ACCESS_SYSTEM))
 		error |= FAULT_USER;
-	if (access & ACCESS_FETCH && (vcpu->efer & EFER_NXE || vcpu->cr4 & X86_CR4_SMEP))
+	if (access & ACCESS_FETCH && (vcpu->efer & EFER_NX || vcpu->cr4 & X86_CR4_SMEP))
 		error |= FAULT_FETCH;
 	TRACE(vcpu, MMU, "fault 0x%llx error %u rip 0x%llx", (unsigned long long)address, error,
 	      (unsigned long long)vcpu->insn_rip);
@@ -207,7 +194,7 @@ static u64 reserved_bits(const struct vcpu *vcpu, unsigned level, u64 entry)
 {
 	u64 bits = PTE_ADDRESS & ~((1ull << cpuid_address_bits()) - 1);
 
-	if (!(vcpu->efer & EFER_NXE))
+	if (!(vcpu->efer & EFER_NX))
 		bits |= PTE_NX;
 	if (level == 3)
 		bits |= PTE_LARGE;
@@ -357,7 +344,7 @@ static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa
 {
 	struct mapping mapping = {0};
 
-	if (!mmu_canonical(address))
+	if (!system_canonical(address))
 		return raise_non_canonical(vcpu);
 	vcpu->stats.tlb_misses[access & 3]++;
 	if (!walk(vcpu, address, access, &mapping))
@@ -416,18 +403,15 @@ bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access acce
 
 	if (!length)
 		return true;
-	if (!mmu_canonical(address + length - 1))
+	if (!system_canonical(address + length - 1))
 		return raise_non_canonical(vcpu);
-	for (u64 page = align_down(address, PAGE_SIZE);; page += PAGE_SIZE) {
-		u64 at = MAX(page, address), gpa;
+	for (u64 at = address;; at = align_down(at, PAGE_SIZE) + PAGE_SIZE) {
+		u64 gpa;
 		u8 *host;
 
-		/* Of two pages the first one's address is the first byte's. */
-		if (page == align_down(address, PAGE_SIZE))
-			at = address;
 		if (!mem_direct(vcpu, at, access) && !look_up(vcpu, at, access, &gpa, &host))
 			return false;
-		if (page == last)
+		if (align_down(at, PAGE_SIZE) == last)
 			return true;
 	}
 }
@@ -534,7 +518,6 @@ bool mem_write(struct vcpu *vcpu, u64 address, const void *from, unsigned length
 
 /* ------------------------------------------------------------------ events */
 
-/* A fault through rsp or rbp that is no page fault is the stack's. */
 static bool x87_exception_pending(const struct vcpu *vcpu)
 {
 	u16 status;
@@ -560,8 +543,8 @@ static const void *access_fault(struct vcpu *vcpu, const struct site *site)
 		raise_error(vcpu, VECTOR_GP, 0);
 		return NULL;
 	}
-	if (site->flags & SITE_STACK && vcpu->exception.vector == VECTOR_GP)
-		vcpu->exception.vector = VECTOR_SS;
+	if (site->flags & SITE_STACK)
+		raised_through_stack(vcpu);
 	return NULL;
 }
 
@@ -573,7 +556,7 @@ static bool find_parts(struct vcpu *vcpu, u64 address, unsigned size, enum acces
 	if (vcpu->mode & MODE_ALIGN && (size == 2 || size == 4 || size == 8) && address % size)
 		return raise_error(vcpu, VECTOR_AC, 0);
 	/* One that ends outside is not canonical either, whatever its first page is. */
-	if (!mmu_canonical(address + size - 1))
+	if (!system_canonical(address + size - 1))
 		return raise_non_canonical(vcpu);
 	vcpu->bounce.length[0] = first;
 	vcpu->bounce.length[1] = size - first;

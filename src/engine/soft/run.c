@@ -73,8 +73,7 @@ bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
 {
 	if (enter(vcpu, insn))
 		return true;
-	if (vcpu->exception.vector == VECTOR_GP)
-		vcpu->exception.vector = VECTOR_SS;
+	raised_through_stack(vcpu);
 	return false;
 }
 
@@ -151,30 +150,29 @@ static void halt(struct vcpu *vcpu)
 /* Intel SDM 3B, "Debug Status Register (DR6)": a single step. */
 #define DR6_BS (1u << 14)
 
+/* Where the bytes at that address are. False: the fetch faults, recorded. */
+static bool find_bytes(struct vcpu *vcpu, u64 linear, u64 *gpa)
+{
+	return mmu_translate(vcpu, linear, ACCESS_FETCH, gpa) &&
+	       (ram_at(vcpu->soft, *gpa) || raise_fault(vcpu, VECTOR_UD));
+}
+
 /* The block at rip, translated if need be. NULL: the fetch faults, recorded. */
 static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 {
 	u64 gpa, gpa2, next = align_down(linear, PAGE_SIZE) + PAGE_SIZE;
 	struct block *block;
 
-	if (!mmu_translate(vcpu, linear, ACCESS_FETCH, &gpa))
+	if (!find_bytes(vcpu, linear, &gpa))
 		return NULL;
-	if (!ram_at(vcpu->soft, gpa)) {
-		raise_fault(vcpu, VECTOR_UD);
-		return NULL;
-	}
 	block = cache_find(vcpu, gpa, 0, mode);
 	if (!block)
 		block = translate(vcpu, gpa, 0, mode);
 	if (!block->crosses)
 		return block;
 	/* Its instruction crosses into the next page: both belong to it. */
-	if (!mmu_translate(vcpu, next, ACCESS_FETCH, &gpa2))
+	if (!find_bytes(vcpu, next, &gpa2))
 		return NULL;
-	if (!ram_at(vcpu->soft, gpa2)) {
-		raise_fault(vcpu, VECTOR_UD);
-		return NULL;
-	}
 	block = cache_find(vcpu, gpa, gpa2, mode | MODE_CROSSING);
 	return block ? block : translate(vcpu, gpa, gpa2, mode | MODE_CROSSING);
 }
@@ -182,10 +180,10 @@ static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 /* What an invalidated page or a new CR3 will mean for the jump cache. */
 static void note_page(struct vcpu *vcpu, u64 linear)
 {
-	unsigned view = vcpu->mode & MODE_VIEW, number = linear / PAGE_SIZE % JUMP_PAGES;
+	unsigned view = vcpu->mode & MODE_VIEW;
 
-	vcpu->jump_pages[number / 64] |= 1ull << number % 64;
-	if (!(vcpu->ctx.tlb[view].flags[linear / PAGE_SIZE % TLB_ENTRIES] & TLB_GLOBAL))
+	jump_page_note(vcpu, linear);
+	if (!(vcpu->ctx.tlb[view].flags[tlb_index(linear)] & TLB_GLOBAL))
 		vcpu->jump_local |= 1u << view;
 }
 
@@ -342,8 +340,8 @@ static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 	vcpu->stats.system_insns++;
 	vcpu->stats.executed[insn->mnemonic % ARRAY_SIZE(vcpu->stats.executed)]++;
 	if (!(vcpu->stepping && insn->repeat ? step_string : insn->handler)(vcpu, insn)) {
-		if (vcpu->exception.non_canonical && insn->has_memory && insn->segment == SS)
-			vcpu->exception.vector = VECTOR_SS;
+		if (insn->has_memory && insn->segment == SS)
+			raised_through_stack(vcpu);
 		vcpu->ctx.rip = vcpu->insn_rip;
 		return next_code(vcpu);
 	}
@@ -358,6 +356,16 @@ static const void *serve_fault(struct vcpu *vcpu)
 {
 	vcpu->ctx.rip = vcpu->insn_rip;
 	return next_code(vcpu);
+}
+
+/* An error code is 0 where the exception has one. */
+static const void *serve_raise(struct vcpu *vcpu, enum vector vector)
+{
+	if (vector == VECTOR_GP || vector == VECTOR_AC)
+		raise_error(vcpu, vector, 0);
+	else
+		raise_fault(vcpu, vector);
+	return serve_fault(vcpu);
 }
 
 static const void *serve(struct vcpu *vcpu, const struct site *site)
@@ -380,12 +388,11 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		return serve_link(vcpu, site);
 	case SITE_JUMP:
 		vcpu->stats.jump_misses++;
-		if (!(vcpu->mode & MODE_CODE) && !mmu_canonical(vcpu->ctx.address)) {
+		if (!(vcpu->mode & MODE_CODE) && !system_canonical(vcpu->ctx.address)) {
 			/* It is the jump that faults: what it did to the stack has not been. */
 			vcpu->ctx.gpr[RSP] += site->arg;
 			vcpu->insn_rip = site_rip(vcpu, site);
-			raise_error(vcpu, VECTOR_GP, 0);
-			return serve_fault(vcpu);
+			return serve_raise(vcpu, VECTOR_GP);
 		}
 		return go_on(vcpu, vcpu->ctx.address);
 	case SITE_GO:
@@ -394,20 +401,12 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		return serve_insn(vcpu, site);
 	case SITE_RAISE:
 		vcpu->insn_rip = site_rip(vcpu, site);
-		if (site->arg == VECTOR_GP)
-			raise_error(vcpu, VECTOR_GP, 0);
-		else
-			raise_fault(vcpu, site->arg);
-		return serve_fault(vcpu);
+		return serve_raise(vcpu, site->arg);
 	case SITE_TRAP:
 		vcpu->insn_rip = vcpu_rip(vcpu, vcpu->ctx.page + vcpu->trap.offset);
-		if (vcpu->trap.vector == VECTOR_GP || vcpu->trap.vector == VECTOR_AC)
-			raise_error(vcpu, vcpu->trap.vector, 0);
-		else if (vcpu->trap.vector == VECTOR_XM && !(vcpu->cr4 & X86_CR4_OSXMMEXCPT))
-			raise_fault(vcpu, VECTOR_UD);
-		else
-			raise_fault(vcpu, vcpu->trap.vector);
-		return serve_fault(vcpu);
+		if (vcpu->trap.vector == VECTOR_XM && !(vcpu->cr4 & X86_CR4_OSXMMEXCPT))
+			return serve_raise(vcpu, VECTOR_UD);
+		return serve_raise(vcpu, vcpu->trap.vector);
 	}
 	__builtin_unreachable();
 }

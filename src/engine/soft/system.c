@@ -6,8 +6,7 @@
  * tables in tables.c, ports in ports.c, MSRs in msr.c.
  *
  * Each function here is the handler of an instruction that the translator did
- * not pass through. None of them is on a hot path: what a kernel does ten
- * thousand times a second, the translator has inline.
+ * not pass through.
  */
 #include "engine/soft/segment.h"
 #include "engine/soft/system.h"
@@ -15,16 +14,6 @@
 #include <Zydis/Zydis.h>
 
 /* ------------------------------------------------------------------ flags */
-
-/*
- * IF was set, and interrupts that had to wait may come. Whoever made them pending kicked us, but
- * that kick was spent on finding out that they may not.
- */
-static void recheck_interrupts(struct vcpu *vcpu)
-{
-	if (vcpu->ctx.intflag && lapic_pending(vcpu) >= 0)
-		vcpu_kick(vcpu, POLL_INTERRUPT);
-}
 
 /* Those who have I/O privilege may hold interrupts back. */
 static bool may_change_if(struct vcpu *vcpu)
@@ -51,7 +40,7 @@ bool system_sti(struct vcpu *vcpu, const struct insn *insn)
 		return true;
 	vcpu->ctx.intflag = 1;
 	vcpu->shadow = SHADOW_STI;
-	recheck_interrupts(vcpu);
+	interrupt_recheck(vcpu);
 	return true;
 }
 
@@ -134,7 +123,7 @@ bool system_popf(struct vcpu *vcpu, const struct insn *insn)
 	stack_commit(vcpu, &stack);
 	vcpu_set_rflags(vcpu, (vcpu_rflags(vcpu) & ~(changes | X86_EFLAGS_RF)) | (value & changes));
 	if (held_back)
-		recheck_interrupts(vcpu);
+		interrupt_recheck(vcpu);
 	return true;
 }
 

@@ -10,12 +10,6 @@
 
 #include "engine/soft/internal.h"
 
-/* Intel SDM 3A, "Extended Feature Enable Register". */
-#define EFER_SCE (1u << 0)  /* SYSCALL */
-#define EFER_LME (1u << 8)  /* long mode, once there is paging */
-#define EFER_LMA (1u << 10) /* there is: not for software to write */
-#define EFER_NX	 (1u << 11)
-
 /* Types of system descriptors: Intel SDM 3A, "System Descriptor Types". */
 #define SYSTEM_TSS_16	    1
 #define SYSTEM_LDT	    2

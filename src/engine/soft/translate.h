@@ -24,7 +24,7 @@ enum site_kind {
 		     */
 	SITE_GO,    /* go on at `offset`, through C */
 	SITE_INSN,  /* arg: struct insn * */
-	SITE_RAISE, /* arg: a vector without error code */
+	SITE_RAISE, /* arg: a vector; its error code is 0 */
 	SITE_TRAP,  /* the host trapped: run.c's own */
 	SITE_CHECK, /* the checking build: r9 + r10 seems to be outside RAM */
 };
@@ -110,9 +110,6 @@ struct cache {
 #define BLOCK_ROOM  65536
 #define BLOCK_INSNS 64
 
-/* Pages that vcpu.jump_pages tells apart. */
-#define JUMP_PAGES 4096
-
 static inline unsigned soft_jump_index(u64 linear)
 {
 	return (linear + (linear >> 12)) & (JUMP_ENTRIES - 1);
@@ -136,6 +133,21 @@ static inline void jump_cache_close(struct jump_cache *cache)
 	__atomic_store_n(&cache->tag[0], jump_tag_none(0), __ATOMIC_SEQ_CST);
 }
 
+/* Something of that page is in a jump cache. */
+static inline void jump_page_note(struct vcpu *vcpu, u64 linear)
+{
+	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
+
+	vcpu->jump_pages[number / 64] |= 1ull << number % 64;
+}
+
+static inline bool jump_page_is_noted(const struct vcpu *vcpu, u64 linear)
+{
+	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
+
+	return vcpu->jump_pages[number / 64] >> number % 64 & 1;
+}
+
 void jump_cache_flush(struct vcpu *vcpu, unsigned view);
 void jump_caches_flush(struct vcpu *vcpu);
 
@@ -153,7 +165,6 @@ void cache_protect(struct vcpu *vcpu, u64 gpa);
 /* translate.c: the block that begins there, in RAM; gpa2: its second page, where it crosses. */
 struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
 
-bool mmu_canonical(u64 address);
 /* mmu.c: events */
 const void *mmu_load(struct vcpu *vcpu, const struct site *site);  /* NULL: a fault, recorded */
 const void *mmu_store(struct vcpu *vcpu, const struct site *site); /* the same */

@@ -56,8 +56,6 @@ _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 #define XSAVE_SIZE  PAGE_SIZE
 #define XSAVE_ALIGN 64
 
-#define SOFT_CACHE_UNSAID MiB(64) /* where nobody said how much */
-
 /* Intel SDM 3A, "Processor State After Reset"; the APIC's and the FPU's are in their own files. */
 #define RESET_CR0      (X86_CR0_CD | X86_CR0_NW | X86_CR0_ET)
 #define RESET_RIP      0xfff0u
@@ -166,7 +164,6 @@ static void set_state(struct vcpu *vcpu, const struct cpu_state *state)
 struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state *initial,
 		      struct problem *why)
 {
-	u64 cache = soft->options.soft_cache ? soft->options.soft_cache : SOFT_CACHE_UNSAID;
 	struct vcpu *vcpu = pages_new(sizeof(*vcpu));
 
 	if (!vcpu) {
@@ -178,7 +175,7 @@ struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state 
 	set_up_context(&vcpu->ctx);
 	vcpu->xsave = aligned_alloc(XSAVE_ALIGN, XSAVE_SIZE);
 	vcpu->lapic = lapic_new(vcpu);
-	vcpu->cache = cache_new(vcpu, cache, why);
+	vcpu->cache = cache_new(vcpu, soft->options.soft_cache, why);
 	if (!vcpu->xsave || !vcpu->lapic || !vcpu->cache) {
 		if (vcpu->cache)
 			problem(why, ENOMEM, "out of memory");
@@ -346,6 +343,12 @@ bool raise_page_fault(struct vcpu *vcpu, u64 address, u32 error)
 {
 	vcpu->exception.cr2 = address;
 	return raise_error(vcpu, VECTOR_PF, error);
+}
+
+void raised_through_stack(struct vcpu *vcpu)
+{
+	if (vcpu->exception.non_canonical)
+		vcpu->exception.vector = VECTOR_SS;
 }
 
 /* ------------------------------------------------------------------ operands */
