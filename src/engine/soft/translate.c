@@ -164,6 +164,13 @@ static unsigned gpr_of(ZydisRegister reg)
 	return NO_REGISTER;
 }
 
+/* The general register that an operand is, or NO_REGISTER. */
+static unsigned operand_gpr(const ZydisDecodedOperand *operand)
+{
+	return operand->type == ZYDIS_OPERAND_TYPE_REGISTER ? gpr_of(operand->reg.value)
+							    : NO_REGISTER;
+}
+
 static bool is_high_byte(ZydisRegister reg)
 {
 	return reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
@@ -191,9 +198,24 @@ static bool fits_int32(s64 value)
 	return value == (int32_t)value;
 }
 
-/* `to` = the effective address, without the segment. Uses r9 and r10, rcx if it must. */
-static void put_effective(struct translation *t, const ZydisDecodedOperand *operand, unsigned to,
-			  s64 more, bool wide)
+/* Addresses of 64 bits; else the upper half is clear. */
+static bool is_address64(const struct translation *t)
+{
+	return t->zi.address_width == 64;
+}
+
+/* With addresses of 16 bits: r9 is one. */
+static void put_truncation(struct translation *t)
+{
+	if (t->zi.address_width == 16)
+		emit_movzx16(&t->e, H_ADDRESS, H_ADDRESS);
+}
+
+/*
+ * r9 = the effective address, without the segment, and not yet truncated to 16 bits. Uses r10, and
+ * rcx if it must.
+ */
+static void put_effective(struct translation *t, const ZydisDecodedOperand *operand, s64 more)
 {
 	struct emit *e = &t->e;
 	s64 displacement = operand->mem.disp.value + more;
@@ -209,7 +231,7 @@ static void put_effective(struct translation *t, const ZydisDecodedOperand *oper
 		index = use_gpr(e, gpr_of(operand->mem.index), H_ADDEND);
 	}
 	if (!fits_int32(displacement) && base == NO_REGISTER && index == NO_REGISTER) {
-		emit_mov_imm64(e, to, displacement);
+		emit_mov_imm64(e, H_ADDRESS, displacement);
 		return;
 	}
 	if (!fits_int32(displacement)) {
@@ -219,7 +241,7 @@ static void put_effective(struct translation *t, const ZydisDecodedOperand *oper
 		scale = 1;
 		displacement = 0;
 	}
-	emit_lea(e, wide, to, base, index, scale, displacement);
+	emit_lea(e, is_address64(t), H_ADDRESS, base, index, scale, displacement);
 }
 
 /* r9: from an offset in the segment to a linear address. */
@@ -228,8 +250,7 @@ static void put_segment(struct translation *t, const ZydisDecodedOperand *operan
 	struct emit *e = &t->e;
 	unsigned segment = segment_of(operand->mem.segment);
 
-	if (t->zi.address_width == 16)
-		emit_movzx16(e, H_ADDRESS, H_ADDRESS);
+	put_truncation(t);
 	if (segment == FS || segment == GS || (!t->wide && !(t->mode & MODE_FLAT))) {
 		emit_load_gs(e, H_SCRATCH, CTX_BASE + 8 * segment);
 		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 0);
@@ -239,7 +260,7 @@ static void put_segment(struct translation *t, const ZydisDecodedOperand *operan
 /* r9 = the linear address of a memory operand. */
 static void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more)
 {
-	put_effective(t, operand, H_ADDRESS, more, t->zi.address_width == 64);
+	put_effective(t, operand, more);
 	put_segment(t, operand);
 }
 
@@ -363,6 +384,22 @@ struct renamed {
 	unsigned reg, rm, opcode, vvvv; /* registers of the fields; NO_REGISTER: as it was */
 };
 
+static bool has_rex(const struct translation *t)
+{
+	return t->wide && t->zi.attributes & ZYDIS_ATTRIB_HAS_REX;
+}
+
+/* The registers of the ModRM byte, as REX makes them. */
+static unsigned modrm_reg(const struct translation *t)
+{
+	return t->zi.raw.modrm.reg | (has_rex(t) && t->zi.raw.rex.R ? 8 : 0);
+}
+
+static unsigned modrm_rm(const struct translation *t)
+{
+	return t->zi.raw.modrm.rm | (has_rex(t) && t->zi.raw.rex.B ? 8 : 0);
+}
+
 static void put_operand_bytes(struct translation *t, const struct renamed *r, unsigned reg,
 			      unsigned rm)
 {
@@ -382,9 +419,20 @@ static void put_operand_bytes(struct translation *t, const struct renamed *r, un
 		emit_u8(e, t->bytes[tail++]);
 }
 
+/* Of F2 and F3 the last counts. 0: there is none. */
+static u8 repeat_prefix(const ZydisDecodedInstruction *zi)
+{
+	u8 found = 0;
+
+	for (unsigned i = 0; i < zi->raw.prefix_count; i++)
+		if (zi->raw.prefixes[i].value == 0xf2 || zi->raw.prefixes[i].value == 0xf3)
+			found = zi->raw.prefixes[i].value;
+	return found;
+}
+
 /*
- * Each prefix once, or what we add makes an instruction longer than 15 bytes. Of F2 and F3 the last
- * counts. Segments and address sizes were dealt with; REX is made anew.
+ * Each prefix once, or what we add makes an instruction longer than 15 bytes. Segments and address
+ * sizes were dealt with; REX is made anew.
  */
 static void put_prefixes(struct translation *t)
 {
@@ -394,7 +442,7 @@ static void put_prefixes(struct translation *t)
 	bool vector = t->unit != UNIT_INTEGER && zi->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT;
 	/* What is 16 bits wide by default in the guest needs to say so here. */
 	bool narrow = code16 && !vector && zi->operand_width == 16, lock = false;
-	u8 repeat = 0;
+	u8 repeat = repeat_prefix(zi);
 
 	for (unsigned i = 0; i < zi->raw.prefix_count; i++) {
 		u8 prefix = zi->raw.prefixes[i].value;
@@ -403,8 +451,6 @@ static void put_prefixes(struct translation *t)
 			narrow |=
 				!code16 || zi->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY;
 		lock |= prefix == 0xf0;
-		if (prefix == 0xf2 || prefix == 0xf3)
-			repeat = prefix;
 	}
 	if (lock)
 		emit_u8(e, 0xf0);
@@ -419,12 +465,12 @@ static void put_legacy(struct translation *t, const struct renamed *r)
 	struct emit *e = &t->e;
 	const ZydisDecodedInstruction *zi = &t->zi;
 	bool modrm = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM;
-	unsigned at = zi->raw.prefix_count, end, reg, rm;
-	bool w = t->wide && zi->raw.rex.W, rex = t->wide && zi->attributes & ZYDIS_ATTRIB_HAS_REX;
+	unsigned reg = r->reg != NO_REGISTER ? r->reg : modrm_reg(t);
+	unsigned rm = r->rm != NO_REGISTER ? r->rm : modrm_rm(t);
+	unsigned at = zi->raw.prefix_count, end;
+	bool w = t->wide && zi->raw.rex.W, rex = has_rex(t);
 
 	put_prefixes(t);
-	reg = r->reg != NO_REGISTER ? r->reg : zi->raw.modrm.reg | (rex && zi->raw.rex.R ? 8 : 0);
-	rm = r->rm != NO_REGISTER ? r->rm : zi->raw.modrm.rm | (rex && zi->raw.rex.B ? 8 : 0);
 	if (!r->no_rex) {
 		unsigned base = r->opcode != NO_REGISTER ? r->opcode : r->memory ? r->base : rm;
 
@@ -603,15 +649,12 @@ static bool collect(struct translation *t, struct uses *uses, const ZydisDecoded
 	*memory = NULL;
 	for (unsigned i = 0; i < t->zi.operand_count; i++) {
 		const ZydisDecodedOperand *operand = &t->op[i];
-		unsigned gpr;
+		unsigned gpr = operand_gpr(operand);
 
 		if (!is_plain(operand))
 			return false;
 		if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY)
 			*memory = operand;
-		if (operand->type != ZYDIS_OPERAND_TYPE_REGISTER)
-			continue;
-		gpr = gpr_of(operand->reg.value);
 		if (gpr == NO_REGISTER)
 			continue;
 		if (is_high_byte(operand->reg.value))
@@ -642,13 +685,10 @@ static void rename_registers(struct translation *t, struct renamed *r, struct us
 	for (unsigned i = 0; i < t->zi.operand_count; i++) {
 		const ZydisDecodedOperand *operand = &t->op[i];
 		unsigned *field = field_of(r, operand->encoding);
-		unsigned gpr, host;
+		unsigned gpr = operand_gpr(operand), host;
 		bool high;
 
-		if (!field || operand->type != ZYDIS_OPERAND_TYPE_REGISTER)
-			continue;
-		gpr = gpr_of(operand->reg.value);
-		if (gpr == NO_REGISTER)
+		if (!field || gpr == NO_REGISTER)
 			continue;
 		high = is_high_byte(operand->reg.value);
 		host = home[gpr];
@@ -714,10 +754,7 @@ static unsigned homeless(const struct translation *t)
 	u32 seen = 0;
 
 	for (unsigned i = 0; i < t->zi.operand_count; i++) {
-		const ZydisDecodedOperand *operand = &t->op[i];
-		unsigned gpr = operand->type == ZYDIS_OPERAND_TYPE_REGISTER
-				       ? gpr_of(operand->reg.value)
-				       : NO_REGISTER;
+		unsigned gpr = operand_gpr(&t->op[i]);
 
 		if (gpr != NO_REGISTER && home[gpr] == NOT_A_HOME)
 			seen |= 1u << gpr;
@@ -741,9 +778,7 @@ static void put_in_memory(struct translation *t, struct renamed *r, struct uses 
 
 		/* Does another operand want rcx? */
 		for (unsigned i = 0; i < t->zi.operand_count; i++) {
-			unsigned gpr = t->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER
-					       ? gpr_of(t->op[i].reg.value)
-					       : NO_REGISTER;
+			unsigned gpr = operand_gpr(&t->op[i]);
 
 			if (gpr == RCX || gpr == RSP)
 				visits = true;
@@ -905,9 +940,8 @@ static void put_lea(struct translation *t)
 {
 	unsigned size = t->zi.operand_width / 8;
 
-	put_effective(t, &t->op[1], H_ADDRESS, 0, t->zi.address_width == 64);
-	if (t->zi.address_width == 16)
-		emit_movzx16(&t->e, H_ADDRESS, H_ADDRESS);
+	put_effective(t, &t->op[1], 0);
+	put_truncation(t);
 	put_gpr(t, gpr_of(t->op[0].reg.value), size, H_ADDRESS);
 }
 
@@ -931,7 +965,7 @@ static void put_bit_string(struct translation *t)
 	unsigned size = memory->size / 8, gpr = gpr_of(t->op[1].reg.value), reg;
 	struct late *late;
 
-	put_effective(t, memory, H_ADDRESS, 0, t->zi.address_width == 64);
+	put_effective(t, memory, 0);
 	/* r9 += (register >> 4, 5, 6) * 2, 4, 8 */
 	emit_mov_imm32(e, H_SCRATCH, size == 8 ? 6 : size == 4 ? 5 : 4);
 	reg = use_gpr(e, gpr, H_ADDEND);
@@ -940,7 +974,7 @@ static void put_bit_string(struct translation *t)
 		reg = H_ADDEND;
 	}
 	emit_sarx(e, H_ADDEND, reg, H_SCRATCH);
-	emit_lea(e, t->zi.address_width == 64, H_ADDRESS, H_ADDRESS, H_ADDEND, size, 0);
+	emit_lea(e, is_address64(t), H_ADDRESS, H_ADDRESS, H_ADDEND, size, 0);
 	put_segment(t, memory);
 	late = begin_access(t, size, writes(memory),
 			    SITE_READS | (is_stack(memory) ? SITE_STACK : 0));
@@ -966,7 +1000,7 @@ static void put_xlat(struct translation *t)
 		if (t->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
 			memory = &t->op[i];
 	emit_movzx8(e, H_ADDRESS, H_RAX);
-	emit_lea(e, t->zi.address_width == 64, H_ADDRESS, H_ADDRESS, H_RBX, 1, 0);
+	emit_lea(e, is_address64(t), H_ADDRESS, H_ADDRESS, H_RBX, 1, 0);
 	put_segment(t, memory);
 	put_load(t, 1, 0, H_RAX);
 }
@@ -1202,16 +1236,6 @@ static bool put_loop(struct translation *t)
 
 /* ------------------------------------------------------------------ what C executes */
 
-static u8 repeat_prefix(const ZydisDecodedInstruction *zi)
-{
-	u8 found = 0;
-
-	for (unsigned i = 0; i < zi->raw.prefix_count; i++)
-		if (zi->raw.prefixes[i].value == 0xf2 || zi->raw.prefixes[i].value == 0xf3)
-			found = zi->raw.prefixes[i].value;
-	return found;
-}
-
 static u8 segment_for_c(const struct translation *t)
 {
 	static const struct {
@@ -1249,7 +1273,6 @@ static const struct insn *describe(struct translation *t, handler *function)
 {
 	const ZydisDecodedInstruction *zi = &t->zi;
 	struct insn *insn = cache_alloc(t->vcpu->cache, sizeof(*insn));
-	bool rex = t->wide && zi->attributes & ZYDIS_ATTRIB_HAS_REX;
 	bool vex = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 	unsigned immediates = 0;
 
@@ -1264,9 +1287,9 @@ static const struct insn *describe(struct translation *t, handler *function)
 	insn->segment = segment_for_c(t);
 	insn->offset = t->offset;
 	if (zi->attributes & ZYDIS_ATTRIB_HAS_MODRM) {
-		insn->reg = zi->raw.modrm.reg | (rex && zi->raw.rex.R ? 8 : 0);
+		insn->reg = modrm_reg(t);
 		if (zi->raw.modrm.mod == 3)
-			insn->rm = zi->raw.modrm.rm | (rex && zi->raw.rex.B ? 8 : 0);
+			insn->rm = modrm_rm(t);
 	}
 	for (unsigned i = 0; i < zi->operand_count; i++) {
 		const ZydisDecodedOperand *operand = &t->op[i];
@@ -1449,11 +1472,7 @@ static void look(struct window *window, const u8 *page, const u8 *page2, unsigne
 /* A limit of the architecture: longer ones are #GP, and Zydis says so by a status of its own. */
 static void put_undecoded(struct translation *t, ZyanStatus status)
 {
-	if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
-		put_site(&t->e, SITE_RAISE, 0, 0, t->offset, VECTOR_GP);
-	else
-		put_site(&t->e, SITE_RAISE, 0, 0, t->offset, VECTOR_UD);
-	t->ended = true;
+	put_raise(t, status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? VECTOR_GP : VECTOR_UD);
 }
 
 /* One instruction. False: it does not fit into what is left of this page, or of the block. */
