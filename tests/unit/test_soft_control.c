@@ -6,6 +6,7 @@
 #include "soft_vcpu.h"
 
 #include "board/layout.h"
+#include "engine/soft/translate.h"
 
 #define MSR_EFER 0xc0000080
 
@@ -138,6 +139,50 @@ static void test_cr3(void **state)
 	assert_false(write_cr(f, 3, top << 1));
 	assert_false(write_cr(f, 3, 1ull << 63));
 	assert_int_equal(read_cr(f, 3), top | 0xfff);
+}
+
+/* Code at that address, in every jump cache. */
+static void remember(struct vcpu *vcpu, u64 linear)
+{
+	for (unsigned view = 0; view < VIEWS; view++)
+		vcpu->ctx.jump[view].tag[soft_jump_index(linear)] = -linear;
+}
+
+static bool remembers(const struct vcpu *vcpu, enum view view, u64 linear)
+{
+	return vcpu->ctx.jump[view].tag[soft_jump_index(linear)] == -linear;
+}
+
+/* What is the same in all address spaces outlives them; what is not, once. */
+static void test_jump_caches(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+
+	mode_64(vcpu, 0);
+	remember(vcpu, DATA);
+	vcpu->jump_local = 1u << VIEW_USER;
+	assert_true(write_cr(f, 3, PML4));
+	assert_false(remembers(vcpu, VIEW_USER, DATA));
+	assert_true(remembers(vcpu, VIEW_KERNEL, DATA));
+	remember(vcpu, DATA);
+	assert_true(write_cr(f, 3, PML4));
+	assert_true(remembers(vcpu, VIEW_USER, DATA));
+
+	jump_page_note(vcpu, DATA);
+	tlb_flush_page(vcpu, DATA + PAGE_SIZE);
+	assert_true(remembers(vcpu, VIEW_KERNEL, DATA));
+	tlb_flush_page(vcpu, DATA);
+	for (enum view view = 0; view < VIEWS; view++)
+		assert_false(remembers(vcpu, view, DATA));
+	remember(vcpu, STACK);
+	tlb_flush_page(vcpu, DATA);
+	assert_true(remembers(vcpu, VIEW_KERNEL, STACK));
+
+	vcpu->jump_local = 0;
+	tlb_flush(vcpu, true);
+	for (enum view view = 0; view < VIEWS; view++)
+		assert_false(remembers(vcpu, view, STACK));
 }
 
 static void test_cr4(void **state)
@@ -314,15 +359,11 @@ static void test_debug_registers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_cr_numbers),
-		TEST(test_cr0),
-		TEST(test_long_mode_and_back),
-		TEST(test_cr3),
-		TEST(test_cr4),
-		TEST(test_cr2_and_cr8),
-		TEST(test_priority),
-		TEST(test_machine_status_word),
-		TEST(test_xcr0),
+		TEST(test_cr_numbers),		TEST(test_cr0),
+		TEST(test_long_mode_and_back),	TEST(test_cr3),
+		TEST(test_jump_caches),		TEST(test_cr4),
+		TEST(test_cr2_and_cr8),		TEST(test_priority),
+		TEST(test_machine_status_word), TEST(test_xcr0),
 		TEST(test_debug_registers),
 	};
 

@@ -188,12 +188,15 @@ void jump_cache_flush(struct vcpu *vcpu, unsigned view)
 	for (unsigned i = 0; i < JUMP_ENTRIES; i++)
 		tag[i] = TAG_NONE;
 	jump_cache_close(&vcpu->ctx.jump[view]);
+	vcpu->jump_local &= ~(1u << view);
 }
 
 void jump_caches_flush(struct vcpu *vcpu)
 {
 	for (unsigned view = 0; view < VIEWS; view++)
 		jump_cache_flush(vcpu, view);
+	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->jump_pages); i++)
+		vcpu->jump_pages[i] = 0;
 }
 
 /* Two pages of the guest may be one page of its RAM: then the block is in one list. */

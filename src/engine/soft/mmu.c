@@ -68,11 +68,13 @@ void tlb_flush(struct vcpu *vcpu, bool global_too)
 			if (global_too || !(tlb->flags[i] & TLB_GLOBAL))
 				forget(tlb, i);
 	}
-	if (global_too)
-		vcpu->large_filter = 0;
-	for (unsigned view = 0; view < VIEWS; view++)
-		if (global_too || vcpu->jump_local & 1u << view)
+	for (unsigned view = 0; view < VIEWS && !global_too; view++)
+		if (vcpu->jump_local & 1u << view)
 			jump_cache_flush(vcpu, view);
+	if (global_too) {
+		vcpu->large_filter = 0;
+		jump_caches_flush(vcpu);
+	}
 	vcpu->stats.tlb_flushes++;
 	vcpu->stats.tlb_flushes_all += global_too;
 	TRACE(vcpu, MMU, "flush%s cr3 0x%llx", global_too ? " all" : "",
