@@ -12,12 +12,10 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 
-#define VENDOR	   0x1af4
-#define DEVICE_RNG (0x1040 + VIRTIO_ID_RNG)
-#define CLASS_RNG  0xff0000
-#define UNLIKELY   32 /* bytes that are all zero, if somebody filled them */
-#define REQUESTS   0
-#define BUFFER	   KiB(100)
+#define CLASS_RNG 0xff0000
+#define UNLIKELY  32 /* bytes that are all zero, if somebody filled them */
+#define REQUESTS  0
+#define BUFFER	  KiB(100)
 /* A chain of 2^32 bytes, in RAM that is nobody's: the upper half of 64 MiB, again and again. */
 #define PART	MiB(32)
 #define PARTS	(GiB(4) / PART)
@@ -94,7 +92,7 @@ static void ask_for_too_much(struct virtio *rng)
 void guest_main(const struct boot *boot)
 {
 	static struct virtio rng;
-	const unsigned slot = pci_find(VENDOR, DEVICE_RNG);
+	const unsigned slot = pci_find(VIRTIO_VENDOR, VIRTIO_FIRST_MODERN + VIRTIO_ID_RNG);
 
 	(void)boot;
 	if (slot == PCI_SLOTS)

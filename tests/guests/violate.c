@@ -5,21 +5,23 @@
  *   violation=VT-6.2	breaks rule VT-6 in the second of the ways that violations.h lists
  *   violation=all	one after the other
  *   list		prints them all
+ *   device=NAME	who suffers it: console (which is always there), block, net, rng
  *
  * Then it looks whether the device takes it as it should: sulking until it is
  * reset and working afterwards, or not taking notice. Under --strict the launcher
  * ends before that.
  */
+#include "targets.h"
 #include "lib/guest.h"
 #include "lib/pci.h"
 #include "lib/virtio.h"
 
 #include <linux/virtio_config.h>
-#include <linux/virtio_console.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
 #include <linux/virtio_pci.h>
 
 #define QUEUE_SIZE		16
-#define QUEUE_ABSENT		2 /* the console has 0 and 1 */
 #define STATUS_UNKNOWN_BIT	0x10
 #define AVAIL_WITHOUT_EVENT	(sizeof(struct vring_avail) + QUEUE_SIZE * sizeof(u16))
 #define USED_WITHOUT_EVENT	(sizeof(struct vring_used) + QUEUE_SIZE * sizeof(struct vring_used_elem))
@@ -31,41 +33,48 @@
 /* How far the driver comes before it goes wrong. LIVE_INPUT is LIVE; see violations.h. */
 enum stage { RESET, ACKNOWLEDGED, DRIVER, AGREED, SET_UP, ENABLED, LIVE, LIVE_LARGE, LIVE_INPUT };
 
-enum kind { BREAKS, LENIENT, REFUSED };
-
 struct violation {
 	const char *name;
 	enum kind kind;
+	unsigned devices;
 	enum stage stage;
 	u64 features;
 	const char *what;
 };
 
-#define VIOLATION(part, rule, number, kind, stage, features, what, action)                         \
-	{#part "-" #rule "." #number, kind, stage, features, what},
+#define VIOLATION(part, rule, number, kind, devices, stage, features, what, action)                \
+	{#part "-" #rule "." #number, kind, devices, stage, features, what},
 static const struct violation violations[] = {
 #include "violations.h"
 };
 #undef VIOLATION
 
 /* The same lines once more, as the index of each. */
-#define VIOLATION(part, rule, number, kind, stage, features, what, action) part##rule##_##number,
+#define VIOLATION(part, rule, number, kind, devices, stage, features, what, action)                \
+	part##rule##_##number,
 enum {
 #include "violations.h"
 };
 #undef VIOLATION
 
+/* A kind of device, and an honest request to it. */
+struct target {
+	const char *name;
+	enum devices bit;
+	u16 id;		      /* virtio: Device Types */
+	unsigned queue;	      /* where the rules for rings are broken */
+	u16 direction;	      /* of buffers there, in flags of a descriptor: whose data are they? */
+	unsigned input_queue; /* one that takes writable buffers only */
+	void (*submit)(struct virtio *v);
+	bool (*answered)(u32 len); /* after all of it was used */
+};
+
 /* What chains are made of. */
 static u8 payload = '.';
 static struct vring_desc indirect_table[QUEUE_SIZE + 1];
-/* A guest has one memory; the actions need to know where it ends. */
+/* A guest has one memory, and one device that it is rude to; the actions need to know them. */
 static u64 end_of_ram;
-
-static u64 ram_end(const struct virtio *v)
-{
-	(void)v;
-	return end_of_ram;
-}
+static const struct target *target;
 
 static void set_status(const struct virtio *v, u8 status)
 {
@@ -97,17 +106,55 @@ static void agree_to(const struct virtio *v, u64 features)
 	set_status(v, ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
 }
 
-/* Enable the transmit queue with one of its areas somewhere else. */
-static void enable_at(const struct virtio *v, u32 field, u64 address)
+/* The first queue that the device does not have. */
+static u16 absent(const struct virtio *v)
 {
-	queue_write32(v, CONSOLE_TX, field, (u32)address);
-	queue_write32(v, CONSOLE_TX, field + 4, (u32)(address >> 32));
-	virtio_enable_ring(v, CONSOLE_TX);
+	return virtio_read16(v, VIRTIO_PCI_COMMON_NUMQ);
 }
 
+/* A feature bit for device types (virtio: Feature Bits) that this device does not offer. */
+static u64 not_offered(const struct virtio *v)
+{
+	const u64 offered = virtio_offered(v);
+	u64 feature = 1;
+
+	while (offered & feature)
+		feature <<= 1;
+	return feature;
+}
+
+/* Enable the queue with one of its areas somewhere else. */
+static void enable_at(const struct virtio *v, u32 field, u64 address)
+{
+	queue_write32(v, (u16)target->queue, field, (u32)address);
+	queue_write32(v, (u16)target->queue, field + 4, (u32)(address >> 32));
+	virtio_enable_ring(v, target->queue);
+}
+
+/* All queues but the one. */
+static void enable_others(const struct virtio *v)
+{
+	for (unsigned i = 0; i < v->queue_count; i++)
+		if (i != target->queue)
+			virtio_enable_ring(v, i);
+}
+
+/* Of the one byte that there is, or of more than there is; in the direction of the queue. */
 static void describe(struct virtio *v, u16 index, u32 len, u16 flags, u16 next)
 {
-	ring_describe(&v->rings[CONSOLE_TX], index, &payload, len, flags, next);
+	ring_describe(&v->rings[target->queue], index, &payload, len, target->direction | flags,
+		      next);
+}
+
+/* In whichever direction it says. */
+static void describe_as(struct virtio *v, u16 index, u16 flags, u16 next)
+{
+	ring_describe(&v->rings[target->queue], index, &payload, 1, flags, next);
+}
+
+static void describe_at(struct virtio *v, u64 address, u32 len)
+{
+	ring_describe(&v->rings[target->queue], 0, (void *)address, len, target->direction, 0);
 }
 
 /* A descriptor that refers to a table of `count` chained ones. */
@@ -117,22 +164,22 @@ static void describe_indirect(struct virtio *v, u16 index, u32 count, u16 flags)
 		indirect_table[i] = (struct vring_desc){
 			.addr = (u64)&payload,
 			.len = 1,
-			.flags = i + 1u < count ? VRING_DESC_F_NEXT : 0,
+			.flags = target->direction | (i + 1u < count ? VRING_DESC_F_NEXT : 0),
 			.next = i + 1,
 		};
-	ring_describe(&v->rings[CONSOLE_TX], index, indirect_table,
+	ring_describe(&v->rings[target->queue], index, indirect_table,
 		      count * sizeof(indirect_table[0]), VRING_DESC_F_INDIRECT | flags, 0);
 }
 
 static void offer(struct virtio *v, u16 head)
 {
-	ring_offer(&v->rings[CONSOLE_TX], head);
-	virtio_notify(v, CONSOLE_TX);
+	ring_offer(&v->rings[target->queue], head);
+	virtio_notify(v, target->queue);
 }
 
 static void run_ahead(struct virtio *v, u16 by)
 {
-	struct ring *ring = &v->rings[CONSOLE_TX];
+	struct ring *ring = &v->rings[target->queue];
 
 	for (u16 i = 0; i < QUEUE_SIZE; i++) {
 		describe(v, i, 1, 0, 0);
@@ -140,13 +187,13 @@ static void run_ahead(struct virtio *v, u16 by)
 	}
 	barrier();
 	ring->avail->idx = by;
-	virtio_notify(v, CONSOLE_TX);
+	virtio_notify(v, target->queue);
 }
 
 /* All of RAM above us, as often as it takes. */
 static void offer_huge(struct virtio *v)
 {
-	struct ring *ring = &v->rings[CONSOLE_TX];
+	struct ring *ring = &v->rings[target->queue];
 	u32 len = (u32)(end_of_ram - LAYOUT_KERNEL);
 	u64 count = GiB(4) / len + 1;
 
@@ -154,7 +201,7 @@ static void offer_huge(struct virtio *v)
 		give_up("RAM of 32 MiB or more, for a chain of 4 GiB");
 	for (u16 i = 0; i < count; i++)
 		ring_describe(ring, i, (void *)LAYOUT_KERNEL, len,
-			      i + 1u < count ? VRING_DESC_F_NEXT : 0, i + 1);
+			      target->direction | (i + 1u < count ? VRING_DESC_F_NEXT : 0), i + 1);
 	offer(v, 0);
 }
 
@@ -165,7 +212,7 @@ static void expect_status(const struct virtio *v, u8 status)
 
 static void expect_no_queue(const struct virtio *v)
 {
-	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, QUEUE_ABSENT);
+	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, absent(v));
 	check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_SIZE), 0,
 		    "queue_size of an absent queue reads 0");
 }
@@ -175,10 +222,18 @@ static void expect_no_vector(const struct virtio *v, u32 field)
 	check_equal(virtio_read16(v, field), VIRTIO_MSI_NO_VECTOR, "it reads back as no vector");
 }
 
+static bool works(struct virtio *v)
+{
+	u32 len = 0;
+	u16 head;
+
+	target->submit(v);
+	return ring_take(&v->rings[target->queue], &head, &len) && target->answered(len);
+}
+
 static void expect_works(struct virtio *v)
 {
-	check(console_send(v, "the console works all the same\n"),
-	      "the console works all the same");
+	check(works(v), "the device works all the same");
 }
 
 /* VT-12: what the window does not find is 0, and writing there does nothing. */
@@ -193,7 +248,7 @@ static void expect_blind(const struct virtio *v, u8 bar, u32 offset, u32 len)
 
 static void commit(struct virtio *v, unsigned index)
 {
-#define VIOLATION(part, rule, number, kind, stage, features, what, action)                         \
+#define VIOLATION(part, rule, number, kind, devices, stage, features, what, action)                \
 	case part##rule##_##number:                                                                \
 		action;                                                                            \
 		break;
@@ -219,7 +274,7 @@ static void prepare(struct virtio *v, enum stage stage, u64 features)
 		agree_to(v, features);
 		expect_status(v, ACKNOWLEDGED_AND_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
 	}
-	for (unsigned i = 0; i < ARRAY_SIZE(v->rings); i++) {
+	for (unsigned i = 0; i < v->queue_count; i++) {
 		if (stage >= SET_UP)
 			virtio_set_ring(v, i, stage == LIVE_LARGE ? RING_SIZE_MAX : QUEUE_SIZE);
 		if (stage >= ENABLED)
@@ -244,7 +299,7 @@ static void violate_again(const struct virtio *v)
 
 static void expect_not_served(struct virtio *v)
 {
-	struct ring *ring = &v->rings[CONSOLE_TX];
+	struct ring *ring = &v->rings[target->queue];
 	u16 before = ring->used->idx;
 
 	describe(v, 0, 1, 0, 0);
@@ -253,7 +308,13 @@ static void expect_not_served(struct virtio *v)
 	check_equal(ring->used->idx, before, "no queue is served");
 }
 
-static void expect_broken(struct virtio *v, u16 columns)
+/* What a device type keeps in its configuration first: something that does not change. */
+static u16 first_words(const struct virtio *v)
+{
+	return target->bit & CONFIGURED ? read16(v->config.address) : 0;
+}
+
+static void expect_broken(struct virtio *v, u16 words)
 {
 	bool live;
 
@@ -267,9 +328,8 @@ static void expect_broken(struct virtio *v, u16 columns)
 	check_equal(read8(v->isr.address), 0, "the ISR is clear once it was read");
 	violate_again(v);
 	check(needs_reset(v), "the device still needs a reset");
-	check_equal(read16(v->config.address + CONSOLE_COLUMNS), columns,
-		    "device configuration can be read");
-	if (live && v->rings[CONSOLE_TX].used)
+	check_equal(first_words(v), words, "device configuration can be read");
+	if (live && v->rings[target->queue].used)
 		expect_not_served(v);
 }
 
@@ -289,7 +349,7 @@ static void expect_recovery(struct virtio *v)
 {
 	check(virtio_reset(v), "a reset ends");
 	check_equal(read8(v->isr.address), 0, "the ISR is clear after the reset");
-	for (u16 i = 0; i < ARRAY_SIZE(v->rings); i++) {
+	for (u16 i = 0; i < v->queue_count; i++) {
 		virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, i);
 		check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_ENABLE), 0,
 			    "queue %u is not enabled", i);
@@ -297,52 +357,155 @@ static void expect_recovery(struct virtio *v)
 			    "queue %u has its full size", i);
 	}
 	virtio_start(v, FEATURE(VIRTIO_F_VERSION_1), QUEUE_SIZE);
-	check(console_send(v, "the console works again\n"), "the console works after a reset");
+	check(works(v), "the device works after a reset");
 	check(!needs_reset(v), "and the device is content");
 }
 
 static void violate(struct virtio *v, unsigned index)
 {
 	const struct violation *violation = &violations[index];
-	u16 columns;
+	const u16 words = first_words(v);
 
 	print("violate %s: %s\n", violation->name, violation->what);
-	columns = read16(v->config.address + CONSOLE_COLUMNS);
 	prepare(v, violation->stage, violation->features);
 	commit(v, index);
 	if (violation->kind == BREAKS)
-		expect_broken(v, columns);
+		expect_broken(v, words);
 	else if (violation->kind == REFUSED)
 		expect_refused(v);
 	else
 		expect_nothing(v);
-	console_emergency(v, "the emergency console works\n");
+	if (target->bit == CONSOLE)
+		console_emergency(v, "the emergency console works\n");
 	expect_recovery(v);
 	print("violated %s\n", violation->name);
 }
 
+/* Honest requests */
+
+static void submit_text(struct virtio *v)
+{
+	static const char text[] = "the console works\n";
+
+	ring_describe(&v->rings[CONSOLE_TX], 0, text, strlen(text), 0, 0);
+	offer(v, 0);
+}
+
+static bool text_answered(u32 len)
+{
+	return len == 0;
+}
+
+static struct {
+	u32 type, reserved;
+	u64 sector;
+	u8 data[512];
+	u8 status;
+} disk_request;
+
+#define DISK_READ   0 /* virtio: Block Device, Device Operation */
+#define DISK_OK	    0
+#define DISK_HEADER 16
+
+static void submit_read(struct virtio *v)
+{
+	struct ring *ring = &v->rings[0];
+
+	memset(&disk_request, 0xff, sizeof(disk_request));
+	disk_request.type = DISK_READ;
+	disk_request.reserved = 0;
+	disk_request.sector = 0;
+	ring_describe(ring, 0, &disk_request, DISK_HEADER, VRING_DESC_F_NEXT, 1);
+	ring_describe(ring, 1, disk_request.data, sizeof(disk_request.data),
+		      VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 2);
+	ring_describe(ring, 2, &disk_request.status, 1, VRING_DESC_F_WRITE, 0);
+	offer(v, 0);
+}
+
+static bool read_answered(u32 len)
+{
+	return len == sizeof(disk_request.data) + 1 && disk_request.status == DISK_OK;
+}
+
+/* An empty header, and a broadcast of a type that nobody answers (the first for experiments). */
+static void submit_frame(struct virtio *v)
+{
+	static const u8 frame[12 + 60] = {[12] = 0xff, 0xff,	    0xff,	 0xff, 0xff,
+					  0xff,	       [18] = 0x02, 0,		 0,    0,
+					  0,	       1,	    [24] = 0x88, 0xb5};
+
+	ring_describe(&v->rings[1], 0, frame, sizeof(frame), 0, 0);
+	offer(v, 0);
+}
+
+static u8 numbers[32];
+
+static void submit_numbers(struct virtio *v)
+{
+	memset(numbers, 0, sizeof(numbers));
+	ring_describe(&v->rings[0], 0, numbers, sizeof(numbers), VRING_DESC_F_WRITE, 0);
+	offer(v, 0);
+}
+
+static bool numbers_answered(u32 len)
+{
+	u8 any = 0;
+
+	for (unsigned i = 0; i < sizeof(numbers); i++)
+		any |= numbers[i];
+	return len == sizeof(numbers) && any;
+}
+
+static const struct target targets[] = {
+	{"console", CONSOLE, VIRTIO_ID_CONSOLE, CONSOLE_TX, 0, CONSOLE_RX, submit_text,
+	 text_answered},
+	{"block", BLOCK, VIRTIO_ID_BLOCK, 0, 0, 0, submit_read, read_answered},
+	{"net", NET, VIRTIO_ID_NET, 1, 0, 0, submit_frame, text_answered},
+	{"rng", RNG, VIRTIO_ID_RNG, 0, VRING_DESC_F_WRITE, 0, submit_numbers, numbers_answered},
+};
+
+/* The first of its kind on the bus. */
+static void find_target(struct virtio *v, const char *name)
+{
+	unsigned slot;
+
+	for (target = targets; strcmp(target->name, name); target++)
+		if (target == &targets[ARRAY_SIZE(targets) - 1])
+			give_up("there is a kind of device called %s", name);
+	slot = pci_find(VIRTIO_VENDOR, VIRTIO_FIRST_MODERN + target->id);
+	if (slot == PCI_SLOTS)
+		give_up("there is a %s", name);
+	virtio_find(v, slot);
+}
+
+static void list(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(violations); i++)
+		print("%s: %s%s\n", violations[i].name, violations[i].what,
+		      violations[i].kind == BREAKS ? "" : " (with --strict)");
+}
+
 void guest_main(const struct boot *boot)
 {
-	static struct virtio console;
+	static struct virtio device;
 	bool known = false;
 	char name[16];
 
 	if (boot_option(boot, "list", name, sizeof(name))) {
-		for (unsigned i = 0; i < ARRAY_SIZE(violations); i++)
-			print("%s: %s%s\n", violations[i].name, violations[i].what,
-			      violations[i].kind == BREAKS ? "" : " (with --strict)");
+		list();
 		finish();
 	}
+	find_target(&device, boot_option(boot, "device", name, sizeof(name)) ? name : "console");
 	if (!boot_option(boot, "violation", name, sizeof(name)))
 		give_up("the command line says violation=NAME, or list");
 	end_of_ram = boot_ram_end(boot);
-	virtio_find(&console, SLOT_VIRTIO_CONSOLE);
 	for (unsigned i = 0; i < ARRAY_SIZE(violations); i++) {
-		if (strcmp(violations[i].name, name) && strcmp(name, "all"))
+		if (!(violations[i].devices & target->bit) ||
+		    (strcmp(violations[i].name, name) && strcmp(name, "all")))
 			continue;
 		known = true;
-		violate(&console, i);
+		violate(&device, i);
 	}
 	if (!known)
-		give_up("there is a violation %s", name);
+		give_up("there is a violation %s of a %s", name, target->name);
 }

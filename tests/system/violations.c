@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Rows for every rule that a virtio driver can break: the lines of
- * tests/guests/violations.h once more, each as two rows. By default the device
- * sulks until it is reset, one line on stderr names the rule, and the guest, which
- * looks whether all that is so, lives on. Under --strict that line is the end.
+ * tests/guests/violations.h once more, each as two rows for each type of device.
+ * By default the device sulks until it is reset, one line on stderr names the rule,
+ * and the guest, which looks whether all that is so, lives on. Under --strict that line is the end.
  */
 #include "systest.h"
 
+#include "../guests/targets.h"
+
+#include <err.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ALL_WELL 33
@@ -14,20 +18,31 @@
 
 #define INPUT "some input for the guest"
 
-/* What becomes of it by default; the header explains. */
-enum kind { BREAKS, LENIENT, REFUSED };
-
 struct violation {
 	const char *rule, *number;
 	enum kind kind;
+	unsigned devices;
 	const char *stage;
 };
 
 static const struct violation violations[] = {
-#define VIOLATION(part, rule, number, kind, stage, features, what, action)                         \
-	{#part "-" #rule, #number, kind, #stage},
+#define VIOLATION(part, rule, number, kind, devices, stage, features, what, action)                \
+	{#part "-" #rule, #number, kind, devices, #stage},
 #include "../guests/violations.h"
 #undef VIOLATION
+};
+
+/* Who suffers it, and what lguest is told so that there is one. */
+struct target {
+	const char *name;
+	enum devices bit;
+	const char *option;
+	bool (*make_files)(const char *directory);
+};
+
+static const struct target targets[] = {
+	{"console", CONSOLE, "--console=serial", NULL},
+	{"rng", RNG, "--rng", NULL},
 };
 
 /* Broken in the receive queue, which is looked at when there is something to receive. */
@@ -35,18 +50,40 @@ static void give_input(struct test *test)
 {
 	static const struct step steps[] = {TYPE(INPUT), {STEP_END, NULL, 0}};
 
-	test->args[3] = "--console=virtio";
+	test->args[0] = "--console=virtio";
 	test->steps = steps;
 }
 
-static void add_violation(struct suite *suite, const struct violation *violation, bool strict)
+static bool wants_input(const struct violation *violation, const struct target *target)
+{
+	return target->bit == CONSOLE && !strcmp(violation->stage, "LIVE_INPUT");
+}
+
+/* The console, which is first in the table, goes without its name. */
+static const char *row_name(const struct target *target, const char *name, bool strict)
+{
+	return suite_text("violation/%s%s%s%s", target->bit == CONSOLE ? "" : target->name,
+			  target->bit == CONSOLE ? "" : "/", name, strict ? "-strict" : "");
+}
+
+/* Registers are the same for all devices, and no engine knows which one it is. */
+static const char *only_engine(const struct violation *violation, const struct target *target)
+{
+	return target->bit == CONSOLE || !strncmp(violation->rule, "VQ", 2) ? NULL : "soft";
+}
+
+static void add_violation(struct suite *suite, const struct violation *violation,
+			  const struct target *target, bool strict)
 {
 	const char *name = suite_text("%s.%s", violation->rule, violation->number);
 	bool told = strict || violation->kind == BREAKS;
 	struct test test = {
-		.name = suite_text("violation/%s%s", name, strict ? "-strict" : ""),
-		.args = {"64", "{assets}/guests/violate", "--debug-exit", NULL,
+		.name = row_name(target, name, strict),
+		.only = only_engine(violation, target),
+		.args = {target->option, strict ? "--strict" : "--debug-exit", "64",
+			 "{assets}/guests/violate", suite_text("device=%s", target->name),
 			 suite_text("violation=%s", name)},
+		.make_files = target->make_files,
 		/* What the default mode makes of each is also seen in one go: see below. */
 		.flags = strict ? 0 : ON_REQUEST,
 		.unseen = {"FAILED"},
@@ -54,17 +91,10 @@ static void add_violation(struct suite *suite, const struct violation *violation
 		.status = strict ? CRASHED : ALL_WELL,
 	};
 
-	if (strcmp(violation->stage, "LIVE_INPUT") == 0)
+	if (wants_input(violation, target))
 		give_input(&test);
-	else
-		test.args[3] = "--console=serial";
-	if (strict) {
-		/* Before the kernel's arguments: what follows those is the kernel's. */
-		test.args[5] = test.args[4];
-		test.args[4] = "--strict";
-	} else {
+	if (!strict)
 		test.seen[0] = suite_text("violated %s\n", name);
-	}
 	if (told)
 		test.error_seen[0] = suite_text("%s: ", violation->rule);
 	suite_add(suite, &test);
@@ -74,24 +104,30 @@ static void add_violation(struct suite *suite, const struct violation *violation
  * One after the other in one guest: a device that was reset has forgotten what was. On
  * stderr, one line for each that breaks the device, in this order, and no others.
  */
-static void add_all_in_one(struct suite *suite)
+static void add_all_in_one(struct suite *suite, const struct target *target)
 {
-	static struct step steps[COUNT(violations) + 2];
+	struct step *steps = calloc(COUNT(violations) + 2, sizeof(*steps));
 	struct step *step = steps;
 	struct test test = {
-		.name = "violation/all",
+		.name = row_name(target, "all", false),
 		.patience = FOR_STOCK,
-		.args = {"64", "{assets}/guests/violate", "--debug-exit", NULL, "violation=all"},
+		.args = {target->option, "--debug-exit", "64", "{assets}/guests/violate",
+			 suite_text("device=%s", target->name), "violation=all"},
+		.make_files = target->make_files,
 		.seen = {", 0 failed"},
 		.unseen = {"FAILED"},
 		.status = ALL_WELL,
 	};
 
-	give_input(&test);
+	if (!steps)
+		err(EXIT_FAILURE, "out of memory");
+	if (target->bit == CONSOLE)
+		give_input(&test);
 	test.steps = steps;
-	*step++ = (struct step)TYPE(INPUT);
+	if (target->bit == CONSOLE)
+		*step++ = (struct step)TYPE(INPUT);
 	for (size_t i = 0; i < COUNT(violations); i++) {
-		if (violations[i].kind != BREAKS)
+		if (violations[i].kind != BREAKS || !(violations[i].devices & target->bit))
 			continue;
 		*step++ = (struct step)EXPECT_ERROR(suite_text("%s: ", violations[i].rule));
 		test.error_lines++;
@@ -101,9 +137,13 @@ static void add_all_in_one(struct suite *suite)
 
 void suite_add_violations(struct suite *suite)
 {
-	for (size_t i = 0; i < COUNT(violations); i++) {
-		add_violation(suite, &violations[i], false);
-		add_violation(suite, &violations[i], true);
+	for (const struct target *target = targets; target < targets + COUNT(targets); target++) {
+		for (size_t i = 0; i < COUNT(violations); i++) {
+			if (!(violations[i].devices & target->bit))
+				continue;
+			add_violation(suite, &violations[i], target, false);
+			add_violation(suite, &violations[i], target, true);
+		}
+		add_all_in_one(suite, target);
 	}
-	add_all_in_one(suite);
 }

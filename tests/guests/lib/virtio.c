@@ -10,9 +10,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_pci.h>
 
-#define VIRTIO_VENDOR	    0x1af4
-#define VIRTIO_FIRST_MODERN 0x1040
-#define VIRTIO_LAST	    0x107f
+#define VIRTIO_LAST 0x107f
 
 /* Room for the rings of all queues, with their event words. */
 static struct {

@@ -14,6 +14,10 @@
 
 #include <linux/virtio_ring.h>
 
+/* PCI ids of a device of that type: virtio: PCI Device Discovery. */
+#define VIRTIO_VENDOR	    0x1af4
+#define VIRTIO_FIRST_MODERN 0x1040
+
 #define SLOT_VIRTIO_CONSOLE 1 /* on our board: always there (PCI-1) */
 
 /* Not yet in the headers of every distribution (virtio: Common configuration structure layout). */
