@@ -9,8 +9,8 @@
  * after the other, where the kernel is too old for a ring, or a container may not have any.
  *
  * What goes through a ring is not seen by a filter of system calls. So the ring
- * itself is told, before its first use and for good, which few operations it may do, and on
- * which file. A kernel that cannot promise this (before 5.10) is one without io_uring to us.
+ * itself is told, before its first use and for good, which few operations it may do. A kernel that
+ * cannot promise this (before 5.10) is one without io_uring to us.
  */
 #include "host/disk.h"
 
@@ -316,6 +316,11 @@ static void take_result(struct disk_queue *queue, struct disk_request *request, 
 	}
 }
 
+static int step_fd(const struct disk *disk, const struct step *step)
+{
+	return step->cached ? disk->cached_fd : disk->fd;
+}
+
 /* Doing it ourselves */
 
 static ssize_t transfer(int fd, const struct step *step)
@@ -338,7 +343,7 @@ static int perform(const struct disk *disk, const struct step *step)
 	switch (step->kind) {
 	case STEP_READ:
 	case STEP_WRITE:
-		result = transfer(step->cached ? disk->cached_fd : disk->fd, step);
+		result = transfer(step_fd(disk, step), step);
 		break;
 	case STEP_SYNC:
 		result = fdatasync(disk->fd);
@@ -355,64 +360,60 @@ static int perform(const struct disk *disk, const struct step *step)
 
 /* Having it done */
 
-enum ring_file { RING_DISK, RING_CACHED, RING_FILES };
-
 /* There is room for it: no more are in flight than the ring is deep, each with one step. */
 static void ring_put(struct disk_queue *queue, struct disk_request *request,
 		     const struct step *step)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&queue->ring);
-	const int file = step->cached ? RING_CACHED : RING_DISK;
+	const int fd = step_fd(queue->disk, step);
 
 	switch (step->kind) {
 	case STEP_READ:
 		if (step->count)
-			io_uring_prep_readv(sqe, file, step->iov, step->count, step->offset);
+			io_uring_prep_readv(sqe, fd, step->iov, step->count, step->offset);
 		else
-			io_uring_prep_read(sqe, file, step->buffer, step->len, step->offset);
+			io_uring_prep_read(sqe, fd, step->buffer, step->len, step->offset);
 		break;
 	case STEP_WRITE:
 		if (step->count)
-			io_uring_prep_writev(sqe, file, step->iov, step->count, step->offset);
+			io_uring_prep_writev(sqe, fd, step->iov, step->count, step->offset);
 		else
-			io_uring_prep_write(sqe, file, step->buffer, step->len, step->offset);
+			io_uring_prep_write(sqe, fd, step->buffer, step->len, step->offset);
 		sqe->rw_flags = step->flags;
 		break;
 	case STEP_ALLOCATE:
-		io_uring_prep_fallocate(sqe, file, step->flags, step->offset, step->len);
+		io_uring_prep_fallocate(sqe, fd, step->flags, step->offset, step->len);
 		break;
+	case STEP_DISCARD: /* is no operation of a ring's, see go_on() */
 	case STEP_SYNC:
-	case STEP_DISCARD: /* never gets here */
-		io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
 		break;
 	}
-	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 	io_uring_sqe_set_data(sqe, request);
 }
 
+/*
+ * The file is not registered with the ring, and so not made the only one: rings come apart some
+ * time after their process has ended, and what is registered stays open and locked until then.
+ */
 static int ring_restrict(struct io_uring *ring)
 {
 	static const u8 operations[] = {IORING_OP_READ,	  IORING_OP_READV, IORING_OP_WRITE,
 					IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
-	struct io_uring_restriction rules[ARRAY_SIZE(operations) + 2] = {0};
-	unsigned count = 0;
+	struct io_uring_restriction rules[ARRAY_SIZE(operations)] = {0};
 
-	for (; count < ARRAY_SIZE(operations); count++) {
-		rules[count].opcode = IORING_RESTRICTION_SQE_OP;
-		rules[count].sqe_op = operations[count];
+	for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
+		rules[i].opcode = IORING_RESTRICTION_SQE_OP;
+		rules[i].sqe_op = operations[i];
 	}
-	rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	rules[count++].sqe_flags = IOSQE_FIXED_FILE;
-	rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
-	rules[count++].sqe_flags = IOSQE_FIXED_FILE;
 	/* Not by their names, which are missing from the shared library of liburing 2.3. */
-	return io_uring_register(ring->ring_fd, IORING_REGISTER_RESTRICTIONS, rules, count);
+	return io_uring_register(ring->ring_fd, IORING_REGISTER_RESTRICTIONS, rules,
+				 ARRAY_SIZE(rules));
 }
 
 /* -errno. */
 static int ring_open(struct disk_queue *queue, unsigned depth)
 {
-	const int files[RING_FILES] = {queue->disk->fd, queue->disk->cached_fd};
 	struct io_uring *ring = &queue->ring;
 	int err;
 
@@ -422,9 +423,7 @@ static int ring_open(struct disk_queue *queue, unsigned depth)
 		err = io_uring_queue_init(depth, ring, IORING_SETUP_R_DISABLED);
 	if (err)
 		return err;
-	err = io_uring_register_files(ring, files, RING_FILES);
-	if (!err)
-		err = ring_restrict(ring);
+	err = ring_restrict(ring);
 	if (!err)
 		err = io_uring_register(ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (err)

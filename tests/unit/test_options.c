@@ -136,6 +136,43 @@ static void test_trace(void **state)
 	assert_string_equal(options.vm.trace_file, "x");
 }
 
+static void test_disks(void **state)
+{
+	static const struct {
+		const char *line;
+		struct disk_options disk;
+	} disks[] = {
+		{"--block=d 64 k", {.file = "d"}},
+		{"64 k --block=/a/b.img,ro", {.file = "/a/b.img", .read_only = true}},
+		{"--block d,direct 64 k", {.file = "d", .direct = true}},
+		{"--block=d,id=01234567890123456789 64 k",
+		 {.file = "d", .id = "01234567890123456789"}},
+		{"--block=d,id=a=b,direct,ro 64 k",
+		 {.file = "d", .id = "a=b", .read_only = true, .direct = true}},
+		{"--block=a,,b,,,,c,ro 64 k", {.file = "a,b,,c", .read_only = true}},
+		{"--block=a,, 64 k", {.file = "a,"}},
+		{"--block=,,ro 64 k", {.file = ",ro"}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(disks); i++) {
+		const struct disk_options *want = &disks[i].disk;
+		const struct disk_options *disk;
+
+		assert_int_equal(parse(disks[i].line), 0);
+		assert_int_equal(options.device_count, 1);
+		assert_int_equal(options.devices[0].kind, DEVICE_BLOCK);
+		disk = &options.devices[0].disk;
+		assert_string_equal(disk->file, want->file);
+		assert_string_equal(disk->id ? disk->id : "none", want->id ? want->id : "none");
+		assert_int_equal(disk->read_only, want->read_only);
+		assert_int_equal(disk->direct, want->direct);
+	}
+	assert_int_equal(parse("--block=d --rng --block=e,ro 64 k"), 0);
+	assert_int_equal(options.device_count, 3);
+	assert_string_equal(options.devices[2].disk.file, "e");
+}
+
 static void test_refused(void **state)
 {
 	static const struct {
@@ -167,7 +204,19 @@ static void test_refused(void **state)
 		{"--cpus= 64 k", "--cpus="},
 		{"--engine=vax 64 k", "--engine=vax"},
 		{"--console=vga 64 k", "--console=vga"},
-		{"--block=disk 64 k", "--block"},
+		{"--block= 64 k", "--block="},
+		{"--block=,ro 64 k", "--block="},
+		{"--block=d,rw 64 k", "\"rw\""},
+		{"--block=d, 64 k", "\"\""},
+		{"--block=d,ro,,id=x 64 k", "\"\""},
+		{"--block=my,disk 64 k", "\"disk\""},
+		{"--block=d,id 64 k", "\"id\""},
+		{"--block=d,id= 64 k", "id=:"},
+		{"--block=d,id=012345678901234567890 64 k", "id=012345678901234567890:"},
+		{"--block=d,id=\xc3\xa4 64 k", "ASCII"},
+		{"--block=d,id=a,id=b 64 k", "id= is there twice"},
+		{"--block=d,ro,direct,ro 64 k", "ro is there twice"},
+		{"--block=d,direct,direct 64 k", "direct is there twice"},
 		{"--soft-cache=4095K 64 k", "--soft-cache=4095K: too small"},
 		{"--soft-cache=0 64 k", "--soft-cache=0: too small"},
 		{"--soft-cache=2049M 64 k", "--soft-cache=2049M"},
@@ -215,6 +264,7 @@ int main(void)
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_soft_engine),
 		cmocka_unit_test(test_trace),
+		cmocka_unit_test(test_disks),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_actions),
 	};
