@@ -45,7 +45,7 @@ LIBRARY	 := $(BUILD)/liblguest.a
 UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
-.PHONY: all run forms unit unit-programs unit-threads guests systest fuzzers fuzzers-clang fuzz check check-long \
+.PHONY: all run forms unit unit-programs unit-threads guests systest powercut fuzzers fuzzers-clang fuzz check check-long \
 	lint outer bench install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -129,6 +129,19 @@ $(BUILD)/differential/%.o: tests/diff/%.c
 
 $(BUILD)/diff: $(DIFF) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+# Power cuts: lguest with a disk that forgets in the place of host/disk.c, and who cuts.
+$(BUILD)/powercut/%.o: tests/powercut/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/lguest-powercut: $(BUILD)/main.o $(BUILD)/powercut/volatile_disk.o $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/powercut/powercut: $(BUILD)/powercut/main.o
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
+
+powercut: $(BUILD)/lguest-powercut $(BUILD)/powercut/powercut $(BUILD)/guests/powercut
 
 # What the soft engine makes of every instruction there is; docs/forms.md says why.
 FORMS := $(patsubst tests/forms/%.c,$(BUILD)/form-list/%.o,$(wildcard tests/forms/*.c))
