@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -196,9 +197,53 @@ static void set_arguments(struct run *run)
 	run->arguments[count] = NULL;
 }
 
+static char *asset_to_copy(const struct run *run)
+{
+	return suite_text("%s/%s", run->settings->assets, run->test->copy);
+}
+
+/* Only what is not a hole. */
+static bool copy_content(int from, int to, off_t size)
+{
+	off_t at = 0, end;
+
+	while ((at = lseek(from, at, SEEK_DATA)) >= 0 && at < size) {
+		end = lseek(from, at, SEEK_HOLE);
+		if (lseek(to, at, SEEK_SET) < 0)
+			return false;
+		while (at < end)
+			if (sendfile(to, from, &at, end - at) <= 0)
+				return false;
+	}
+	return (at == size || errno == ENXIO) && ftruncate(to, size) == 0;
+}
+
+static bool copy_asset(const struct run *run)
+{
+	char *asset = asset_to_copy(run);
+	char *path = suite_text("%s/%s", run->files, strrchr(asset, '/') + 1);
+	int from = open(asset, O_RDONLY | O_CLOEXEC), to;
+	struct stat info;
+	bool copied;
+
+	if (from < 0 || fstat(from, &info) < 0)
+		return false;
+	if (S_ISBLK(info.st_mode)) {
+		close(from);
+		return symlink(asset, path) == 0;
+	}
+	to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	copied = to >= 0 && copy_content(from, to, info.st_size);
+	close(from);
+	close(to);
+	return copied;
+}
+
 /* The first guest or kernel that the row wants and that nobody has built, or NULL. */
 static const char *missing_asset(const struct run *run)
 {
+	if (run->test->copy && access(asset_to_copy(run), F_OK) < 0)
+		return asset_to_copy(run);
 	for (unsigned i = 0; run->arguments[i]; i++) {
 		const char *path = strstr(run->arguments[i], run->settings->assets);
 
@@ -346,7 +391,7 @@ static void check_children(struct run *run)
 	}
 }
 
-static void check_files(struct run *run)
+static void check_nothing_left(struct run *run)
 {
 	struct dirent *entry;
 	DIR *dir = opendir(run->directory);
@@ -372,20 +417,22 @@ static void wait_for_end(struct run *run)
 static void check(struct run *run)
 {
 	const struct test *test = run->test;
-	char why[256];
+	char why[sizeof(run->why)];
 
 	if (run->ended)
 		check_status(run);
 	if (!run->failed && !wires_untouched(&run->wires, why, sizeof(why)))
 		run_fail(run, "%s", why);
 	check_children(run);
-	check_files(run);
+	check_nothing_left(run);
 	fetch_rest(run);
 	check_words(run, &run->output, "stdout", test->seen, test->unseen);
 	check_words(run, &run->errors, "stderr", test->error_seen, test->error_unseen);
 	if (test->silent && run->output.total)
 		run_fail(run, "something was written to stdout");
 	check_error_lines(run);
+	if (!run->failed && test->check_files && !test->check_files(run->files, why, sizeof(why)))
+		run_fail(run, "%s", why);
 }
 
 static void report_text(FILE *file, const char *name, const struct text *text, bool all)
@@ -444,7 +491,8 @@ static bool prepare(struct run *run, struct verdict *verdict)
 			verdict->outcome = SKIPPED;
 		return run_fail(run, "there is no %s", missing);
 	}
-	if (run->test->make_files && !run->test->make_files(run->files))
+	if ((run->test->make_files && !run->test->make_files(run->files)) ||
+	    (run->test->copy && !copy_asset(run)))
 		return run_fail(run, "cannot make its files: %s", strerror(errno));
 	if (!wires_connect(&run->wires, run->test, &what))
 		return run_fail(run, "%s: %s", what, strerror(errno));

@@ -21,6 +21,13 @@ struct trial {
 		"-c", text                                                                         \
 	}
 
+/* Never content with what is there. */
+static bool never_right(const char *directory, char *why, size_t size)
+{
+	snprintf(why, size, "not what was wanted in %s", directory);
+	return false;
+}
+
 static const struct trial trials[] = {
 	{NULL,
 	 {.name = "well-behaved",
@@ -186,6 +193,9 @@ static const struct trial trials[] = {
 	  .args = SCRIPT("sleep 60"),
 	  .steps = STEPS(SIGNAL_THREAD("console/0", SIGSEGV))}},
 	{"there is no", {.name = "missing", .args = {"{assets}/no-such-guest"}}},
+	{"there is no", {.name = "missing-copy", .args = SCRIPT(":"), .copy = "no-such-file"}},
+	{"not what was wanted in /",
+	 {.name = "files", .args = SCRIPT(":"), .check_files = never_right}},
 };
 
 static bool is_right(const struct trial *trial, const struct verdict *verdict)

@@ -5,8 +5,8 @@
  *
  * They are one table. A row says how lguest is called, what it is wired to, what
  * is typed and when, and what must (and must not) have been seen when it is all
- * over. The files that fill the table (bad_input.c, cpu.c, guests.c, stock.c,
- * violations.c) know guests; runner.c runs a row and knows none; main.c chooses
+ * over. The files that fill the table (bad_input.c, cpu.c, guests.c, rootfs.c,
+ * stock.c, violations.c) know guests; runner.c runs a row and knows none; main.c chooses
  * rows and counts. Nothing here is linked with lguest itself: the tests stand
  * where the user stands.
  */
@@ -142,6 +142,17 @@ struct test {
 	/* Makes what the arguments name, in this directory. False with errno: it could not. */
 	bool (*make_files)(const char *directory);
 
+	/*
+	 * An asset that is put there as well, under its own name, for the row to write to: a copy
+	 * of a file, with its holes, or a link to a block device. It must exist, or the row is not
+	 * run.
+	 */
+	const char *copy;
+
+	/* When lguest has ended: are the files there as they should be? False, and *why says what
+	 * is not. */
+	bool (*check_files)(const char *directory, char *why, size_t size);
+
 	const struct step *steps; /* NULL: only wait for the end */
 
 	/* Each must (not) be somewhere in all that was written, carriage returns not counted. */
@@ -170,6 +181,7 @@ void suite_add_violations(struct suite *suite);
 void suite_add_stock(struct suite *suite);
 void suite_add_soft(struct suite *suite);
 void suite_add_sandbox(struct suite *suite);
+void suite_add_rootfs(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;
