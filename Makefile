@@ -5,7 +5,7 @@
 #   make               the program
 #   make run           boot a guest: KERNEL= INITRD= MEM= ARGS= to choose your own
 #   make check         every test that takes minutes; check-long: the rest
-#   make unit guests systest	parts of it
+#   make unit guests systest powercut	parts of it
 #   make lint          clang-format, clang-tidy, cppcheck, tests/vectors.sh
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
 #   make forms         what the soft engine does with each instruction there is

@@ -244,6 +244,13 @@ diff_tests() {
 	diff_part diff-long --forms --garbage=100000 --count=1000000
 }
 
+# Nothing that a guest was promised is lost when the power is cut.
+powercut_tests() {
+	begin powercut
+	build/powercut/powercut >"$out/powercut.log" 2>&1 </dev/null
+	end powercut $(count_diff 1 <"$out/powercut.log")
+}
+
 count_diff() {
 	awk -v runs="$1" '
 		/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
@@ -269,6 +276,7 @@ variant() {
 check() {
 	prepare build $MAKE -k -j2 all guests systest || return
 	prepare guest scripts/guest cloud generic outer || return
+	prepare rootfs scripts/rootfs
 	prepare build-asan variant address,undefined all || return
 	prepare build-checked $MAKE -k -j2 CHECKED=1 all build/checked/diff || return
 
@@ -285,6 +293,9 @@ check() {
 
 	prepare build-diff $MAKE build/diff
 	diff_tests "$1"
+
+	prepare build-powercut $MAKE powercut
+	powercut_tests
 
 	prepare build-forms $MAKE build/forms
 	verdict forms forms_have_reasons

@@ -271,7 +271,7 @@ int main(int argc, char **argv)
 	struct settings settings = {
 		.lguest = "build/lguest-powercut",
 		.guest = "build/guests/powercut",
-		.engine = "auto",
+		.engine = "soft",
 		.cuts = 50,
 		.seed = 1,
 	};

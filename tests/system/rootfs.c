@@ -54,9 +54,10 @@ static bool run_checks(const char *directory, char *why, size_t size)
 /* What the guest deleted and then trimmed is no longer kept for it. */
 static bool check_trimmed(const char *directory, char *why, size_t size)
 {
-	FILE *summary = popen(
-		suite_text("PATH=$PATH:/usr/sbin:/sbin dumpe2fs -h '%s/second.img'", directory),
-		"re");
+	FILE *summary =
+		popen(suite_text("PATH=$PATH:/usr/sbin:/sbin dumpe2fs -h '%s/second.img' 2>&1",
+				 directory),
+		      "re");
 	unsigned long blocks = 0, unused = 0, block_size = 0;
 	struct stat info;
 	char line[256];
