@@ -180,7 +180,7 @@ static const struct call calls[] = {
 	CALL(listen, SLIRP),
 	CALL(stat, SLIRP),
 	CALL(newfstatat, SLIRP),
-#ifdef FILTER_SANITIZED
+#if FILTER_SANITIZED
 	/*
 	 * A sanitiser that has found something reads maps and programs for its report, and the one
 	 * for leaks has a process of its own stop all threads and look at them.
@@ -194,7 +194,7 @@ static const struct call calls[] = {
 	CALL(newfstatat, ALL),
 	CALL(lseek, ALL),
 	CALL(access, ALL),
-	CALL(mmap, ALL),
+	CALL_IF(mmap, ALL, NOT_EXECUTABLE),
 	CALL(clone, ALL),
 	CALL(ptrace, ALL),
 	CALL(wait4, ALL),

@@ -11,13 +11,13 @@
 
 #include <linux/filter.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FILTER_SANITIZED 1
-#endif
-#endif
+/* A sanitiser is in the program, who needs more calls than we do: gcc's words, and clang's. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define FILTER_SANITIZED 1
+#elif defined(__has_feature)
+#define FILTER_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define FILTER_SANITIZED 0
 #endif
 
 enum filter_kind {
