@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 int netif_open(struct netif *netif, const struct netif_options *options, unsigned index,
@@ -33,6 +34,16 @@ int netif_open(struct netif *netif, const struct netif_options *options, unsigne
 void netif_close(struct netif *netif)
 {
 	netif->ops->close(netif);
+}
+
+void netif_reap(struct netif *netif)
+{
+	if (netif->child_fd < 0)
+		return;
+	/* A process that somebody else has started is somebody else's to wait for. */
+	waitid(P_PIDFD, netif->child_fd, &(siginfo_t){0}, WEXITED);
+	close(netif->child_fd);
+	netif->child_fd = -1;
 }
 
 /* FNV-1a, with the usual constants for 64 bits. */
@@ -89,10 +100,4 @@ int sharenet_open(struct netif *netif, struct problem *why)
 {
 	(void)netif;
 	return problem(why, ENOSYS, "--sharenet is not part of this version yet");
-}
-
-int tap_open(struct netif *netif, struct problem *why)
-{
-	(void)netif;
-	return problem(why, ENOSYS, "--tunnet is not part of this version yet");
 }

@@ -20,9 +20,10 @@
 #define NETIF_HEADER 12 /* bytes in front of each frame */
 #define NETIF_FRAME_MAX                                                                            \
 	(NETIF_HEADER + 65550) /* and the most of both: 64 KiB behind a MAC header */
-#define NETIF_FORWARDS	16
-#define NETIF_SHARE_MAX 32 /* letters in the name of a shared segment: it becomes part of a path   \
-			    */
+#define NETIF_FORWARDS 16
+#define NETIF_SHARE_MAX                                                                            \
+	32 /* letters in the name of a shared segment: it becomes part of a path                   \
+	    */
 
 enum netif_kind {
 	NETIF_TAP,     /* --tunnet=ADDRESS[/BITS][:MAC] */
@@ -99,6 +100,9 @@ struct netif {
 int netif_open(struct netif *netif, const struct netif_options *options, unsigned index,
 	       struct problem *problem);
 void netif_close(struct netif *netif);
+
+/* The child has ended, as child_fd says: it is buried, if it was ours, and child_fd is -1. */
+void netif_reap(struct netif *netif);
 
 /*
  * The back ends. When they are called, options and index are set, fd and child_fd are -1, mtu is
