@@ -388,6 +388,8 @@ void virtio_reset_queue(struct virtio_queue *queue)
 	queue_ask_to_rest(queue);
 	queue_await_rest(queue);
 	queue_forget(queue);
+	if (queue->device->ops->reset_queue)
+		queue->device->ops->reset_queue(queue->device, queue->index);
 }
 
 /* Status */

@@ -521,8 +521,13 @@ size_t chain_read(const struct chain *chain, u64 offset, void *data, size_t len)
 	return iov_copy(chain->iov, chain->readable, offset, data, len, false);
 }
 
+size_t buffers_write(const struct iovec *iov, unsigned count, u64 offset, const void *data,
+		     size_t len)
+{
+	return iov_copy(iov, count, offset, (void *)data, len, true);
+}
+
 size_t chain_write(const struct chain *chain, u64 offset, const void *data, size_t len)
 {
-	return iov_copy(chain->iov + chain->readable, chain->writable, offset, (void *)data, len,
-			true);
+	return buffers_write(chain->iov + chain->readable, chain->writable, offset, data, len);
 }

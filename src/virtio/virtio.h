@@ -65,6 +65,10 @@ struct virtio_ops {
 	/* DRIVER_OK: `features` are settled, queues are about to be served. May be NULL. */
 	void (*driver_ok)(struct virtio_device *device, u64 features);
 
+	/* The queue, at rest, is about to be set up anew: what is held of it is void. May be NULL.
+	 */
+	void (*reset_queue)(struct virtio_device *device, unsigned queue);
+
 	/* Forget the driver. Its queues are at rest. May be NULL. */
 	void (*reset)(struct virtio_device *device);
 
