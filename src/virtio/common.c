@@ -216,16 +216,34 @@ static bool vector_check(struct virtio_pci *pci, u16 *vector, struct violation *
 					pci->pci.msix.vectors);
 }
 
+/*
+ * VT-4. Whether the size must be a power of two depends on features that may not be settled yet:
+ * a common driver may write it too early (VT-7). Then enabling the queue is the time to ask.
+ */
+static bool queue_size_fits(const struct virtio_queue *queue, u16 size, struct violation *violation)
+{
+	const struct virtio_device *device = queue->device;
+	const bool settled = device->status & VIRTIO_CONFIG_S_FEATURES_OK;
+
+	if (settled && !virtio_has(device, VIRTIO_F_RING_PACKED) &&
+	    (!size || size & (size - 1) || size > QUEUE_SIZE_MAX))
+		return violation_set(
+			violation, "queue %u: VT-4: queue_size %u, must be a power of two up to %u",
+			queue->index, size, QUEUE_SIZE_MAX);
+	if (!size || size > QUEUE_SIZE_MAX)
+		return violation_set(violation, "queue %u: VT-4: queue_size %u, must be 1 to %u",
+				     queue->index, size, QUEUE_SIZE_MAX);
+	return true;
+}
+
 static bool queue_size_write(struct virtio_queue *queue, u16 size, struct violation *violation)
 {
 	if (queue->enabled)
 		return violation_set(violation,
 				     "queue %u: VT-4: queue_size %u written while it is enabled",
 				     queue->index, size);
-	if (!size || size & (size - 1) || size > QUEUE_SIZE_MAX)
-		return violation_set(
-			violation, "queue %u: VT-4: queue_size %u, must be a power of two up to %u",
-			queue->index, size, QUEUE_SIZE_MAX);
+	if (!queue_size_fits(queue, size, violation))
+		return false;
 	queue->ring.size = size;
 	return true;
 }
@@ -284,7 +302,10 @@ static bool queue_enable_write(struct virtio_queue *queue, u16 value, struct vio
 	    !violation_unless_lenient(device, violation, "queue %u: VT-6: enabled after DRIVER_OK",
 				      queue->index))
 		return false;
-	return queue->enabled || virtio_enable_queue(queue, violation);
+	if (queue->enabled)
+		return true;
+	return queue_size_fits(queue, queue->ring.size, violation) &&
+	       virtio_enable_queue(queue, violation);
 }
 
 static bool queue_reset_write(struct virtio_queue *queue, u16 value, struct violation *violation)

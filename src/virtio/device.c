@@ -30,7 +30,7 @@
 
 /* Offered by every device: those of the transport and of the ring. */
 #define COMMON_FEATURES                                                                            \
-	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_RING_RESET |                                \
+	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_RING_RESET | 1ull << VIRTIO_F_RING_PACKED | \
 	 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX)
 
 /*
@@ -366,6 +366,7 @@ bool virtio_enable_queue(struct virtio_queue *queue, struct violation *violation
 		return violation_set(violation,
 				     "queue %u: VT-6: enabled before its addresses were set",
 				     queue->index);
+	queue->ring.packed = virtio_has(device, VIRTIO_F_RING_PACKED);
 	queue->ring.event_idx = virtio_has(device, VIRTIO_RING_F_EVENT_IDX);
 	queue->ring.indirect = virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC);
 	queue->ring.strict = device->machine->strict;

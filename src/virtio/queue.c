@@ -1,38 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Split virtqueues, the device's side: see queue.h.
+ * Virtqueues, the device's side: see queue.h.
  *
- * A queue is two rings and a table in the guest's own memory. The driver puts
- * heads of chains into the available ring, we put them back into the used ring,
- * and each side owns what it writes. What makes this file worth reading twice is
- * that the other side is not our friend: it may write anything, anywhere, at any
- * time, while we look. So whatever decides something is fetched once into a
- * local, judged there, and used from there. A driver that rewrites a descriptor
- * after that has merely scribbled on its own notes.
+ * A queue lies in the guest's own memory. The driver makes chains of buffers
+ * available there, we mark them as used, and each side owns what it writes. What
+ * makes these files worth reading twice is that the other side is not our friend:
+ * it may write anything, anywhere, at any time, while we look. So whatever decides
+ * something is fetched once into a local, judged there, and used from there. A
+ * driver that rewrites a descriptor after that has merely scribbled on its own
+ * notes.
+ *
+ * Two kinds of ring do the same work: split.c has the old one, three structures
+ * with an owner each, and packed.c the newer, one array in which both sides write.
+ * Here is all that does not depend on it: what a chain may be made of, how data are
+ * copied in and out of it, and the manners that both observe before one goes to
+ * sleep.
  *
  * Not here: threads, interrupts and registers (virtio/device.c, virtio/pci.c),
  * and what the buffers mean (the devices). Those two call us.
  */
-#include "virtio/queue.h"
+#include "virtio/ring.h"
 
 #include <errno.h>
-#include <linux/virtio_ring.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <string.h>
 
 /* virtio: The Virtqueue Descriptor Table: no chain is longer than this in total. */
 #define CHAIN_BYTES_MAX GiB(4)
 
-/* Where descriptors are being read from: the queue's own table, or an indirect one. */
-struct table {
-	const u8 *descriptors;
-	unsigned entries;
-	bool indirect;
-};
-
-static int PRINTF(2, 3) broken(struct violation *violation, const char *format, ...)
+int ring_broken(struct violation *violation, const char *format, ...)
 {
 	va_list args;
 
@@ -43,215 +39,142 @@ static int PRINTF(2, 3) broken(struct violation *violation, const char *format, 
 	return -EPROTO;
 }
 
-/*
- * The words that both sides touch while the other looks on. 16 bits at an even
- * address are never seen half-written, and C11 promises it if asked like this.
- */
-static u16 ring_load(const u16 *word, memory_order order)
-{
-	return atomic_load_explicit((const _Atomic u16 *)word, order);
-}
-
-static void ring_store(const struct queue *queue, u16 *word, u16 value, memory_order order)
-{
-	atomic_store_explicit((_Atomic u16 *)word, value, order);
-	guest_ram_written(queue->memory, memory_gpa(queue->memory, word), sizeof(*word));
-}
-
-static u16 available_index(const struct queue *queue)
-{
-	const struct vring_avail *avail = queue->avail_ring;
-
-	/* VQ-7: what the driver wrote before it moved the index is visible after this. */
-	return ring_load(&avail->idx, memory_order_acquire);
-}
-
-/* The two event words hide behind the rings of the *other* side's index. */
-static const u16 *used_event(const struct queue *queue)
-{
-	const struct vring_avail *avail = queue->avail_ring;
-
-	return &avail->ring[queue->size];
-}
-
-static u16 *avail_event(const struct queue *queue)
-{
-	struct vring_used *used = queue->used_ring;
-
-	return (u16 *)&used->ring[queue->size];
-}
-
 /* Starting */
 
-static void *area_at(const struct queue *queue, const char *name, u64 gpa, u64 len,
-		     unsigned alignment, struct violation *violation)
+static void *area_at(const struct queue *queue, const char *name, u64 gpa,
+		     const struct area_shape *shape, struct violation *violation)
 {
+	const u64 len = shape->fixed + queue->size * shape->each;
 	void *area;
 
-	if (gpa % alignment) {
-		broken(violation, "VT-6: %s 0x%llx is not aligned to %u bytes", name,
-		       (unsigned long long)gpa, alignment);
+	if (gpa % shape->alignment) {
+		ring_broken(violation, "VT-6: %s 0x%llx is not aligned to %u bytes", name,
+			    (unsigned long long)gpa, shape->alignment);
 		return NULL;
 	}
 	area = memory_at(queue->memory, gpa, len);
 	if (!area)
-		broken(violation, "VT-6: %s 0x%llx, %llu bytes long, does not lie inside RAM", name,
-		       (unsigned long long)gpa, (unsigned long long)len);
+		ring_broken(violation, "VT-6: %s 0x%llx, %llu bytes long, does not lie inside RAM",
+			    name, (unsigned long long)gpa, (unsigned long long)len);
 	return area;
 }
 
-/*
- * VT-6. The event words count whether EVENT_IDX was negotiated or not: so says
- * the table of sizes in virtio: Virtqueues.
- */
-static bool queue_find_areas(struct queue *queue, struct violation *violation)
+static bool find_areas(struct queue *queue, struct violation *violation)
 {
-	const u64 event = sizeof(u16);
-	const u64 desc = queue->size * sizeof(struct vring_desc);
-	const u64 avail = sizeof(struct vring_avail) + queue->size * sizeof(u16) + event;
-	const u64 used =
-		sizeof(struct vring_used) + queue->size * sizeof(struct vring_used_elem) + event;
+	const struct ring_ops *ops = queue->ops;
 
-	queue->desc_table = area_at(queue, "descriptor area", queue->desc, desc,
-				    VRING_DESC_ALIGN_SIZE, violation);
-	if (!queue->desc_table)
+	queue->desc_area = area_at(queue, "descriptor area", queue->desc, &ops->desc, violation);
+	if (!queue->desc_area)
 		return false;
-	queue->avail_ring = area_at(queue, "driver area", queue->driver, avail,
-				    VRING_AVAIL_ALIGN_SIZE, violation);
-	if (!queue->avail_ring)
+	queue->driver_area = area_at(queue, "driver area", queue->driver, &ops->driver, violation);
+	if (!queue->driver_area)
 		return false;
-	queue->used_ring =
-		area_at(queue, "device area", queue->used, used, VRING_USED_ALIGN_SIZE, violation);
-	return queue->used_ring;
+	queue->device_area = area_at(queue, "device area", queue->used, &ops->device, violation);
+	return queue->device_area;
 }
 
 bool queue_start(struct queue *queue, struct violation *violation)
 {
-	struct vring_used *used;
-	u16 flags;
-
-	if (!queue_find_areas(queue, violation))
-		return false;
-
-	queue->next_avail = 0;
-	queue->next_used = 0;
-	queue->signalled = 0;
+	queue->ops = queue->packed ? &packed_ring_ops : &split_ring_ops;
 	queue->suppressed = false;
-
-	used = queue->used_ring;
-	flags = ring_load(&used->flags, memory_order_relaxed);
-	if (flags && queue->strict) {
-		broken(violation, "VT-6: used.flags is %u when the queue is enabled, must be 0",
-		       flags);
-		violation->strict_only = true;
-		return false;
-	}
-	/*
-	 * A new queue asks to be notified of its first chain. The driver may have
-	 * left rubbish in these words, which would tell it not to bother.
-	 */
-	if (flags)
-		ring_store(queue, &used->flags, 0, memory_order_relaxed);
-	if (queue->event_idx)
-		ring_store(queue, avail_event(queue), 0, memory_order_relaxed);
-	return true;
+	return find_areas(queue, violation) && queue->ops->start(queue, violation);
 }
 
 /* Taking */
 
-/*
- * One descriptor, as it is at this moment. The compiler may otherwise look a
- * field up in guest memory again whenever that suits it; the empty statement
- * claims to have changed the copy, so only the copy will do from there on.
- */
-static struct vring_desc descriptor_copy(const struct table *table, unsigned index)
+void walk_begin(struct walk *walk, unsigned first)
 {
-	struct vring_desc descriptor;
-
-	memcpy(&descriptor, table->descriptors + index * sizeof(descriptor), sizeof(descriptor));
-	__asm__ volatile("" : "+m"(descriptor));
-	return descriptor;
+	walk->first = first;
+	walk->count = 0;
+	walk->seen_writable = false;
+	walk->chain->readable = 0;
+	walk->chain->writable = 0;
+	walk->chain->readable_len = 0;
+	walk->chain->writable_len = 0;
 }
 
-/* VQ-4: `pointer` is the descriptor that refers to an indirect table. WRITE on it means nothing. */
-static int table_enter(struct table *table, const struct queue *queue,
-		       const struct vring_desc *pointer, unsigned index,
-		       struct violation *violation)
+/* WRITE on the pointer means nothing, in either kind of ring. */
+int walk_enter(const struct walk *walk, struct table *table, const struct descriptor *pointer,
+	       unsigned index)
 {
+	const struct queue *queue = walk->queue;
 	const unsigned entry = sizeof(struct vring_desc);
 
 	if (!queue->indirect)
-		return broken(violation,
-			      "VQ-4: descriptor %u is indirect, which was not negotiated", index);
+		return ring_broken(walk->violation,
+				   "VQ-4: descriptor %u is indirect, which was not negotiated",
+				   index);
 	if (table->indirect)
-		return broken(violation, "VQ-4: descriptor %u is indirect inside an indirect table",
-			      index);
+		return ring_broken(walk->violation,
+				   "VQ-4: descriptor %u is indirect inside an indirect table",
+				   index);
 	if (pointer->flags & VRING_DESC_F_NEXT)
-		return broken(violation,
-			      "VQ-4: descriptor %u has flags 0x%x, INDIRECT and NEXT together",
-			      index, pointer->flags);
+		return ring_broken(walk->violation,
+				   "VQ-4: descriptor %u has flags 0x%x, INDIRECT and NEXT together",
+				   index, pointer->flags);
 	if (!pointer->len || pointer->len % entry)
-		return broken(violation,
-			      "VQ-4: descriptor %u: indirect table of %u bytes, must be a non-zero "
-			      "multiple of %u",
-			      index, pointer->len, entry);
+		return ring_broken(walk->violation,
+				   "VQ-4: descriptor %u: indirect table of %u bytes, must be a "
+				   "non-zero multiple of %u",
+				   index, pointer->len, entry);
 	if (pointer->len / entry > queue->size)
-		return broken(violation,
-			      "VQ-4: descriptor %u: indirect table of %u entries, more than the "
-			      "queue size %u",
-			      index, pointer->len / entry, queue->size);
+		return ring_broken(walk->violation,
+				   "VQ-4: descriptor %u: indirect table of %u entries, more than "
+				   "the queue size %u",
+				   index, pointer->len / entry, queue->size);
 
 	table->descriptors = memory_at(queue->memory, pointer->addr, pointer->len);
 	if (!table->descriptors)
-		return broken(violation,
-			      "VQ-5: descriptor %u: indirect table 0x%llx, %u bytes long, does not "
-			      "lie inside RAM",
-			      index, pointer->addr, pointer->len);
+		return ring_broken(walk->violation,
+				   "VQ-5: descriptor %u: indirect table 0x%llx, %u bytes long, "
+				   "does not lie inside RAM",
+				   index, (unsigned long long)pointer->addr, pointer->len);
 	table->entries = pointer->len / entry;
 	table->indirect = true;
 	return 0;
 }
 
 /* VQ-3. Buffers without a single byte keep their place in line like all others. */
-static int check_direction(const struct queue *queue, bool writable, bool seen_writable,
-			   unsigned index, struct violation *violation)
+static int check_direction(const struct walk *walk, bool writable, unsigned index)
 {
-	if (writable && queue->direction == QUEUE_OUT)
-		return broken(
-			violation,
+	const enum queue_direction direction = walk->queue->direction;
+
+	if (writable && direction == QUEUE_OUT)
+		return ring_broken(
+			walk->violation,
 			"VQ-3: descriptor %u is writable, in a queue for what the driver sends",
 			index);
-	if (!writable && queue->direction == QUEUE_IN)
-		return broken(
-			violation,
+	if (!writable && direction == QUEUE_IN)
+		return ring_broken(
+			walk->violation,
 			"VQ-3: descriptor %u is readable, in a queue for what the driver receives",
 			index);
-	if (!writable && seen_writable)
-		return broken(violation,
-			      "VQ-3: descriptor %u is readable, but comes after a writable one",
-			      index);
+	if (!writable && walk->seen_writable)
+		return ring_broken(
+			walk->violation,
+			"VQ-3: descriptor %u is readable, but comes after a writable one", index);
 	return 0;
 }
 
 /* VQ-2 (bytes) and VQ-5. An empty buffer is harmless wherever it says it is, and left out. */
-static int chain_add(struct chain *chain, const struct queue *queue,
-		     const struct vring_desc *descriptor, unsigned index,
-		     struct violation *violation)
+static int add_buffer(const struct walk *walk, const struct descriptor *descriptor, unsigned index)
 {
+	struct chain *chain = walk->chain;
 	const u64 total = chain->readable_len + chain->writable_len + descriptor->len;
 	void *host;
 
 	if (!descriptor->len)
 		return 0;
-	host = memory_at(queue->memory, descriptor->addr, descriptor->len);
+	host = memory_at(walk->queue->memory, descriptor->addr, descriptor->len);
 	if (!host)
-		return broken(violation,
-			      "VQ-5: descriptor %u: buffer 0x%llx, %u bytes long, does not lie "
-			      "inside RAM",
-			      index, descriptor->addr, descriptor->len);
+		return ring_broken(walk->violation,
+				   "VQ-5: descriptor %u: buffer 0x%llx, %u bytes long, does not "
+				   "lie inside RAM",
+				   index, (unsigned long long)descriptor->addr, descriptor->len);
 	if (total > CHAIN_BYTES_MAX)
-		return broken(violation, "VQ-2: chain at head %u holds %llu bytes, more than 2^32",
-			      chain->head, (unsigned long long)total);
+		return ring_broken(walk->violation,
+				   "VQ-2: chain at head %u holds %llu bytes, more than 2^32",
+				   walk->first, (unsigned long long)total);
 
 	chain->iov[chain->readable + chain->writable] = (struct iovec){host, descriptor->len};
 	if (descriptor->flags & VRING_DESC_F_WRITE) {
@@ -264,138 +187,48 @@ static int chain_add(struct chain *chain, const struct queue *queue,
 	return 0;
 }
 
-/*
- * From chain->head along next to the end. Counting is what ends a loop (VQ-2);
- * the descriptor that merely points at a table is not counted, and cannot loop,
- * because there is only one of it.
- */
-static int chain_walk(struct chain *chain, const struct queue *queue, struct violation *violation)
+int walk_too_long(const struct walk *walk)
 {
-	struct table table = {queue->desc_table, queue->size, false};
-	unsigned index = chain->head;
-	unsigned count = 0;
-	bool seen_writable = false;
-	int err;
-
-	for (;;) {
-		const struct vring_desc descriptor = descriptor_copy(&table, index);
-		const bool writable = descriptor.flags & VRING_DESC_F_WRITE;
-
-		if (descriptor.flags & VRING_DESC_F_INDIRECT) {
-			err = table_enter(&table, queue, &descriptor, index, violation);
-			if (err)
-				return err;
-			index = 0;
-			continue;
-		}
-		if (++count > queue->size)
-			return broken(violation,
-				      "VQ-2: chain at head %u has more descriptors than the queue "
-				      "size %u, or loops",
-				      chain->head, queue->size);
-		err = check_direction(queue, writable, seen_writable, index, violation);
-		if (!err)
-			err = chain_add(chain, queue, &descriptor, index, violation);
-		if (err)
-			return err;
-		seen_writable |= writable;
-
-		if (!(descriptor.flags & VRING_DESC_F_NEXT))
-			return 0;
-		if (descriptor.next >= table.entries)
-			return broken(violation,
-				      "VQ-2: descriptor %u: next is %u, outside its table of %u",
-				      index, descriptor.next, table.entries);
-		index = descriptor.next;
-	}
+	return ring_broken(
+		walk->violation,
+		"VQ-2: chain at head %u has more descriptors than the queue size %u, or loops",
+		walk->first, walk->queue->size);
 }
 
 /*
- * How many chains wait, or -EPROTO. A chain has at least one descriptor of the
- * queue's own table for as long as we have it, so what waits and what is still
- * out with the device fit into the ring together (VQ-1). Devices rely on that:
- * no more than `size` chains are ever out. An index that went backwards is, in
- * arithmetic modulo 65536, one that ran very far ahead.
+ * Counting is what ends a loop (VQ-2); the descriptor that merely points at a table is
+ * not counted, and cannot loop, because there is only one of it.
  */
-static int chains_waiting(const struct queue *queue, struct violation *violation)
+int walk_add(struct walk *walk, const struct descriptor *descriptor, unsigned index)
 {
-	const u16 index = available_index(queue);
-	const u16 waiting = index - queue->next_avail;
-	const u16 out = queue->next_avail - queue->next_used;
+	const bool writable = descriptor->flags & VRING_DESC_F_WRITE;
+	int err;
 
-	if (waiting > queue->size)
-		return broken(
-			violation,
-			"VQ-1: available index %u runs ahead of %u by more than the queue size %u",
-			index, queue->next_avail, queue->size);
-	if (waiting && waiting + out > queue->size)
-		return broken(violation,
-			      "VQ-1: available index %u runs ahead of used index %u by more than "
-			      "the queue size %u",
-			      index, queue->next_used, queue->size);
-	return waiting;
+	if (++walk->count > walk->queue->size)
+		return walk_too_long(walk);
+	err = check_direction(walk, writable, index);
+	if (err)
+		return err;
+	walk->seen_writable |= writable;
+	return add_buffer(walk, descriptor, index);
 }
 
 int queue_pop(struct queue *queue, struct chain *chain, struct violation *violation)
 {
-	const struct vring_avail *avail = queue->avail_ring;
-	int result;
-
-	result = chains_waiting(queue, violation);
-	if (result <= 0)
-		return result;
-
-	chain->head =
-		ring_load(&avail->ring[queue->next_avail % queue->size], memory_order_relaxed);
-	if (chain->head >= queue->size)
-		return broken(violation, "VQ-1: head %u is not below the queue size %u",
-			      chain->head, queue->size);
-	chain->readable = 0;
-	chain->writable = 0;
-	chain->readable_len = 0;
-	chain->writable_len = 0;
-	result = chain_walk(chain, queue, violation);
-	if (result < 0)
-		return result;
-	queue->next_avail++;
-	return 1;
+	return queue->ops->pop(queue, chain, violation);
 }
 
 bool queue_pending(const struct queue *queue)
 {
-	return available_index(queue) != queue->next_avail;
+	return queue->ops->pending(queue);
 }
 
 /* Giving back */
 
 void queue_push_heads(struct queue *queue, const struct queue_used *chains, unsigned count)
 {
-	struct vring_used *used = queue->used_ring;
-	const u16 unsignalled = queue->next_used - queue->signalled;
-
-	for (unsigned i = 0; i < count; i++) {
-		struct vring_used_elem *element = &used->ring[queue->next_used++ % queue->size];
-
-		atomic_store_explicit((_Atomic u32 *)&element->id, chains[i].head,
-				      memory_order_relaxed);
-		atomic_store_explicit((_Atomic u32 *)&element->len, chains[i].written,
-				      memory_order_relaxed);
-		/*
-		 * Before the index: a driver that sees the chain back may already run the code in
-		 * it.
-		 */
-		guest_ram_written(queue->memory, memory_gpa(queue->memory, element),
-				  sizeof(*element));
-	}
-	/*
-	 * 65536 chains since the driver was last considered would look like none.
-	 * 65535 is as much as two 16-bit numbers can be apart, and as good: each
-	 * index but the one to come has been passed.
-	 */
-	if (unsignalled + count > UINT16_MAX)
-		queue->signalled = queue->next_used + 1;
-	/* VQ-7: whoever sees the new index sees the elements and the data. */
-	ring_store(queue, &used->idx, queue->next_used, memory_order_release);
+	if (count)
+		queue->ops->push(queue, chains, count);
 }
 
 void queue_push_head(struct queue *queue, u16 head, u32 written)
@@ -426,66 +259,24 @@ void queue_push(struct queue *queue, const struct chain *chain, u32 written)
  */
 void queue_suppress(struct queue *queue)
 {
-	struct vring_used *used = queue->used_ring;
-
 	if (queue->suppressed)
 		return;
 	queue->suppressed = true;
-	/*
-	 * EVENT_IDX knows no "never", only an index that is far off: half of all
-	 * there are. A driver that gets there notifies once in vain, which is
-	 * allowed. used.flags must stay 0 (virtio: Available Buffer Notification Suppression).
-	 */
-	if (queue->event_idx)
-		ring_store(queue, avail_event(queue), queue->next_avail + 0x8000,
-			   memory_order_relaxed);
-	else
-		ring_store(queue, &used->flags, VRING_USED_F_NO_NOTIFY, memory_order_relaxed);
+	queue->ops->suppress(queue);
 }
 
 bool queue_unsuppress(struct queue *queue)
 {
-	struct vring_used *used = queue->used_ring;
-
-	/* With EVENT_IDX the word grows stale by itself as chains are taken. */
-	if (queue->event_idx)
-		ring_store(queue, avail_event(queue), queue->next_avail, memory_order_relaxed);
-	else if (queue->suppressed)
-		ring_store(queue, &used->flags, 0, memory_order_relaxed);
+	queue->ops->ask(queue);
 	queue->suppressed = false;
-
 	atomic_thread_fence(memory_order_seq_cst);
 	return queue_pending(queue);
 }
 
 int queue_wants_interrupt(struct queue *queue, struct violation *violation)
 {
-	const struct vring_avail *avail = queue->avail_ring;
-	const u16 from = queue->signalled;
-	const u16 to = queue->next_used;
-	u16 flags;
-
-	if (from == to)
-		return 0;
-	queue->signalled = to;
-
 	atomic_thread_fence(memory_order_seq_cst);
-	if (!queue->event_idx) {
-		flags = ring_load(&avail->flags, memory_order_relaxed);
-		if (flags > VRING_AVAIL_F_NO_INTERRUPT)
-			return broken(violation, "VQ-6: avail.flags is %u, must be 0 or 1", flags);
-		return !flags;
-	}
-	if (queue->strict) {
-		flags = ring_load(&avail->flags, memory_order_relaxed);
-		if (flags) {
-			broken(violation, "VQ-6: avail.flags is %u, must be 0 with EVENT_IDX",
-			       flags);
-			violation->strict_only = true;
-			return -EPROTO;
-		}
-	}
-	return vring_need_event(ring_load(used_event(queue), memory_order_relaxed), to, from);
+	return queue->ops->wants_interrupt(queue, violation);
 }
 
 /* The data, however it was cut (VQ-10) */

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Split virtqueues: taking chains of buffers from the driver and giving them
- * back (virtio: Split Virtqueues).
+ * Virtqueues: taking chains of buffers from the driver and giving them back,
+ * whether they lie in split rings or in packed ones (virtio: Split Virtqueues,
+ * Packed Virtqueues). Who serves a queue does not see which.
  *
  * Pure ring mechanics: no thread, no transport, no interrupt. Everything that
  * is read from the ring is hostile and may change under our hands: each field is
  * read once, checked, and used from the local copy. One thread serves a queue.
+ *
+ * queue.c is what both kinds share; each has a file of its own (split.c, packed.c),
+ * which queue.c reaches through the table in ring.h.
  */
 #ifndef VIRTIO_QUEUE_H
 #define VIRTIO_QUEUE_H
@@ -30,29 +34,47 @@ struct violation {
 	bool strict_only; /* common drivers do it: goes unsaid without --strict */
 };
 
+/* split.c's notes. The indices are free-running, as they are in the rings. */
+struct split_ring {
+	u16 next_avail; /* of the next chain to take */
+	u16 next_used;	/* of the next used element */
+	u16 signalled;	/* next_used when the driver was last considered for an interrupt */
+};
+
+/* packed.c's notes. It says what a position is. */
+struct packed_ring {
+	unsigned next_avail;		/* position of the next chain to take */
+	unsigned next_used;		/* position of the next used descriptor */
+	unsigned signalled;		/* next_used when an interrupt was last considered, */
+	unsigned unsignalled;		/* and how far it has come since, or two laps */
+	u16 out_length[QUEUE_SIZE_MAX]; /* by buffer id: descriptors in the ring; 0: not out */
+};
+
 struct queue {
 	/* Set up by the transport while the queue is not live. */
 	const struct memory *memory;
 	const char *device; /* names for messages */
 	unsigned index;
 	enum queue_direction direction;
-	u16 size;		  /* a power of two, 1..QUEUE_SIZE_MAX */
-	u64 desc, driver, used;	  /* guest-physical addresses of the three areas */
-	bool event_idx, indirect; /* negotiated */
-	bool strict;		  /* strict-only rules count as well */
+	u16 size;		/* 1..QUEUE_SIZE_MAX; a power of two if the rings are split */
+	u64 desc, driver, used; /* guest-physical addresses of the three areas */
+	bool packed, event_idx, indirect; /* negotiated */
+	bool strict;			  /* strict-only rules count as well */
 
-	/* queue.c's own. */
-	const void *desc_table;
-	void *avail_ring, *used_ring;
-	u16 next_avail;	 /* index of the next chain to take */
-	u16 next_used;	 /* index of the next used element */
-	u16 signalled;	 /* next_used when the driver was last considered for an interrupt */
-	bool suppressed; /* the driver was asked not to notify */
+	/* queue.c's own, and that of the kind of ring. */
+	const struct ring_ops *ops;
+	void *desc_area, *driver_area, *device_area; /* the three in our address space */
+	bool suppressed;			     /* the driver was asked not to notify */
+	union {
+		struct split_ring split;
+		struct packed_ring packed_ring;
+	};
 };
 
 /* One buffer of the driver's: first what the device may read, then what it may write. */
 struct chain {
-	u16 head;
+	u16 head; /* what the driver knows it by, below the queue's size: the index of its first
+		     descriptor, or the buffer id in a packed ring */
 	unsigned readable, writable;	  /* elements of iov: the readable come first */
 	u64 readable_len, writable_len;	  /* bytes */
 	struct iovec iov[QUEUE_SIZE_MAX]; /* launcher addresses, checked */
@@ -60,7 +82,7 @@ struct chain {
 
 /*
  * Check the three areas and start with empty rings. False with *violation filled
- * (VT-6: alignment, inside RAM, no wrap, used.flags initially 0).
+ * (VT-6: alignment, inside RAM, no wrap, in split rings used.flags initially 0).
  */
 bool queue_start(struct queue *queue, struct violation *violation);
 
@@ -77,7 +99,7 @@ void queue_push(struct queue *queue, const struct chain *chain, u32 written);
 
 /*
  * Give back the chain with this head, when the struct chain is no longer at hand; the caller has
- * told guest_ram_written().
+ * told guest_ram_written(). Each chain once: what is not out cannot be given back.
  */
 void queue_push_head(struct queue *queue, u16 head, u32 written);
 
@@ -103,7 +125,7 @@ bool queue_unsuppress(struct queue *queue);
 
 /*
  * After a batch of pushes: does the driver want an interrupt for them? -EPROTO for a broken rule
- * (avail.flags not 0 or 1; non-zero with EVENT_IDX is strict only).
+ * (VQ-6: what the driver wrote where it says so makes no sense).
  */
 int queue_wants_interrupt(struct queue *queue, struct violation *violation);
 

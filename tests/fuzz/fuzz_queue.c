@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The worst driver there is: libFuzzer plays it, with a small guest's whole RAM
- * to write to, rings, tables and event words included, and the choice of size,
- * direction and features. The device side (virtio/queue.c) serves one chain at
- * a time until a rule is broken or the driver has no ideas left.
+ * to write to, rings, tables and event words included, and the choice of kind, size,
+ * direction and features. The device side (virtio/queue.c and what is under it) serves
+ * one chain at a time until a rule is broken or the driver has no ideas left.
  *
  * Besides not crashing and not hanging, what the queue says must hold: each
  * buffer it hands out lies in RAM, counts and lengths add up, no more chains are
- * out than the queue has room for, and a violation comes with words.
+ * out than the queue has room for, of packed rings no two with the same id, and a
+ * violation comes with words.
  *
  * Input: struct setup, then moves: a byte that says which, and its arguments.
  */
@@ -22,23 +23,24 @@
 
 struct setup {
 	u16 desc, driver, used; /* in units of two bytes, so that they can miss their alignment */
-	u8 size_log;
+	u8 size;		/* split: the logarithm; packed: less one */
 	u8 direction;
 	u8 features;   /* SETUP_... */
 	u8 used_flags; /* what the driver left in used.flags */
 } __attribute__((packed));
 
-enum { SETUP_EVENT_IDX = 1, SETUP_INDIRECT = 2, SETUP_STRICT = 4 };
+enum { SETUP_EVENT_IDX = 1, SETUP_INDIRECT = 2, SETUP_STRICT = 4, SETUP_PACKED = 8 };
 
 /* The driver's moves. Most could be spelt with PATCH; they are here to be found sooner. */
 enum move {
 	MOVE_PATCH,	 /* u16 address, u8 length, bytes */
 	MOVE_DESCRIPTOR, /* struct descriptor, into the table */
 	MOVE_TABLE,	 /* u16 address, struct descriptor: into one that begins there */
-	MOVE_OFFER,	 /* u16 head: put it into the ring and move the index */
-	MOVE_INDEX,	 /* u16: the available index itself */
-	MOVE_FLAGS,	 /* u16: avail.flags */
-	MOVE_EVENT,	 /* u16: used_event */
+	MOVE_OFFER,	 /* u16 head: put it into the ring and move the index;
+			    packed: u16 flags: mark the next descriptor, with these besides */
+	MOVE_INDEX,	 /* u16: the available index itself; packed: which is the next */
+	MOVE_FLAGS,	 /* u16: avail.flags, or those of the driver's event structure */
+	MOVE_EVENT,	 /* u16: used_event, or the place in that structure */
 	MOVE_SERVE,	 /* the device's turn */
 	MOVE_RETURN,	 /* the device gives back the oldest chain that it kept */
 	MOVES
@@ -46,7 +48,7 @@ enum move {
 
 struct descriptor {
 	u8 index;
-	u16 addr, len, flags, next;
+	u16 addr, len, flags, next; /* or the id */
 } __attribute__((packed));
 
 struct fuzz {
@@ -55,7 +57,7 @@ struct fuzz {
 
 	struct memory *memory;
 	struct queue queue;
-	u16 offered;
+	u16 offered;		  /* the available index, or the packed driver's position */
 	u16 kept[QUEUE_SIZE_MAX]; /* heads that the device has not given back, the oldest first */
 	unsigned kept_count;
 	unsigned turns;
@@ -104,7 +106,14 @@ static void check_chain(const struct queue *queue, const struct chain *chain)
 	require(readable_len + writable_len <= GiB(4));
 	require(queue->direction != QUEUE_IN || !readable_len);
 	require(queue->direction != QUEUE_OUT || !writable_len);
-	require((u16)(queue->next_avail - queue->next_used) <= queue->size);
+}
+
+/* This one, and all that were kept. */
+static void check_out(const struct fuzz *fuzz, u16 head)
+{
+	require(fuzz->kept_count < fuzz->queue.size);
+	for (unsigned i = 0; i < fuzz->kept_count; i++)
+		require(!fuzz->queue.packed || fuzz->kept[i] != head);
 }
 
 /* Read and write through the chain. Its buffers may well be the rings. */
@@ -157,6 +166,7 @@ static int serve(struct fuzz *fuzz)
 		check_violation(&fuzz->queue, &violation);
 	if (result > 0) {
 		check_chain(&fuzz->queue, &chain);
+		check_out(fuzz, chain.head);
 		use_chain(&chain);
 		if (fuzz->turns++ % 3 == 2)
 			fuzz->kept[fuzz->kept_count++] = chain.head;
@@ -180,12 +190,18 @@ static void patch(struct fuzz *fuzz)
 static void put_descriptor(struct fuzz *fuzz, u64 table)
 {
 	struct descriptor from;
-	struct vring_desc to;
+	union {
+		struct vring_desc split;
+		struct vring_packed_desc packed;
+	} to;
 	void *at;
 
 	if (!take(fuzz, &from, sizeof(from)))
 		return;
-	to = (struct vring_desc){from.addr, from.len, from.flags, from.next};
+	if (fuzz->queue.packed)
+		to.packed = (struct vring_packed_desc){from.addr, from.len, from.next, from.flags};
+	else
+		to.split = (struct vring_desc){from.addr, from.len, from.flags, from.next};
 	at = memory_at(fuzz->memory, table + from.index * sizeof(to), sizeof(to));
 	if (at)
 		memcpy(at, &to, sizeof(to));
@@ -200,7 +216,7 @@ static void put_word(struct fuzz *fuzz, u64 gpa, u16 word)
 		memcpy(at, &word, sizeof(word));
 }
 
-static void move_word(struct fuzz *fuzz, enum move move, u16 word)
+static void move_split(struct fuzz *fuzz, enum move move, u16 word)
 {
 	const struct queue *queue = &fuzz->queue;
 	const u64 ring = queue->driver + offsetof(struct vring_avail, ring);
@@ -215,6 +231,31 @@ static void move_word(struct fuzz *fuzz, enum move move, u16 word)
 		put_word(fuzz, queue->driver + offsetof(struct vring_avail, flags), word);
 	} else {
 		put_word(fuzz, ring + queue->size * sizeof(word), word);
+	}
+}
+
+static void move_packed(struct fuzz *fuzz, enum move move, u16 word)
+{
+	const struct queue *queue = &fuzz->queue;
+	const u16 avail = 1u << VRING_PACKED_DESC_F_AVAIL, used = 1u << VRING_PACKED_DESC_F_USED;
+
+	if (move == MOVE_OFFER) {
+		const unsigned slot = fuzz->offered % queue->size;
+		const bool wrap = fuzz->offered / queue->size % 2 == 0;
+
+		put_word(fuzz,
+			 queue->desc + slot * sizeof(struct vring_packed_desc) +
+				 offsetof(struct vring_packed_desc, flags),
+			 (word & ~(avail | used)) | (wrap ? avail : used));
+		fuzz->offered = (fuzz->offered + 1) % (2u * queue->size);
+	} else if (move == MOVE_INDEX) {
+		fuzz->offered = word % (2u * queue->size);
+	} else if (move == MOVE_FLAGS) {
+		put_word(fuzz, queue->driver + offsetof(struct vring_packed_desc_event, flags),
+			 word);
+	} else {
+		put_word(fuzz, queue->driver + offsetof(struct vring_packed_desc_event, off_wrap),
+			 word);
 	}
 }
 
@@ -239,8 +280,12 @@ static int make_move(struct fuzz *fuzz, enum move move)
 	case MOVE_RETURN:
 		return fuzz->kept_count ? give_back(fuzz, NULL) : 0;
 	default:
-		if (take(fuzz, &word, sizeof(word)))
-			move_word(fuzz, move, word);
+		if (!take(fuzz, &word, sizeof(word)))
+			return 0;
+		if (fuzz->queue.packed)
+			move_packed(fuzz, move, word);
+		else
+			move_split(fuzz, move, word);
 		return 0;
 	}
 }
@@ -264,15 +309,18 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		.memory = fuzz.memory,
 		.device = "fuzz",
 		.direction = setup.direction % 3,
-		.size = 1u << setup.size_log % 9,
+		.size = setup.features & SETUP_PACKED ? setup.size + 1u : 1u << setup.size % 9,
 		.desc = setup.desc * 2ull,
 		.driver = setup.driver * 2ull,
 		.used = setup.used * 2ull,
+		.packed = setup.features & SETUP_PACKED,
 		.event_idx = setup.features & SETUP_EVENT_IDX,
 		.indirect = setup.features & SETUP_INDIRECT,
 		.strict = setup.features & SETUP_STRICT,
 	};
-	put_word(&fuzz, fuzz.queue.used + offsetof(struct vring_used, flags), setup.used_flags);
+	if (!fuzz.queue.packed)
+		put_word(&fuzz, fuzz.queue.used + offsetof(struct vring_used, flags),
+			 setup.used_flags);
 	if (!queue_start(&fuzz.queue, &violation))
 		check_violation(&fuzz.queue, &violation);
 	else

@@ -5,6 +5,7 @@
 #include "fake_driver.h"
 
 #include <assert.h>
+#include <linux/virtio_config.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -48,27 +49,53 @@ u64 fake_driver_alloc(struct fake_driver *driver, u64 len, u64 alignment)
 	return gpa;
 }
 
-void fake_driver_init(struct fake_driver *driver, const struct memory *memory, u64 gpa, u64 len,
-		      u16 size, bool event_idx)
+static void lay_out_split(struct fake_driver *driver)
 {
+	const u16 size = driver->size;
 	const u64 desc_len = size * sizeof(struct vring_desc);
 	const u64 avail_len = sizeof(struct vring_avail) + (size + 1) * sizeof(u16);
 	const u64 used_len =
 		sizeof(struct vring_used) + size * sizeof(struct vring_used_elem) + sizeof(u16);
 
-	assert(size && size <= FAKE_QUEUE_MAX && !(size & (size - 1)));
-	memset(driver, 0, sizeof(*driver));
-	driver->memory = memory;
-	driver->size = size;
-	driver->event_idx = event_idx;
-	driver->heap = gpa;
-	driver->heap_end = gpa + len;
+	assert(!(size & (size - 1)));
 	driver->desc_gpa = fake_driver_alloc(driver, desc_len, VRING_DESC_ALIGN_SIZE);
 	driver->avail_gpa = fake_driver_alloc(driver, avail_len, VRING_AVAIL_ALIGN_SIZE);
 	driver->used_gpa = fake_driver_alloc(driver, used_len, VRING_USED_ALIGN_SIZE);
 	driver->desc = fake_driver_at(driver, driver->desc_gpa, desc_len);
 	driver->avail = fake_driver_at(driver, driver->avail_gpa, avail_len);
 	driver->used = fake_driver_at(driver, driver->used_gpa, used_len);
+}
+
+static void lay_out_packed(struct fake_driver *driver)
+{
+	const u64 ring_len = driver->size * sizeof(struct vring_packed_desc);
+	const u64 event_len = sizeof(struct vring_packed_desc_event);
+
+	driver->desc_gpa = fake_driver_alloc(driver, ring_len, VRING_DESC_ALIGN_SIZE);
+	driver->avail_gpa = fake_driver_alloc(driver, event_len, event_len);
+	driver->used_gpa = fake_driver_alloc(driver, event_len, event_len);
+	driver->ring = fake_driver_at(driver, driver->desc_gpa, ring_len);
+	driver->driver_event = fake_driver_at(driver, driver->avail_gpa, event_len);
+	driver->device_event = fake_driver_at(driver, driver->used_gpa, event_len);
+	driver->wrap = true;
+	driver->used_wrap = true;
+}
+
+void fake_driver_init(struct fake_driver *driver, const struct memory *memory, u64 gpa, u64 len,
+		      u16 size, u64 features)
+{
+	assert(size && size <= FAKE_QUEUE_MAX);
+	memset(driver, 0, sizeof(*driver));
+	driver->memory = memory;
+	driver->size = size;
+	driver->packed = features >> VIRTIO_F_RING_PACKED & 1;
+	driver->event_idx = features >> VIRTIO_RING_F_EVENT_IDX & 1;
+	driver->heap = gpa;
+	driver->heap_end = gpa + len;
+	if (driver->packed)
+		lay_out_packed(driver);
+	else
+		lay_out_split(driver);
 
 	driver->free_count = size;
 	for (unsigned i = 0; i < size; i++)
@@ -105,17 +132,24 @@ static u16 free_take(struct fake_driver *driver)
 	return index;
 }
 
-/* Put `count` buffers into the table of the descriptor at `index`, and have it point there. */
-static void fill_table(struct fake_driver *driver, u16 index, const struct fake_buffer *buffers,
-		       unsigned count)
+/* Room for an indirect table, once for each descriptor or id. */
+static void *table_of(struct fake_driver *driver, u16 index, unsigned count)
 {
 	const u64 room = driver->size * sizeof(struct vring_desc);
-	struct vring_desc *table;
 
 	assert(count <= driver->size);
 	if (!driver->table[index])
 		driver->table[index] = fake_driver_alloc(driver, room, VRING_DESC_ALIGN_SIZE);
-	table = fake_driver_at(driver, driver->table[index], room);
+	return fake_driver_at(driver, driver->table[index], room);
+}
+
+/* Split: put `count` buffers into the table of the descriptor at `index`, and have it point there.
+ */
+static void fill_table(struct fake_driver *driver, u16 index, const struct fake_buffer *buffers,
+		       unsigned count)
+{
+	struct vring_desc *table = table_of(driver, index, count);
+
 	for (unsigned i = 0; i < count; i++) {
 		table[i] = describe(&buffers[i]);
 		if (i + 1 < count) {
@@ -130,13 +164,12 @@ static void fill_table(struct fake_driver *driver, u16 index, const struct fake_
 	};
 }
 
-int fake_driver_add_indirect(struct fake_driver *driver, const struct fake_buffer *buffers,
-			     unsigned count, unsigned direct)
+static int add_split(struct fake_driver *driver, const struct fake_buffer *buffers, unsigned count,
+		     unsigned direct)
 {
 	const unsigned needed = direct + (direct < count);
 	u16 head = NO_DESCRIPTOR, last = NO_DESCRIPTOR;
 
-	assert(count && direct <= count);
 	if (needed > driver->free_count)
 		return -1;
 	for (unsigned i = 0; i < needed; i++) {
@@ -161,6 +194,60 @@ int fake_driver_add_indirect(struct fake_driver *driver, const struct fake_buffe
 	return head;
 }
 
+/* Packed: entries in a row, with no flag but WRITE. */
+static void put_table(struct fake_driver *driver, u16 id, const struct fake_buffer *buffers,
+		      unsigned count)
+{
+	struct vring_packed_desc *table = table_of(driver, id, count);
+
+	for (unsigned i = 0; i < count; i++)
+		table[i] = (struct vring_packed_desc){
+			.addr = buffers[i].gpa,
+			.len = buffers[i].len,
+			.flags = buffers[i].writable ? VRING_DESC_F_WRITE : 0,
+		};
+	fake_driver_put(driver, (struct vring_packed_desc){
+					.addr = driver->table[id],
+					.len = count * sizeof(*table),
+					.id = id,
+					.flags = VRING_DESC_F_INDIRECT,
+				});
+}
+
+static int add_packed(struct fake_driver *driver, const struct fake_buffer *buffers, unsigned count,
+		      unsigned direct)
+{
+	const u16 id = driver->free_head;
+
+	assert(!direct || direct == count);
+	if (MAX(direct, 1u) > driver->free_count)
+		return -1;
+	driver->free_head = driver->free_next[id];
+	driver->free_next[id] = NO_DESCRIPTOR;
+	if (!direct)
+		put_table(driver, id, buffers, count);
+	for (unsigned i = 0; i < direct; i++)
+		fake_driver_put(driver,
+				(struct vring_packed_desc){
+					.addr = buffers[i].gpa,
+					.len = buffers[i].len,
+					.id = id,
+					.flags = (buffers[i].writable ? VRING_DESC_F_WRITE : 0) |
+						 (i + 1 < direct ? VRING_DESC_F_NEXT : 0),
+				});
+	driver->chain_len[id] = MAX(direct, 1u);
+	driver->free_count -= driver->chain_len[id];
+	return id;
+}
+
+int fake_driver_add_indirect(struct fake_driver *driver, const struct fake_buffer *buffers,
+			     unsigned count, unsigned direct)
+{
+	assert(count && direct <= count);
+	return driver->packed ? add_packed(driver, buffers, count, direct)
+			      : add_split(driver, buffers, count, direct);
+}
+
 int fake_driver_add(struct fake_driver *driver, const struct fake_buffer *buffers, unsigned count)
 {
 	return fake_driver_add_indirect(driver, buffers, count, count);
@@ -172,7 +259,29 @@ void fake_driver_offer(struct fake_driver *driver, u16 head)
 	store(&driver->avail->ring[driver->added++ % driver->size], head, memory_order_relaxed);
 }
 
-bool fake_driver_publish(struct fake_driver *driver)
+/* virtio: Driver and Device Ring Wrap Counters: AVAIL is the counter, USED its inverse. */
+void fake_driver_put(struct fake_driver *driver, struct vring_packed_desc desc)
+{
+	struct vring_packed_desc *slot = &driver->ring[driver->next];
+
+	desc.flags ^= 1u << (driver->wrap ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED);
+	slot->addr = desc.addr;
+	slot->len = desc.len;
+	slot->id = desc.id;
+	/* Until the first is marked, the device sees none of them. */
+	if (driver->unpublished++) {
+		store(&slot->flags, desc.flags, memory_order_relaxed);
+	} else {
+		driver->first_slot = driver->next;
+		driver->first_flags = desc.flags;
+	}
+	if (++driver->next == driver->size) {
+		driver->next = 0;
+		driver->wrap = !driver->wrap;
+	}
+}
+
+static bool publish_split(struct fake_driver *driver)
 {
 	const u16 from = driver->published;
 
@@ -187,6 +296,43 @@ bool fake_driver_publish(struct fake_driver *driver)
 	       !(load(&driver->used->flags, memory_order_relaxed) & VRING_USED_F_NO_NOTIFY);
 }
 
+/* Was the slot in the device's event structure among the `count` last ones that were filled? */
+static bool event_passed(const struct fake_driver *driver, unsigned count)
+{
+	const u16 word = load(&driver->device_event->off_wrap, memory_order_relaxed);
+	u16 event = word & ((1u << VRING_PACKED_EVENT_F_WRAP_CTR) - 1);
+
+	if (word >> VRING_PACKED_EVENT_F_WRAP_CTR != driver->wrap)
+		event -= driver->size;
+	return vring_need_event(event, driver->next, driver->next - count);
+}
+
+static bool publish_packed(struct fake_driver *driver)
+{
+	const unsigned count = driver->unpublished;
+
+	if (!count)
+		return false;
+	driver->unpublished = 0;
+	store(&driver->ring[driver->first_slot].flags, driver->first_flags, memory_order_release);
+	/* virtio: Sending Available Buffer Notifications: likewise. */
+	atomic_thread_fence(memory_order_seq_cst);
+	switch (load(&driver->device_event->flags, memory_order_acquire)) {
+	case VRING_PACKED_EVENT_FLAG_ENABLE:
+		return true;
+	case VRING_PACKED_EVENT_FLAG_DISABLE:
+		return false;
+	default:
+		assert(driver->event_idx);
+		return event_passed(driver, count);
+	}
+}
+
+bool fake_driver_publish(struct fake_driver *driver)
+{
+	return driver->packed ? publish_packed(driver) : publish_split(driver);
+}
+
 static void free_chain(struct fake_driver *driver, u16 head)
 {
 	u16 last = head;
@@ -199,7 +345,7 @@ static void free_chain(struct fake_driver *driver, u16 head)
 	driver->chain_len[head] = 0;
 }
 
-bool fake_driver_take(struct fake_driver *driver, u16 *head, u32 *written)
+static bool take_split(struct fake_driver *driver, u16 *head, u32 *written)
 {
 	const struct vring_used_elem *element = &driver->used->ring[driver->taken % driver->size];
 	u32 id;
@@ -217,20 +363,83 @@ bool fake_driver_take(struct fake_driver *driver, u16 *head, u32 *written)
 	return true;
 }
 
+/* Both bits are the wrap counter, and something is out at all. */
+static bool packed_is_used(const struct fake_driver *driver)
+{
+	const u16 flags = load(&driver->ring[driver->next_used].flags, memory_order_acquire);
+
+	return (flags >> VRING_PACKED_DESC_F_AVAIL & 1) == driver->used_wrap &&
+	       flags >> VRING_PACKED_DESC_F_USED == driver->used_wrap;
+}
+
+/* The length counts only where something was written (virtio: Element Address and Length). */
+static bool take_packed(struct fake_driver *driver, u16 *id, u32 *written)
+{
+	const struct vring_packed_desc *used = &driver->ring[driver->next_used];
+	unsigned length;
+
+	if (!packed_is_used(driver))
+		return false;
+	*id = load(&used->id, memory_order_relaxed);
+	*written = atomic_load_explicit((const _Atomic u32 *)&used->len, memory_order_relaxed);
+	if (!(load(&used->flags, memory_order_relaxed) & VRING_DESC_F_WRITE))
+		*written = 0;
+	assert(*id < driver->size && driver->chain_len[*id]);
+	length = driver->chain_len[*id];
+	driver->chain_len[*id] = 0;
+	driver->free_count += length;
+	driver->free_next[*id] = driver->free_head;
+	driver->free_head = *id;
+	driver->next_used += length;
+	if (driver->next_used >= driver->size) {
+		driver->next_used -= driver->size;
+		driver->used_wrap = !driver->used_wrap;
+	}
+	return true;
+}
+
+bool fake_driver_take(struct fake_driver *driver, u16 *head, u32 *written)
+{
+	return driver->packed ? take_packed(driver, head, written)
+			      : take_split(driver, head, written);
+}
+
 void fake_driver_disable_interrupts(struct fake_driver *driver)
 {
-	if (driver->event_idx)
+	if (driver->packed)
+		store(&driver->driver_event->flags, VRING_PACKED_EVENT_FLAG_DISABLE,
+		      memory_order_relaxed);
+	else if (driver->event_idx)
 		store(fake_used_event(driver), driver->taken + 0x8000, memory_order_relaxed);
 	else
 		store(&driver->avail->flags, VRING_AVAIL_F_NO_INTERRUPT, memory_order_relaxed);
 }
 
+static void ask_packed(struct fake_driver *driver)
+{
+	const u16 wrap = driver->used_wrap << VRING_PACKED_EVENT_F_WRAP_CTR;
+
+	if (driver->event_idx) {
+		store(&driver->driver_event->off_wrap, driver->next_used | wrap,
+		      memory_order_relaxed);
+		store(&driver->driver_event->flags, VRING_PACKED_EVENT_FLAG_DESC,
+		      memory_order_release);
+	} else {
+		store(&driver->driver_event->flags, VRING_PACKED_EVENT_FLAG_ENABLE,
+		      memory_order_relaxed);
+	}
+}
+
 bool fake_driver_enable_interrupts(struct fake_driver *driver)
 {
-	if (driver->event_idx)
+	if (driver->packed)
+		ask_packed(driver);
+	else if (driver->event_idx)
 		store(fake_used_event(driver), driver->taken, memory_order_relaxed);
 	else
 		store(&driver->avail->flags, 0, memory_order_relaxed);
 	atomic_thread_fence(memory_order_seq_cst);
+	if (driver->packed)
+		return packed_is_used(driver);
 	return load(&driver->used->idx, memory_order_acquire) != driver->taken;
 }

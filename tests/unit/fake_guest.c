@@ -162,10 +162,10 @@ void accept_features(struct fake_guest *guest, u64 features)
 	common_set(guest, VIRTIO_PCI_COMMON_GF, features >> 32);
 }
 
-void queue_lay_out(struct fake_guest *guest, unsigned queue, u16 size, bool event_idx)
+void queue_lay_out(struct fake_guest *guest, unsigned queue, u16 size, u64 features)
 {
 	fake_driver_init(&guest->queues[queue], guest->memory, queue_area(queue), MiB(1), size,
-			 event_idx);
+			 features);
 }
 
 void queue_place(struct fake_guest *guest, unsigned queue)
@@ -196,7 +196,7 @@ void bring_up(struct fake_guest *guest, enum stage stage, u64 features)
 		assert(status_get(guest) & VIRTIO_CONFIG_S_FEATURES_OK);
 	}
 	for (unsigned i = 0; stage >= STAGE_QUEUES && i < queues; i++) {
-		queue_lay_out(guest, i, QUEUE_SIZE, features >> VIRTIO_RING_F_EVENT_IDX & 1);
+		queue_lay_out(guest, i, QUEUE_SIZE, features);
 		queue_place(guest, i);
 		if (pci_msix_enabled(fake_guest_device(guest)))
 			queue_set(guest, i, VIRTIO_PCI_COMMON_Q_MSIX, i + 1);

@@ -78,12 +78,16 @@ void status_add(struct fake_guest *guest, u8 bits);
 u64 offered_features(struct fake_guest *guest);
 void accept_features(struct fake_guest *guest, u64 features);
 
-/* Name the areas and enable the queue, whose rings are laid out afresh with `size` entries. */
-void queue_lay_out(struct fake_guest *guest, unsigned queue, u16 size, bool event_idx);
+/*
+ * Lay the rings out afresh with `size` entries, as these features want them; and tell the device
+ * where the areas are.
+ */
+void queue_lay_out(struct fake_guest *guest, unsigned queue, u16 size, u64 features);
 void queue_place(struct fake_guest *guest, unsigned queue);
 
 /*
- * Reset, and then all steps up to that one, accepting these features (with EVENT_IDX or without).
+ * Reset, and then all steps up to that one, accepting these features; rings are split or packed as
+ * they say.
  */
 void bring_up(struct fake_guest *guest, enum stage stage, u64 features);
 

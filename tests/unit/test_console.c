@@ -282,7 +282,7 @@ static void test_ring_reset_while_stuck(void **state)
 	queue_set(&f->guest, TRANSMIT, VIRTIO_PCI_COMMON_Q_RESET, 1);
 	assert_int_equal(queue_get(&f->guest, TRANSMIT, VIRTIO_PCI_COMMON_Q_ENABLE), 0);
 	drain_output(f, TERMINAL_RING);
-	queue_lay_out(&f->guest, TRANSMIT, 16, false);
+	queue_lay_out(&f->guest, TRANSMIT, 16, FEATURE_VERSION_1);
 	queue_place(&f->guest, TRANSMIT);
 	queue_set(&f->guest, TRANSMIT, VIRTIO_PCI_COMMON_Q_ENABLE, 1);
 	say(f, "again");

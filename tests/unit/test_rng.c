@@ -199,7 +199,7 @@ static void offer_gigabyte(struct fixture *f)
 	struct fake_buffer buffers[FAKE_QUEUE_MAX];
 
 	bring_up(&f->guest, STAGE_FEATURES, FEATURE_VERSION_1);
-	queue_lay_out(&f->guest, REQUESTS, FAKE_QUEUE_MAX, false);
+	queue_lay_out(&f->guest, REQUESTS, FAKE_QUEUE_MAX, FEATURE_VERSION_1);
 	queue_place(&f->guest, REQUESTS);
 	queue_set(&f->guest, REQUESTS, VIRTIO_PCI_COMMON_Q_ENABLE, 1);
 	status_add(&f->guest, VIRTIO_CONFIG_S_DRIVER_OK);

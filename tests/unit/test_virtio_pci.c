@@ -26,16 +26,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define TOY_ID	   42
-#define TOY_CLASS  0xff0000
-#define TOY_A	   (1ull << 0)
-#define TOY_B	   (1ull << 1) /* needs TOY_A */
-#define TOY_WRITES 4	       /* offset of the configuration's one writable field */
-#define TOY_CONFIG 8
-#define ECHO	   0
-#define TELL	   1
-#define RING_RESET (1ull << VIRTIO_F_RING_RESET)
-#define EVENT_IDX  (1ull << VIRTIO_RING_F_EVENT_IDX)
+#define TOY_ID	    42
+#define TOY_CLASS   0xff0000
+#define TOY_A	    (1ull << 0)
+#define TOY_B	    (1ull << 1) /* needs TOY_A */
+#define TOY_WRITES  4		/* offset of the configuration's one writable field */
+#define TOY_CONFIG  8
+#define ECHO	    0
+#define TELL	    1
+#define RING_RESET  (1ull << VIRTIO_F_RING_RESET)
+#define RING_PACKED (1ull << VIRTIO_F_RING_PACKED)
+#define EVENT_IDX   (1ull << VIRTIO_RING_F_EVENT_IDX)
 #define COMMON_LIVE                                                                                \
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
 	 VIRTIO_CONFIG_S_DRIVER_OK)
@@ -488,7 +489,7 @@ static void test_features(void **state)
 
 	bring_up(guest, STAGE_DRIVER, 0);
 	assert_int_equal(offered_features(guest), TOY_A | TOY_B | FEATURE_VERSION_1 | RING_RESET |
-							  EVENT_IDX |
+							  RING_PACKED | EVENT_IDX |
 							  1ull << VIRTIO_RING_F_INDIRECT_DESC);
 	common_set(guest, VIRTIO_PCI_COMMON_DFSELECT, 2);
 	assert_int_equal(common_get(guest, VIRTIO_PCI_COMMON_DF), 0);
@@ -901,7 +902,7 @@ static void enable_blank(struct fixture *f)
 
 static void lay_out_and(struct fixture *f, unsigned field, u64 value)
 {
-	queue_lay_out(&f->guest, 0, 16, false);
+	queue_lay_out(&f->guest, 0, 16, FEATURE_VERSION_1);
 	queue_place(&f->guest, 0);
 	queue_set(&f->guest, 0, field, value);
 	queue_set(&f->guest, 0, field + 4, value >> 32);
@@ -939,9 +940,31 @@ static void used_wraps(struct fixture *f)
 	lay_out_and(f, VIRTIO_PCI_COMMON_Q_USEDLO, ~0ull - 3);
 }
 
+/* Split rings would not mind: they are aligned to two bytes. */
+static void packed_event_crooked(struct fixture *f)
+{
+	bring_up(&f->guest, STAGE_FEATURES, FEATURE_VERSION_1 | RING_PACKED);
+	queue_lay_out(&f->guest, 0, 16, RING_PACKED);
+	queue_place(&f->guest, 0);
+	QUEUE(0, AVAILLO, MiB(1) + 2);
+	QUEUE(0, ENABLE, 1);
+}
+
+static void packed_size_zero(struct fixture *f)
+{
+	bring_up(&f->guest, STAGE_FEATURES, FEATURE_VERSION_1 | RING_PACKED);
+	QUEUE(0, SIZE, 0);
+}
+
+static void packed_size_huge(struct fixture *f)
+{
+	bring_up(&f->guest, STAGE_FEATURES, FEATURE_VERSION_1 | RING_PACKED);
+	QUEUE(0, SIZE, 257);
+}
+
 static void used_flags(struct fixture *f)
 {
-	queue_lay_out(&f->guest, 0, 16, false);
+	queue_lay_out(&f->guest, 0, 16, FEATURE_VERSION_1);
 	queue_place(&f->guest, 0);
 	f->guest.queues[0].used->flags = 1;
 	QUEUE(0, ENABLE, 1);
@@ -956,7 +979,7 @@ static void enable_late(struct fixture *f)
 {
 	bring_up(&f->guest, STAGE_FEATURES, FEATURE_VERSION_1);
 	status_add(&f->guest, VIRTIO_CONFIG_S_DRIVER_OK);
-	queue_lay_out(&f->guest, 0, 16, false);
+	queue_lay_out(&f->guest, 0, 16, FEATURE_VERSION_1);
 	queue_place(&f->guest, 0);
 	QUEUE(0, ENABLE, 1);
 }
@@ -1176,6 +1199,8 @@ static const struct breach {
 	{"VT-4", BREACH(size_zero), STAGE_FEATURES, false},
 	{"VT-4", BREACH(size_crooked), STAGE_FEATURES, false},
 	{"VT-4", BREACH(size_huge), STAGE_FEATURES, false},
+	{"VT-4", BREACH(packed_size_zero), STAGE_RESET, false},
+	{"VT-4", BREACH(packed_size_huge), STAGE_RESET, false},
 	{"VT-4", BREACH(size_late), STAGE_QUEUES, false},
 	{"VT-4", BREACH(size_late), STAGE_LIVE, false},
 	{"VT-5", BREACH(absent_size), STAGE_FEATURES, false},
@@ -1191,6 +1216,7 @@ static const struct breach {
 	{"VT-6", BREACH(desc_outside), STAGE_FEATURES, false},
 	{"VT-6", BREACH(avail_at_the_end), STAGE_FEATURES, false},
 	{"VT-6", BREACH(used_wraps), STAGE_FEATURES, false},
+	{"VT-6", BREACH(packed_event_crooked), STAGE_RESET, false},
 	{"VT-6", BREACH(used_flags), STAGE_FEATURES, true},
 	{"VT-6", BREACH(enable_before_features), STAGE_DRIVER, false},
 	{"VT-6", BREACH(enable_late), STAGE_RESET, true},
@@ -1366,7 +1392,7 @@ static void test_lenient(void **state)
 
 	STATUS(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
 	accept_features(&f->guest, FEATURE_VERSION_1);
-	queue_lay_out(&f->guest, ECHO, 16, false);
+	queue_lay_out(&f->guest, ECHO, 16, FEATURE_VERSION_1);
 	queue_place(&f->guest, ECHO);
 	f->guest.queues[ECHO].used->flags = 1;
 	STATUS(COMMON_LIVE);
@@ -1654,13 +1680,75 @@ static void test_ring_reset(void **state)
 	assert_int_equal(driver->used->idx, driver->taken);
 
 	/* And it comes back, with another size; also under --strict, for it was negotiated. */
-	queue_lay_out(&f->guest, ECHO, 8, false);
+	queue_lay_out(&f->guest, ECHO, 8, FEATURE_VERSION_1);
 	queue_place(&f->guest, ECHO);
 	QUEUE(ECHO, ENABLE, 1);
 	assert_int_equal(common_get(&f->guest, VIRTIO_PCI_COMMON_Q_RESET), 0);
 	for (unsigned i = 0; i < 20; i++)
 		assert_echoes(f);
 	assert_true(machine_running(&f->guest.machine));
+}
+
+/* The same with packed rings: the new ring begins its first lap, wherever the old one was. */
+static void test_ring_reset_packed(void **state)
+{
+	struct fixture *f = *state;
+
+	bring_up(&f->guest, STAGE_LIVE, all_features() | RING_PACKED | EVENT_IDX);
+	for (u16 size = 5; size < 9; size++) {
+		QUEUE(ECHO, RESET, 1);
+		queue_lay_out(&f->guest, ECHO, size, RING_PACKED | EVENT_IDX);
+		queue_place(&f->guest, ECHO);
+		QUEUE(ECHO, ENABLE, 1);
+		for (unsigned i = 0; i < 11; i++)
+			assert_echoes(f);
+	}
+	assert_true(machine_running(&f->guest.machine));
+}
+
+/* VT-4: any size will do for packed rings; a reset later, rings may be of the other kind. */
+static void test_packed_sizes(void **state)
+{
+	static const u16 sizes[] = {2, 3, 48, 255, 256};
+	struct fixture *f = *state;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		bring_up(&f->guest, STAGE_FEATURES, FEATURE_VERSION_1 | RING_PACKED);
+		queue_lay_out(&f->guest, ECHO, sizes[i], RING_PACKED);
+		queue_place(&f->guest, ECHO);
+		QUEUE(ECHO, ENABLE, 1);
+		assert_int_equal(queue_get(&f->guest, ECHO, VIRTIO_PCI_COMMON_Q_SIZE), sizes[i]);
+		status_add(&f->guest, VIRTIO_CONFIG_S_DRIVER_OK);
+		for (unsigned round = 0; round < 300; round++)
+			assert_echoes(f);
+		bring_up(&f->guest, STAGE_LIVE, all_features());
+		assert_echoes(f);
+	}
+	assert_true(machine_running(&f->guest.machine));
+}
+
+/* A size that comes too early (VT-7) is judged by the features that come after it. */
+static void test_size_before_features(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned packed = 0; packed < 2; packed++) {
+		const u64 features = FEATURE_VERSION_1 | (packed ? RING_PACKED : 0);
+
+		bring_up(&f->guest, STAGE_DRIVER, 0);
+		QUEUE(ECHO, SIZE, 48);
+		accept_features(&f->guest, features);
+		status_add(&f->guest, VIRTIO_CONFIG_S_FEATURES_OK);
+		QUEUE(ECHO, DESCLO, MiB(1));
+		QUEUE(ECHO, AVAILLO, MiB(2));
+		QUEUE(ECHO, USEDLO, MiB(3));
+		QUEUE(ECHO, ENABLE, 1);
+		assert_int_equal(queue_get(&f->guest, ECHO, VIRTIO_PCI_COMMON_Q_ENABLE), packed);
+		if (packed)
+			assert_string_equal(fake_guest_said(&f->guest), "");
+		else
+			assert_one_line(fake_guest_said(&f->guest), "VT-4");
+	}
 }
 
 /* VT-14: a driver that takes its queues down waits for each, broken device or not. */
@@ -1757,7 +1845,7 @@ static void test_notifiers(void **state)
 	QUEUE(ECHO, RESET, 1);
 	assert_int_equal(watched_count(f), 1);
 	assert_int_equal(watched(f, there + REGISTERS_NOTIFY), -1);
-	queue_lay_out(&f->guest, ECHO, 16, false);
+	queue_lay_out(&f->guest, ECHO, 16, FEATURE_VERSION_1);
 	queue_place(&f->guest, ECHO);
 	QUEUE(ECHO, ENABLE, 1);
 	assert_int_equal(watched_count(f), 2);
@@ -1825,13 +1913,14 @@ static void test_no_bus_master_no_memory(void **state)
 /* Nothing is forgotten meanwhile, neither what waits in the ring nor the place in it. */
 static void test_bus_master_again(void **state)
 {
+	static const u64 kinds[] = {0, EVENT_IDX, RING_PACKED, RING_PACKED | EVENT_IDX};
 	struct fixture *f = *state;
 	struct fake_message message;
 	u16 head;
 
 	enable_msix(&f->guest, 3);
-	for (unsigned events = 0; events < 2; events++) {
-		bring_up(&f->guest, STAGE_LIVE, all_features() | (events ? EVENT_IDX : 0));
+	for (unsigned kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
+		bring_up(&f->guest, STAGE_LIVE, all_features() | kinds[kind]);
 		for (unsigned i = 0; i < 20; i++) {
 			fake_driver_enable_interrupts(&f->guest.queues[ECHO]);
 			assert_echoes(f);
@@ -1868,7 +1957,7 @@ static void test_live_before_bus_master(void **state)
 	set_bus_master(f, true);
 	assert_int_equal(watched_count(f), 1);
 	set_bus_master(f, false);
-	queue_lay_out(&f->guest, ECHO, 16, false);
+	queue_lay_out(&f->guest, ECHO, 16, FEATURE_VERSION_1);
 	queue_place(&f->guest, ECHO);
 	QUEUE(ECHO, ENABLE, 1);
 	assert_int_equal(watched_count(f), 0);
@@ -2124,6 +2213,9 @@ int main(void)
 		TEST(test_reset),
 		TEST(test_reset_ends_what_blocks),
 		TEST_STRICT(test_ring_reset),
+		TEST_STRICT(test_ring_reset_packed),
+		TEST_STRICT(test_packed_sizes),
+		TEST(test_size_before_features),
 		TEST_WATCHING(test_ring_reset_while_broken),
 		TEST_WATCHING(test_power_cycle),
 		cmocka_unit_test_setup(test_unplug_destroys, setup),
