@@ -117,15 +117,24 @@ count_systest() {
 # kernel, which is long in unpacking itself, is only booted; stock kernels are not run
 # under the sanitizers, nor violations that end lguest, one by one. All that is for
 # check-long, which also runs each of the other violations alone.
-# start_outer PART RUNS SECONDS <COMMAND
+# start_outer PART RUNS SECONDS [OPTION...] <COMMAND
 outers=
 start_outer() {
-	cat >"$out/$1.command"
-	echo "$2" >"$out/$1.runs"
-	begin "$1"
-	OUTER_TIMEOUT=$3 tests/system/outer.sh build "$(cat "$out/$1.command")" \
-		>"$out/$1.log" 2>&1 </dev/null &
-	outers="$outers $1:$!"
+	part=$1 runs=$2 seconds=$3
+	shift 3
+	cat >"$out/$part.command"
+	echo "$runs" >"$out/$part.runs"
+	begin "$part"
+	OUTER_TIMEOUT=$seconds tests/system/outer.sh "$@" build "$(cat "$out/$part.command")" \
+		>"$out/$part.log" 2>&1 </dev/null &
+	outers="$outers $part:$!"
+}
+
+# What looks at a disk once its guest is gone.
+disk_tools() {
+	for tool in e2fsck debugfs dumpe2fs; do
+		echo "--with=$(PATH=$PATH:/usr/sbin:/sbin command -v $tool)"
+	done
 }
 
 start_outer_tests() {
@@ -133,11 +142,11 @@ start_outer_tests() {
 	sanitized="env ASAN_OPTIONS=handle_segv=0 systest --assets=/assets --engine=kvm --timeout-scale=6 \
 		--lguest=/assets/address-undefined/lguest"
 	start_outer kvm 2 900 <<-END
-		$plain \$($plain --list | grep -vE '^(cloud|generic)-')
-		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic)-|-strict/')
+		$plain \$($plain --list | grep -vE '^(cloud|generic|debian)-')
+		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic|debian)-|-strict/')
 	END
-	start_outer kvm-stock 1 900 <<-END
-		$plain cloud- generic-1 generic-2
+	start_outer kvm-stock 1 1200 --disk=build/guest/rootfs/disk.img $(disk_tools) <<-END
+		$plain cloud- generic-1 generic-2 debian-
 	END
 	[ "$1" = check-long ] || return 0
 	start_outer kvm-long 4 3600 <<-END
@@ -184,7 +193,7 @@ host_tests() {
 
 	# A sanitizer holds on to what was freed, and so is no judge of how much memory that is.
 	spared='^reboot-20-times/soft'
-	[ "$1" = check-long ] || spared="$spared|^(cloud|generic)-|-strict/"
+	[ "$1" = check-long ] || spared="$spared|^(cloud|generic|debian)-|-strict/"
 	begin host-asan
 	systest_here host-asan $asan/lguest $(build/systest --list | grep -v ': skipped: ' |
 		grep -vE "$spared")
@@ -197,7 +206,7 @@ checked_tests() {
 	begin host-checked
 	systest_here host-checked build/checked/lguest cloud-1-ttyS0/soft \
 		$(build/systest --list | grep -v ': skipped: ' | grep '/soft$' |
-			grep -vE '^(cloud|generic)-|-strict/')
+			grep -vE '^(cloud|generic|debian)-|-strict/')
 	end host-checked $(count_systest 1 <"$out/host-checked.log")
 	verdict checked-garbage timeout -k 5 300 build/checked/diff --garbage=1000
 }

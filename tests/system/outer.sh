@@ -5,11 +5,12 @@
 # CPU with SVM, the distribution's cloud kernel boots on it, loads kvm-amd, and
 # runs the command with what was built here. Slow, but it is the real KVM.
 #
-#   tests/system/outer.sh [--with=FILE]... BUILD COMMAND
+#   tests/system/outer.sh [--with=FILE]... [--disk=FILE]... BUILD COMMAND
 #
 # In there, /assets is what of BUILD it takes to run lguest (programs, guests; see
 # below), and is in the PATH; a shared library is where it is out here, as is each
-# FILE. COMMAND is a line for busybox' sh. Its output (stdout and stderr) comes out
+# FILE. Each disk is a block device, whose changes are forgotten in the end; one that is
+# part of BUILD has a link to the device in its place. COMMAND is a line for busybox' sh. Its output (stdout and stderr) comes out
 # on ours, its exit status is ours; 125 says that the outer VM itself failed.
 # After OUTER_TIMEOUT seconds (600) it is stopped; OUTER_MEM (4G), OUTER_CPUS (1: with
 # two, the emulated machine now and then loses a timer or an interrupt, and freezes).
@@ -20,14 +21,16 @@ say() {
 }
 
 copies=
+disks=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--with=*) copies="$copies ${1#--with=}" ;;
+	--disk=*) disks="$disks ${1#--disk=}" ;;
 	*) break ;;
 	esac
 	shift
 done
-[ $# = 2 ] || { say "usage: outer.sh [--with=FILE]... BUILD COMMAND"; exit 125; }
+[ $# = 2 ] || { say "usage: outer.sh [--with=FILE]... [--disk=FILE]... BUILD COMMAND"; exit 125; }
 build=$1
 command=$2
 base=$build/guest/outer
@@ -71,6 +74,19 @@ for file in $copies; do
 	add "$file"
 	add_libraries "$file"
 done
+drives=
+letters=abcdefgh
+for disk in $disks; do
+	[ -e "$disk" ] || { say "no $disk"; exit 125; }
+	device=/dev/vd${letters%"${letters#?}"}
+	letters=${letters#?}
+	drives="$drives -drive file=$disk,if=virtio,format=raw,snapshot=on"
+	case $disk in
+	"$build"/*)
+		mkdir -p "$(dirname "$assets/${disk#"$build/"}")"
+		ln -s "$device" "$assets/${disk#"$build/"}" ;;
+	esac
+done
 printf '%s\n' "$command" >"$temp/root/command"
 
 # An initramfs may be several archives, one after the other.
@@ -83,7 +99,7 @@ rm -rf "$temp/root"
 # which has kernels clear and copy memory byte by byte instead of by eights.
 timeout -k 5 "${OUTER_TIMEOUT:-600}" qemu-system-x86_64 \
 	-accel tcg,thread=multi -cpu max,-la57,-erms -smp "${OUTER_CPUS:-1}" -m "${OUTER_MEM:-4G}" \
-	-nodefaults -display none -no-reboot \
+	-nodefaults -display none -no-reboot $drives \
 	-serial stdio -serial "file:$temp/kernel.log" \
 	-kernel "$base/vmlinuz" -initrd "$temp/initrd.img" \
 	-append "console=ttyS1 quiet panic=-1 mitigations=off init_on_alloc=0" </dev/null &
