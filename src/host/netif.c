@@ -88,16 +88,3 @@ void netif_set_mac(struct netif *netif, const char *seed)
 	/* IEEE 802: locally administered, one station's. */
 	netif->mac[0] = (netif->mac[0] & 0xfc) | 0x02;
 }
-
-/* Back ends that are not there yet. Their files take these along. */
-int usernet_open(struct netif *netif, struct problem *why)
-{
-	(void)netif;
-	return problem(why, ENOSYS, "--net=user is not part of this version yet");
-}
-
-int sharenet_open(struct netif *netif, struct problem *why)
-{
-	(void)netif;
-	return problem(why, ENOSYS, "--sharenet is not part of this version yet");
-}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Frames over a stream: see frames.h.
+ */
+#include "host/frames.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+void frames_init(struct frames *frames, int fd)
+{
+	frames->fd = fd;
+	frames->in_at = frames->in_end = 0;
+	frames->out_at = frames->out_end = 0;
+}
+
+/* Read what there is. 0, or -errno. */
+static int fill(struct frames *frames)
+{
+	ssize_t got;
+
+	if (frames->in_at) {
+		frames->in_end -= frames->in_at;
+		memmove(frames->in, frames->in + frames->in_at, frames->in_end);
+		frames->in_at = 0;
+	}
+	do
+		got = recv(frames->fd, frames->in + frames->in_end,
+			   sizeof(frames->in) - frames->in_end, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	frames->in_end += got;
+	return got ? 0 : -ECONNRESET;
+}
+
+/* A frame that is there as a whole: its length. -EAGAIN, -EPROTO. */
+static ssize_t take(struct frames *frames, const u8 **frame)
+{
+	const size_t have = frames->in_end - frames->in_at;
+	u32 length;
+
+	if (have < FRAMES_LENGTH)
+		return -EAGAIN;
+	memcpy(&length, frames->in + frames->in_at, FRAMES_LENGTH);
+	length = ntohl(length);
+	/* Not skipped: whoever says 4 GiB is out of step, and nothing that follows can be believed.
+	 */
+	if (!length || length > FRAMES_MAX)
+		return -EPROTO;
+	if (have < FRAMES_LENGTH + length)
+		return -EAGAIN;
+	*frame = frames->in + frames->in_at + FRAMES_LENGTH;
+	frames->in_at += FRAMES_LENGTH + length;
+	return length;
+}
+
+ssize_t frames_receive(struct frames *frames, const u8 **frame)
+{
+	ssize_t length = take(frames, frame);
+
+	while (length == -EAGAIN) {
+		int err = fill(frames);
+
+		if (err)
+			return err;
+		length = take(frames, frame);
+	}
+	return length;
+}
+
+bool frames_unfinished(const struct frames *frames)
+{
+	return frames->out_at < frames->out_end;
+}
+
+int frames_flush(struct frames *frames)
+{
+	while (frames_unfinished(frames)) {
+		ssize_t sent = send(frames->fd, frames->out + frames->out_at,
+				    frames->out_end - frames->out_at, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0)
+			return -errno;
+		frames->out_at += sent;
+	}
+	return 0;
+}
+
+int frames_send(struct frames *frames, const struct iovec *iov, unsigned count)
+{
+	size_t length;
+	u32 prefix;
+	int err = frames_flush(frames);
+
+	if (err)
+		return err;
+	/* A copy: it may be sent by halves, and a guest's buffers change. */
+	length = frame_gather(iov, count, frames->out + FRAMES_LENGTH, FRAMES_MAX);
+	if (!length || length > FRAMES_MAX)
+		return -EMSGSIZE;
+	prefix = htonl(length);
+	memcpy(frames->out, &prefix, FRAMES_LENGTH);
+	frames->out_at = 0;
+	frames->out_end = FRAMES_LENGTH + length;
+	err = frames_flush(frames);
+	if (err && !frames->out_at)
+		frames->out_end = 0;
+	else if (err == -EAGAIN)
+		err = 0;
+	return err;
+}
+
+bool frames_was_last(const struct frames *frames, const struct iovec *iov, unsigned count)
+{
+	const u8 *at = frames->out + FRAMES_LENGTH;
+	size_t left = frames->out_end ? frames->out_end - FRAMES_LENGTH : 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (iov[i].iov_len > left || memcmp(at, iov[i].iov_base, iov[i].iov_len) != 0)
+			return false;
+		at += iov[i].iov_len;
+		left -= iov[i].iov_len;
+	}
+	return !left;
+}
+
+size_t frame_gather(const struct iovec *iov, unsigned count, u8 *to, size_t room)
+{
+	size_t total = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (total < room)
+			memcpy(to + total, iov[i].iov_base, MIN(iov[i].iov_len, room - total));
+		total += iov[i].iov_len;
+	}
+	return total;
+}
+
+size_t frame_scatter(const struct iovec *iov, unsigned count, size_t skip, const u8 *from,
+		     size_t length)
+{
+	size_t placed = 0;
+
+	for (unsigned i = 0; i < count && placed < length; i++) {
+		size_t part;
+
+		if (skip >= iov[i].iov_len) {
+			skip -= iov[i].iov_len;
+			continue;
+		}
+		part = MIN(iov[i].iov_len - skip, length - placed);
+		memcpy((u8 *)iov[i].iov_base + skip, from + placed, part);
+		placed += part;
+		skip = 0;
+	}
+	return placed;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The folder in which guests of one user find each other: nobody else's to look
+ * into, and gone when nobody is left.
+ */
+#ifndef HOST_RUNTIME_H
+#define HOST_RUNTIME_H
+
+#include "host/problem.h"
+
+#include <limits.h>
+
+struct runtime_folder {
+	int fd;
+	char path[PATH_MAX];
+};
+
+/*
+ * $XDG_RUNTIME_DIR/lguest, or else /run/user/UID/lguest, or else /tmp/lguest-UID; made where it is
+ * not there. It is a folder, ours, and its mode lets nobody else in, or it is not used: -errno
+ * with *problem filled.
+ */
+int runtime_folder_open(struct runtime_folder *folder, struct problem *problem);
+void runtime_folder_close(struct runtime_folder *folder);
+
+/* Remove it, if nothing is in it any more. */
+void runtime_folder_remove(const struct runtime_folder *folder);
+
+#endif
