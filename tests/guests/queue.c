@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The virtio console driven by hand: negotiation, both queues, every way to cut
- * text into descriptors, suppression of interrupts and notifications, resets of a
- * queue and of the device. All by the rules, so that not even --strict has
- * anything to say; "violate" is for the others.
+ * The virtio console driven by hand, with split rings or (packed=1) packed ones:
+ * negotiation, both queues, every way to cut text into descriptors, suppression of
+ * interrupts and notifications, resets of a queue and of the device. All by the rules, so that not
+ * even --strict has anything to say; "violate" is for the others.
  *
  * What the guest cannot see is whether the text came out: each piece is a line
  * that begins with "hvc:", for the test to look for. No input is needed, and where
@@ -18,6 +18,7 @@
 
 #define QUEUE_SIZE   16
 #define QUEUE_ABSENT 2
+#define ODD_SIZE     3
 #define ISR_QUEUE    1
 #define ROUNDS	     500 /* of ping-pong, to find a notification that got lost */
 
@@ -25,6 +26,7 @@
 #define INDIRECT  FEATURE(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT_IDX FEATURE(VIRTIO_RING_F_EVENT_IDX)
 #define RESET	  FEATURE(VIRTIO_F_RING_RESET)
+#define PACKED	  FEATURE(VIRTIO_F_RING_PACKED)
 
 static void check_power_on(const struct virtio *v)
 {
@@ -49,10 +51,11 @@ static void check_power_on(const struct virtio *v)
 	      "queues have a notification address each");
 }
 
-static void check_negotiation(const struct virtio *v)
+static void check_negotiation(struct virtio *v)
 {
-	const u64 wanted =
-		VERSION_1 | INDIRECT | EVENT_IDX | RESET | FEATURE(VIRTIO_CONSOLE_F_EMERG_WRITE);
+	const u64 wanted = VERSION_1 | INDIRECT | EVENT_IDX | RESET | PACKED |
+			   FEATURE(VIRTIO_CONSOLE_F_EMERG_WRITE);
+	const u64 agreed = VERSION_1 | INDIRECT | (v->packed ? PACKED : 0);
 
 	virtio_add_status(v, VIRTIO_CONFIG_S_ACKNOWLEDGE);
 	virtio_add_status(v, VIRTIO_CONFIG_S_DRIVER);
@@ -61,10 +64,10 @@ static void check_negotiation(const struct virtio *v)
 	check_equal(virtio_read32(v, VIRTIO_PCI_COMMON_DF), 0, "no features beyond 63");
 	check(virtio_negotiate(v, VERSION_1 | INDIRECT), "features are agreed upon");
 	virtio_write32(v, VIRTIO_PCI_COMMON_GFSELECT, 0);
-	check_equal(virtio_read32(v, VIRTIO_PCI_COMMON_GF), (u32)INDIRECT,
+	check_equal(virtio_read32(v, VIRTIO_PCI_COMMON_GF), (u32)agreed,
 		    "driver_feature reads back, low half");
 	virtio_write32(v, VIRTIO_PCI_COMMON_GFSELECT, 1);
-	check_equal(virtio_read32(v, VIRTIO_PCI_COMMON_GF), (u32)(VERSION_1 >> 32),
+	check_equal(virtio_read32(v, VIRTIO_PCI_COMMON_GF), (u32)(agreed >> 32),
 		    "driver_feature reads back, high half");
 	check(virtio_reset(v), "a reset ends");
 }
@@ -161,29 +164,45 @@ static void check_batches(struct virtio *v)
 	check(!batches, "the index runs through all its values and on");
 }
 
+/* Split: the entries in any order. Packed: one after the other, and nothing but WRITE counts. */
+static unsigned fill_table(const struct ring *tx)
+{
+	static struct vring_desc split[3];
+	static struct vring_packed_desc packed[3];
+
+	split[0] = (struct vring_desc){(u64) "hvc: ", 5, VRING_DESC_F_NEXT, 2};
+	split[2] = (struct vring_desc){(u64) "indirect", 8, VRING_DESC_F_NEXT, 1};
+	split[1] = (struct vring_desc){(u64) " table\n", 7, 0, 0};
+	packed[0] = (struct vring_packed_desc){(u64) "hvc: ", 5, 0xffff, 0};
+	packed[1] = (struct vring_packed_desc){(u64) "indirect", 8, 0, 0};
+	packed[2] = (struct vring_packed_desc){(u64) " table\n", 7, 0, VRING_DESC_F_NEXT};
+	tx->desc[5] = (struct vring_desc){.addr = tx->packed ? (u64)packed : (u64)split,
+					  .len = sizeof(split),
+					  .flags = VRING_DESC_F_INDIRECT};
+	return 5;
+}
+
 static void check_indirect(struct virtio *v)
 {
-	static struct vring_desc table[3];
 	struct ring *tx = &v->rings[CONSOLE_TX];
+	u16 head;
 
 	virtio_start(v, VERSION_1 | INDIRECT, QUEUE_SIZE);
-	table[0] = (struct vring_desc){(u64) "hvc: ", 5, VRING_DESC_F_NEXT, 2};
-	table[2] = (struct vring_desc){(u64) "indirect", 8, VRING_DESC_F_NEXT, 1};
-	table[1] = (struct vring_desc){(u64) " table\n", 7, 0, 0};
-	ring_describe(tx, 5, table, sizeof(table), VRING_DESC_F_INDIRECT, 0);
-	offer(v, 5);
-	expect_sent(v, 5, "an indirect table");
+	head = fill_table(tx);
+	offer(v, head);
+	expect_sent(v, head, "an indirect table");
 
 	/*
 	 * virtio: Indirect Descriptors: WRITE on the descriptor that refers to the table is
 	 * ignored.
 	 */
-	ring_describe(tx, 5, table, sizeof(table), VRING_DESC_F_INDIRECT | VRING_DESC_F_WRITE, 0);
-	offer(v, 5);
-	expect_sent(v, 5, "an indirect table that says WRITE");
+	tx->desc[head].flags |= VRING_DESC_F_WRITE;
+	offer(v, head);
+	expect_sent(v, head, "an indirect table that says WRITE");
 
-	ring_describe(tx, 7, "hvc: after an ordinary one ", 27, VRING_DESC_F_NEXT, 5);
-	ring_describe(tx, 5, table, sizeof(table), VRING_DESC_F_INDIRECT, 0);
+	if (tx->packed)
+		return;
+	ring_describe(tx, 7, "hvc: after an ordinary one ", 27, VRING_DESC_F_NEXT, head);
 	offer(v, 7);
 	expect_sent(v, 7, "an indirect table after an ordinary descriptor");
 }
@@ -193,7 +212,7 @@ static u8 isr(const struct virtio *v)
 	return read8(v->isr.address);
 }
 
-/* Without EVENT_IDX, avail.flags decides (VQ-6). */
+/* Without EVENT_IDX, flags decide (VQ-6). */
 static void check_interrupt_flag(struct virtio *v)
 {
 	struct ring *tx = &v->rings[CONSOLE_TX];
@@ -204,54 +223,54 @@ static void check_interrupt_flag(struct virtio *v)
 	check(wait_for(isr(v) == ISR_QUEUE), "the ISR tells of a used buffer");
 	check_equal(isr(v), 0, "and is clear once it was read");
 
-	tx->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
-	__sync_synchronize();
+	ring_mute(tx);
 	console_send(v, "hvc: without an interrupt\n");
 	linger();
-	check_equal(isr(v), 0, "avail.flags suppresses the interrupt");
-	tx->avail->flags = 0;
+	check_equal(isr(v), 0, "a flag suppresses the interrupt");
+	ring_unmute(tx);
+	console_send(v, "hvc: and with one again\n");
+	check(wait_for(isr(v) == ISR_QUEUE), "and lets it through again");
 }
 
 /*
- * With EVENT_IDX, used_event does: an interrupt when the element of that index is used, and only
- * then.
+ * With EVENT_IDX, the driver's event does: an interrupt when the buffer of that place is used, and
+ * only then.
  */
 static void check_interrupt_event(struct virtio *v)
 {
 	struct ring *tx = &v->rings[CONSOLE_TX];
 
 	virtio_start(v, VERSION_1 | EVENT_IDX, QUEUE_SIZE);
-	*ring_used_event(tx) = 2;
-	__sync_synchronize();
-	console_send(v, "hvc: used_event");
+	ring_interrupt_after(tx, 2);
+	console_send(v, "hvc: an event");
 	console_send(v, " decides");
 	linger();
-	check_equal(isr(v), 0, "used_event 2: two used buffers do not interrupt");
+	check_equal(isr(v), 0, "after two: two used buffers do not interrupt");
 	console_send(v, " on interrupts\n");
-	check(wait_for(isr(v) == ISR_QUEUE), "used_event 2: the third does");
+	check(wait_for(isr(v) == ISR_QUEUE), "after two: the third does");
 	console_send(v, "hvc: the fourth is silent\n");
 	linger();
-	check_equal(isr(v), 0, "used_event 2: the fourth does not");
-	check_equal(tx->used->flags, 0, "used.flags stays 0 with EVENT_IDX");
+	check_equal(isr(v), 0, "after two: the fourth does not");
+	if (!tx->packed)
+		check_equal(tx->used->flags, 0, "used.flags stays 0 with EVENT_IDX");
 }
 
 /*
- * virtio: Available Buffer Notification Suppression: the device is told only where it asked to be.
+ * virtio: Available Buffer Notification Suppression: the device is told only where it asked to be,
+ * by flags or by place.
  */
-static void check_notification_event(struct virtio *v)
+static void check_notifications(struct virtio *v, u64 event_idx)
 {
 	struct ring *tx = &v->rings[CONSOLE_TX];
 	unsigned told = 0, i;
 	u16 head;
 	u32 len;
 
-	virtio_start(v, VERSION_1 | EVENT_IDX, QUEUE_SIZE);
+	virtio_start(v, VERSION_1 | event_idx, QUEUE_SIZE);
 	ring_describe(tx, 0, "", 0, 0, 0);
 	for (i = 0; i < ROUNDS; i++) {
-		u16 before = tx->available;
-
 		ring_offer(tx, 0);
-		if (vring_need_event(*ring_avail_event(tx), tx->available, before)) {
+		if (ring_wants_notification(tx)) {
 			virtio_notify(v, CONSOLE_TX);
 			told++;
 		}
@@ -261,26 +280,6 @@ static void check_notification_event(struct virtio *v)
 	check(i == ROUNDS,
 	      "no buffer is lost when notifications are sent only where asked for (%u of %u)", told,
 	      i);
-}
-
-/* The same with used.flags. */
-static void check_notification_flag(struct virtio *v)
-{
-	struct ring *tx = &v->rings[CONSOLE_TX];
-	unsigned i;
-	u16 head;
-	u32 len;
-
-	virtio_start(v, VERSION_1, QUEUE_SIZE);
-	ring_describe(tx, 0, "", 0, 0, 0);
-	for (i = 0; i < ROUNDS; i++) {
-		ring_offer(tx, 0);
-		if (!(tx->used->flags & VRING_USED_F_NO_NOTIFY))
-			virtio_notify(v, CONSOLE_TX);
-		if (!ring_take(tx, &head, &len))
-			break;
-	}
-	check(i == ROUNDS, "no buffer is lost when used.flags is heeded (%u)", i);
 }
 
 static bool reset_ring(const struct virtio *v, u16 index)
@@ -311,7 +310,7 @@ static void check_ring_reset(struct virtio *v)
 	check_equal(virtio_read16(v, VIRTIO_PCI_COMMON_Q_ENABLE), 1,
 		    "enabled again, with another size");
 	check(console_send(v, "hvc: after the queues were reset\n"), "and it works");
-	check_equal(rx->used->idx, 0, "the receive queue gave nothing back");
+	check(!ring_has_used(rx), "the receive queue gave nothing back");
 }
 
 /* VT-13: the receive queue waits for input that does not come; the reset is not to. */
@@ -319,7 +318,6 @@ static void check_reset(struct virtio *v)
 {
 	static u8 input[16];
 	struct ring *rx = &v->rings[CONSOLE_RX], *tx = &v->rings[CONSOLE_TX];
-	u16 used;
 
 	virtio_start(v, VERSION_1, QUEUE_SIZE);
 	ring_describe(rx, 0, input, sizeof(input), VRING_DESC_F_WRITE, 0);
@@ -330,11 +328,10 @@ static void check_reset(struct virtio *v)
 	virtio_write16(v, VIRTIO_PCI_COMMON_Q_MSIX, 1);
 
 	check(virtio_reset(v), "a reset ends while the receive queue waits for input");
-	used = tx->used->idx;
 	ring_describe(tx, 0, "hvc: THIS MUST NOT BE SEEN\n", 27, 0, 0);
 	ring_offer(tx, 0);
 	linger();
-	check_equal(tx->used->idx, used, "the old rings are left alone");
+	check(!ring_has_used(tx), "the old rings are left alone");
 	check_equal(isr(v), 0, "the ISR is clear");
 	for (u16 i = 0; i < 2; i++) {
 		virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, i);
@@ -354,18 +351,14 @@ static void check_reset(struct virtio *v)
 /* VT-1: a driver may give up, and may think better of it. */
 static void check_failed(struct virtio *v)
 {
-	u16 used;
-
 	virtio_start(v, VERSION_1, QUEUE_SIZE);
 	virtio_add_status(v, VIRTIO_CONFIG_S_FAILED);
 	check(virtio_status(v) & VIRTIO_CONFIG_S_FAILED, "FAILED can be set");
 	check(!(virtio_status(v) & VIRTIO_CONFIG_S_NEEDS_RESET), "which is no violation");
-	used = v->rings[CONSOLE_TX].used->idx;
 	ring_describe(&v->rings[CONSOLE_TX], 0, "hvc: THIS MUST NOT BE SEEN\n", 27, 0, 0);
 	offer(v, 0);
 	linger();
-	check_equal(v->rings[CONSOLE_TX].used->idx, used,
-		    "a device that was given up serves no queue");
+	check(!ring_has_used(&v->rings[CONSOLE_TX]), "a device that was given up serves no queue");
 	virtio_start(v, VERSION_1, QUEUE_SIZE);
 	check(console_send(v, "hvc: given up, and taken back\n"), "it works after a reset");
 }
@@ -373,12 +366,13 @@ static void check_failed(struct virtio *v)
 /* VT-9: the halves of an address in either order. */
 static void check_extremes(struct virtio *v)
 {
-	struct ring *tx = &v->rings[CONSOLE_TX];
+	u32 low;
 
 	virtio_negotiate(v, VERSION_1);
 	virtio_set_ring(v, CONSOLE_TX, 1);
+	low = virtio_read32(v, VIRTIO_PCI_COMMON_Q_DESCLO);
 	virtio_write32(v, VIRTIO_PCI_COMMON_Q_DESCHI, 0);
-	virtio_write32(v, VIRTIO_PCI_COMMON_Q_DESCLO, (u32)(u64)tx->desc);
+	virtio_write32(v, VIRTIO_PCI_COMMON_Q_DESCLO, low);
 	virtio_enable_ring(v, CONSOLE_TX);
 	virtio_add_status(v, VIRTIO_CONFIG_S_DRIVER_OK);
 	check(console_send(v, "hvc: a queue of one, ") && console_send(v, "twice\n"),
@@ -386,14 +380,22 @@ static void check_extremes(struct virtio *v)
 
 	virtio_start(v, VERSION_1, RING_SIZE_MAX);
 	check(console_send(v, "hvc: a queue of 256\n"), "a queue of size %u works", RING_SIZE_MAX);
+
+	if (!v->packed)
+		return;
+	virtio_start(v, VERSION_1, ODD_SIZE);
+	check(console_send(v, "hvc: a queue of three,") && console_send(v, " once,") &&
+		      console_send(v, " twice,") && console_send(v, " and round the end\n"),
+	      "a packed queue of size %u works", ODD_SIZE);
 }
 
 void guest_main(const struct boot *boot)
 {
 	static struct virtio console;
+	char packed[2];
 
-	(void)boot;
 	virtio_find(&console, SLOT_VIRTIO_CONSOLE);
+	console.packed = boot_option(boot, "packed", packed, sizeof(packed));
 	check_power_on(&console);
 	check_negotiation(&console);
 	check_plain(&console);
@@ -401,8 +403,8 @@ void guest_main(const struct boot *boot)
 	check_indirect(&console);
 	check_interrupt_flag(&console);
 	check_interrupt_event(&console);
-	check_notification_flag(&console);
-	check_notification_event(&console);
+	check_notifications(&console, 0);
+	check_notifications(&console, EVENT_IDX);
 	check_ring_reset(&console);
 	check_reset(&console);
 	check_failed(&console);

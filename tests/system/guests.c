@@ -145,6 +145,18 @@ static const struct test devices[] = {
 		.status = ALL_WELL,
 	},
 	{
+		.name = "queue-packed",
+		.args = {"--debug-exit", "64", GUEST("queue"), "packed=1"},
+		.seen = {"hvc: emergency, and no driver in sight\n", "hvc: in one piece\n",
+			 "hvc: cut into single bytes\n", "hvc: indirect table\n",
+			 "hvc: after the queues were reset\n", "hvc: after the reset\n",
+			 "hvc: a queue of three, once, twice, and round the end\n", NO_FAILURE},
+		.unseen = {FAILURE, "MUST NOT BE SEEN"},
+		.error_seen = {"the guest gave the device up"},
+		.error_lines = 1,
+		.status = ALL_WELL,
+	},
+	{
 		.name = "rng",
 		.args = {"--debug-exit", "--rng", "64", GUEST("rng")},
 		.seen = {"ok: a chain of 4 GiB is begun", NO_FAILURE},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The steps of a virtio driver (virtio: Device Initialization, Split Virtqueues,
- * Virtio Over PCI Bus), one function each.
+ * Packed Virtqueues, Virtio Over PCI Bus), one function each.
  */
 #include "lib/virtio.h"
 #include "lib/pci.h"
@@ -21,6 +21,10 @@ static struct {
 		struct vring_used_elem ring[RING_SIZE_MAX];
 		u16 event;
 	} used __attribute__((aligned(VRING_USED_ALIGN_SIZE)));
+	struct vring_packed_desc slots[RING_SIZE_MAX]
+		__attribute__((aligned(VRING_DESC_ALIGN_SIZE)));
+	struct vring_packed_desc_event driver_event __attribute__((aligned(4)));
+	struct vring_packed_desc_event device_event __attribute__((aligned(4)));
 } ring_memory[RINGS_MAX];
 
 static void read_capability(struct virtio *virtio, unsigned at)
@@ -106,8 +110,11 @@ void virtio_accept(const struct virtio *virtio, u64 features)
 	}
 }
 
-bool virtio_negotiate(const struct virtio *virtio, u64 features)
+bool virtio_negotiate(struct virtio *virtio, u64 features)
 {
+	if (virtio->packed)
+		features |= FEATURE(VIRTIO_F_RING_PACKED);
+	virtio->event_idx = features & FEATURE(VIRTIO_RING_F_EVENT_IDX);
 	if (!virtio_reset(virtio))
 		give_up("a reset ends");
 	virtio_add_status(virtio, VIRTIO_CONFIG_S_ACKNOWLEDGE);
@@ -123,23 +130,44 @@ static void write_address(const struct virtio *virtio, u32 offset, u64 address)
 	virtio_write32(virtio, offset + 4, (u32)(address >> 32));
 }
 
+static void lay_out_split(struct virtio *virtio, struct ring *ring)
+{
+	ring->avail = (void *)ring_memory[ring->index].avail;
+	ring->used = (void *)&ring_memory[ring->index].used;
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_DESCLO, (u64)ring->desc);
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_AVAILLO, (u64)ring->avail);
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_USEDLO, (u64)ring->used);
+}
+
+static void lay_out_packed(struct virtio *virtio, struct ring *ring)
+{
+	ring->packed = true;
+	ring->slots = ring_memory[ring->index].slots;
+	ring->driver_event = &ring_memory[ring->index].driver_event;
+	ring->device_event = &ring_memory[ring->index].device_event;
+	ring->wrap = true;
+	ring->used_wrap = true;
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_DESCLO, (u64)ring->slots);
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_AVAILLO, (u64)ring->driver_event);
+	write_address(virtio, VIRTIO_PCI_COMMON_Q_USEDLO, (u64)ring->device_event);
+}
+
 void virtio_set_ring(struct virtio *virtio, unsigned index, u16 size)
 {
 	struct ring *ring = &virtio->rings[index];
 
 	memset(&ring_memory[index], 0, sizeof(ring_memory[index]));
-	*ring = (struct ring){
-		.index = index,
-		.size = size,
-		.desc = ring_memory[index].desc,
-		.avail = (void *)ring_memory[index].avail,
-		.used = (void *)&ring_memory[index].used,
-	};
+	memset(ring, 0, sizeof(*ring));
+	ring->index = index;
+	ring->size = size;
+	ring->event_idx = virtio->event_idx;
+	ring->desc = ring_memory[index].desc;
 	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SELECT, (u16)index);
 	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SIZE, size);
-	write_address(virtio, VIRTIO_PCI_COMMON_Q_DESCLO, (u64)ring->desc);
-	write_address(virtio, VIRTIO_PCI_COMMON_Q_AVAILLO, (u64)ring->avail);
-	write_address(virtio, VIRTIO_PCI_COMMON_Q_USEDLO, (u64)ring->used);
+	if (virtio->packed)
+		lay_out_packed(virtio, ring);
+	else
+		lay_out_split(virtio, ring);
 }
 
 void virtio_enable_ring(const struct virtio *virtio, unsigned index)
@@ -176,12 +204,75 @@ void ring_describe(struct ring *ring, u16 index, const void *address, u32 len, u
 	ring->desc[index] = (struct vring_desc){(u64)address, len, flags, next};
 }
 
-void ring_offer(struct ring *ring, u16 head)
+static void offer_split(struct ring *ring, u16 head)
 {
 	ring->avail->ring[ring->available++ % ring->size] = head;
 	/* x86 keeps stores in order; only the compiler has to be told. */
 	barrier();
 	ring->avail->idx = ring->available;
+}
+
+/* virtio: Driver and Device Ring Wrap Counters: AVAIL is the counter, USED its inverse. */
+u16 ring_marked_flags(const struct ring *ring, u16 flags)
+{
+	return (u16)(flags ^ (ring->wrap ? PACKED_AVAIL : PACKED_USED));
+}
+
+/* The next slot but for its flags, which are left to be written last. */
+static volatile u16 *fill_slot(struct ring *ring, u64 address, u32 len, u16 id)
+{
+	volatile struct vring_packed_desc *slot = &ring->slots[ring->next];
+
+	slot->addr = address;
+	slot->len = len;
+	slot->id = id;
+	if (++ring->next == ring->size) {
+		ring->next = 0;
+		ring->wrap = !ring->wrap;
+	}
+	return &slot->flags;
+}
+
+void ring_put(struct ring *ring, const void *address, u32 len, u16 flags, u16 id)
+{
+	volatile u16 *to = fill_slot(ring, (u64)address, len, id);
+
+	barrier();
+	*to = flags;
+	__sync_synchronize();
+}
+
+/* The first of a chain shows the device all of it, so that one is marked last. */
+static void offer_packed(struct ring *ring, u16 head)
+{
+	const u16 first_flags = ring_marked_flags(ring, ring->desc[head].flags);
+	volatile u16 *first = NULL;
+	u16 at = head;
+
+	ring->offered = head;
+	for (ring->lengths[head] = 1; ring->lengths[head] <= ring->size; ring->lengths[head]++) {
+		const struct vring_desc *desc = &ring->desc[at];
+		const u16 flags = ring_marked_flags(ring, desc->flags);
+		volatile u16 *to = fill_slot(ring, desc->addr, desc->len, head);
+
+		if (first)
+			*to = flags;
+		else
+			first = to;
+		if (!(desc->flags & VRING_DESC_F_NEXT))
+			break;
+		at = desc->next;
+	}
+	barrier();
+	*first = first_flags;
+}
+
+void ring_offer(struct ring *ring, u16 head)
+{
+	if (ring->packed)
+		offer_packed(ring, head);
+	else
+		offer_split(ring, head);
 	/*
 	 * Before looking at flags or event words, as drivers do: a store and then a load is the one
 	 * order x86 does not keep.
@@ -191,19 +282,108 @@ void ring_offer(struct ring *ring, u16 head)
 
 bool ring_has_used(const struct ring *ring)
 {
-	return ring->used->idx != ring->used_seen;
+	u16 flags;
+
+	if (!ring->packed)
+		return ring->used->idx != ring->used_seen;
+	flags = ring->slots[ring->next_used].flags;
+	return !(flags & PACKED_AVAIL) == !ring->used_wrap &&
+	       !(flags & PACKED_USED) == !ring->used_wrap;
+}
+
+static void take_split(struct ring *ring, u16 *head, u32 *len)
+{
+	volatile struct vring_used_elem *element =
+		&ring->used->ring[ring->used_seen++ % ring->size];
+
+	*head = (u16)element->id;
+	*len = element->len;
+}
+
+/* Where nothing was written, the length means nothing (virtio: Element Address and Length). */
+static void take_packed(struct ring *ring, u16 *id, u32 *len)
+{
+	volatile struct vring_packed_desc *slot = &ring->slots[ring->next_used];
+
+	*id = slot->id;
+	*len = slot->flags & VRING_DESC_F_WRITE ? slot->len : 0;
+	ring->next_used = (u16)(ring->next_used + ring->lengths[*id % RING_SIZE_MAX]);
+	if (ring->next_used >= ring->size) {
+		ring->next_used = (u16)(ring->next_used - ring->size);
+		ring->used_wrap = !ring->used_wrap;
+	}
 }
 
 bool ring_take(struct ring *ring, u16 *head, u32 *len)
 {
-	volatile struct vring_used_elem *element;
-
 	if (!wait_for(ring_has_used(ring)))
 		return false;
-	element = &ring->used->ring[ring->used_seen++ % ring->size];
-	*head = (u16)element->id;
-	*len = element->len;
+	if (ring->packed)
+		take_packed(ring, head, len);
+	else
+		take_split(ring, head, len);
 	return true;
+}
+
+/* The slot of the device's event, if it is one of the last chain's, is just behind us. */
+static bool packed_wants_notification(const struct ring *ring)
+{
+	const u16 flags = ring->device_event->flags, word = ring->device_event->off_wrap;
+	u16 event = word & (u16)(PACKED_WRAP - 1);
+
+	if (flags != VRING_PACKED_EVENT_FLAG_DESC)
+		return flags == VRING_PACKED_EVENT_FLAG_ENABLE;
+	if (!(word & PACKED_WRAP) != !ring->wrap)
+		event = (u16)(event - ring->size);
+	return vring_need_event(event, ring->next,
+				(u16)(ring->next - ring->lengths[ring->offered]));
+}
+
+bool ring_wants_notification(const struct ring *ring)
+{
+	if (ring->packed)
+		return packed_wants_notification(ring);
+	if (!ring->event_idx)
+		return !(ring->used->flags & VRING_USED_F_NO_NOTIFY);
+	return vring_need_event(*ring_avail_event((struct ring *)ring), ring->available,
+				(u16)(ring->available - 1));
+}
+
+void ring_mute(struct ring *ring)
+{
+	if (ring->packed)
+		ring->driver_event->flags = VRING_PACKED_EVENT_FLAG_DISABLE;
+	else
+		ring->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	__sync_synchronize();
+}
+
+void ring_unmute(struct ring *ring)
+{
+	if (ring->packed)
+		ring->driver_event->flags = VRING_PACKED_EVENT_FLAG_ENABLE;
+	else
+		ring->avail->flags = 0;
+	__sync_synchronize();
+}
+
+void ring_interrupt_after(struct ring *ring, u16 more)
+{
+	u16 slot = (u16)(ring->next_used + more);
+	bool wrap = ring->used_wrap;
+
+	if (!ring->packed) {
+		*ring_used_event(ring) = (u16)(ring->used_seen + more);
+	} else {
+		if (slot >= ring->size) {
+			slot = (u16)(slot - ring->size);
+			wrap = !wrap;
+		}
+		ring->driver_event->off_wrap = (u16)(slot | (wrap ? PACKED_WRAP : 0));
+		barrier();
+		ring->driver_event->flags = VRING_PACKED_EVENT_FLAG_DESC;
+	}
+	__sync_synchronize();
 }
 
 volatile u16 *ring_used_event(struct ring *ring)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A small driver for virtio over PCI, in pieces: a test takes the steps that it
- * wants to take, in the order it wants, rightly or wrongly. Split rings, up to two
- * queues, no interrupts unless the test sees to them.
+ * wants to take, in the order it wants, rightly or wrongly. Split rings or packed
+ * ones, up to two queues, no interrupts unless the test sees to them.
  *
  * virtio_read8() and the like go to the common configuration structure, with the
  * offsets of <linux/virtio_pci.h>; other regions are reached by address.
@@ -39,6 +39,11 @@
 
 #define FEATURE(bit) (1ull << (bit))
 
+/* In a packed descriptor, and in an event structure. */
+#define PACKED_AVAIL FEATURE(VRING_PACKED_DESC_F_AVAIL)
+#define PACKED_USED  FEATURE(VRING_PACKED_DESC_F_USED)
+#define PACKED_WRAP  FEATURE(VRING_PACKED_EVENT_F_WRAP_CTR)
+
 /* A structure that a capability points to. */
 struct region {
 	u64 address; /* 0: there is none */
@@ -50,13 +55,29 @@ struct region {
 #define RING_SIZE_MAX 256
 #define RINGS_MAX     2 /* a device may have more queues; this driver leaves them alone */
 
+/*
+ * Tests describe chains in `desc` and offer them by their heads, whichever kind the ring is. If it
+ * is packed, the device never sees that table: what is offered is copied from it, with the head as
+ * the buffer id.
+ */
 struct ring {
 	unsigned index;
 	u16 size;
+	bool packed, event_idx;
 	struct vring_desc *desc;
+
+	/* Split */
 	volatile struct vring_avail *avail;
 	volatile struct vring_used *used;
 	u16 available, used_seen; /* free-running, as in the ring */
+
+	/* Packed */
+	volatile struct vring_packed_desc *slots;
+	volatile struct vring_packed_desc_event *driver_event, *device_event;
+	u16 next, next_used;	    /* slots to fill and to look at next, */
+	bool wrap, used_wrap;	    /* and the wrap counters there */
+	u16 lengths[RING_SIZE_MAX]; /* of what was offered, by id */
+	u16 offered;		    /* the last id that was */
 };
 
 struct virtio {
@@ -65,6 +86,8 @@ struct virtio {
 	u32 notify_multiplier;
 	unsigned window;      /* offset of the PCI_CFG capability */
 	unsigned queue_count; /* how many of `rings` the device has queues for */
+	bool packed;	      /* the test's: virtio_negotiate() is to ask for packed rings */
+	bool event_idx;	      /* negotiated */
 	struct ring rings[RINGS_MAX];
 };
 
@@ -96,7 +119,7 @@ u64 virtio_offered(const struct virtio *virtio);
 void virtio_accept(const struct virtio *virtio, u64 features);
 
 /* From reset to FEATURES_OK. False: the device did not agree. */
-bool virtio_negotiate(const struct virtio *virtio, u64 features);
+bool virtio_negotiate(struct virtio *virtio, u64 features);
 
 /*
  * Empty rings of `size` entries in memory of our own; the device is told where, but not yet to use
@@ -115,12 +138,31 @@ void virtio_notify(const struct virtio *virtio, unsigned index);
 void ring_describe(struct ring *ring, u16 index, const void *address, u32 len, u16 flags, u16 next);
 void ring_offer(struct ring *ring, u16 head);
 
+/*
+ * As raw as a packed ring can have it: write this descriptor into the next slot. marked_flags() are
+ * flags with what makes a descriptor there available.
+ */
+void ring_put(struct ring *ring, const void *address, u32 len, u16 flags, u16 id);
+u16 ring_marked_flags(const struct ring *ring, u16 flags);
+
 /* Something was used that was not taken yet. */
 bool ring_has_used(const struct ring *ring);
 /* Wait for the next used element. False: nothing came. */
 bool ring_take(struct ring *ring, u16 *head, u32 *len);
 
-/* The event words at the end of either ring (virtio: Used Buffer Notification Suppression). */
+/* Whether the device wants to be notified of the last chain that was offered. */
+bool ring_wants_notification(const struct ring *ring);
+
+/*
+ * The device is to interrupt for no used buffer, or for each; or, with EVENT_IDX, for the one that
+ * is used after `more` others, and only for that.
+ */
+void ring_mute(struct ring *ring);
+void ring_unmute(struct ring *ring);
+void ring_interrupt_after(struct ring *ring, u16 more);
+
+/* The event words at the end of either split ring (virtio: Used Buffer Notification Suppression).
+ */
 volatile u16 *ring_used_event(struct ring *ring);
 volatile u16 *ring_avail_event(struct ring *ring);
 
