@@ -175,6 +175,59 @@ static void test_chains_go_back_in_any_order(void **state)
 	assert_used(f, heads[1], 0);
 }
 
+/* What a driver finds, looking after each write that the device makes. */
+struct lookout {
+	struct fake_driver *driver;
+	unsigned writes, found_at;
+};
+
+static void look_out(void *opaque, u64 gpa, u64 len)
+{
+	struct lookout *lookout = opaque;
+	u16 head;
+	u32 written;
+
+	(void)gpa;
+	(void)len;
+	lookout->writes++;
+	if (!lookout->found_at && fake_driver_take(lookout->driver, &head, &written))
+		lookout->found_at = lookout->writes;
+}
+
+/* virtio: Multi-buffer requests: all of them, or none. Also where the ring ends between them. */
+static void test_several_come_back_at_once(void **state)
+{
+	struct queue_fixture *f = *state;
+	struct fake_buffer buffer = {0, 4, true};
+
+	for (unsigned before = 0; before < 8; before++) {
+		struct lookout lookout = {.driver = &f->driver};
+		struct queue_used used[3];
+
+		start(f, 4, false);
+		for (unsigned i = 0; i < before; i++)
+			push_one(f);
+		for (unsigned i = 0; i < 3; i++) {
+			used[i].head = fake_driver_add(&f->driver, &buffer, 1);
+			used[i].written = i + 1;
+		}
+		fake_driver_publish(&f->driver);
+		for (unsigned i = 0; i < 3; i++)
+			assert_int_equal(pop(f), 1);
+		f->memory->written = look_out;
+		f->memory->written_opaque = &lookout;
+		queue_push_heads(&f->queue, used, 3);
+		f->memory->written = NULL;
+		assert_true(lookout.writes > 3);
+		assert_int_equal(lookout.found_at, lookout.writes);
+		assert_used(f, used[1].head, 2);
+		assert_used(f, used[2].head, 3);
+		assert_int_equal(wants_interrupt(f), 1);
+		queue_push_heads(&f->queue, used, 0);
+		assert_int_equal(wants_interrupt(f), 0);
+	}
+}
+
 static void test_start_forgets_the_past(void **state)
 {
 	struct queue_fixture *f = *state;
@@ -528,6 +581,7 @@ int main(void)
 		TEST_BOTH(chains_go_round_and_round),
 		TEST_BOTH(every_size_can_be_filled),
 		TEST_BOTH(chains_go_back_in_any_order),
+		TEST_BOTH(several_come_back_at_once),
 		TEST_BOTH(start_forgets_the_past),
 		TEST_BOTH(written_length_is_clamped),
 		TEST_BOTH(longest_chains_are_accepted),
