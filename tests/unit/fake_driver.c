@@ -281,56 +281,54 @@ void fake_driver_put(struct fake_driver *driver, struct vring_packed_desc desc)
 	}
 }
 
-static bool publish_split(struct fake_driver *driver)
+static bool wants_notification_split(const struct fake_driver *driver, u16 count)
 {
-	const u16 from = driver->published;
+	const u16 to = driver->published;
 
-	driver->published = driver->added;
-	store(&driver->avail->idx, driver->published, memory_order_release);
-	/* virtio: Notifying The Device: the index must be out before we look what is wanted. */
-	atomic_thread_fence(memory_order_seq_cst);
 	if (driver->event_idx)
-		return vring_need_event(load(fake_avail_event(driver), memory_order_relaxed),
-					driver->published, from);
-	return driver->published != from &&
+		return vring_need_event(
+			load(fake_avail_event((struct fake_driver *)driver), memory_order_relaxed),
+			to, to - count);
+	return count &&
 	       !(load(&driver->used->flags, memory_order_relaxed) & VRING_USED_F_NO_NOTIFY);
 }
 
-/* Was the slot in the device's event structure among the `count` last ones that were filled? */
-static bool event_passed(const struct fake_driver *driver, unsigned count)
+/* With a place in the event structure: was it among the `count` last slots that were filled? */
+static bool wants_notification_packed(const struct fake_driver *driver, u16 count)
 {
+	const u16 flags = load(&driver->device_event->flags, memory_order_acquire);
 	const u16 word = load(&driver->device_event->off_wrap, memory_order_relaxed);
 	u16 event = word & ((1u << VRING_PACKED_EVENT_F_WRAP_CTR) - 1);
 
+	if (flags == VRING_PACKED_EVENT_FLAG_DISABLE || !count)
+		return false;
+	if (flags == VRING_PACKED_EVENT_FLAG_ENABLE)
+		return true;
+	assert(driver->event_idx);
 	if (word >> VRING_PACKED_EVENT_F_WRAP_CTR != driver->wrap)
 		event -= driver->size;
 	return vring_need_event(event, driver->next, driver->next - count);
 }
 
-static bool publish_packed(struct fake_driver *driver)
-{
-	const unsigned count = driver->unpublished;
-
-	if (!count)
-		return false;
-	driver->unpublished = 0;
-	store(&driver->ring[driver->first_slot].flags, driver->first_flags, memory_order_release);
-	/* virtio: Sending Available Buffer Notifications: likewise. */
-	atomic_thread_fence(memory_order_seq_cst);
-	switch (load(&driver->device_event->flags, memory_order_acquire)) {
-	case VRING_PACKED_EVENT_FLAG_ENABLE:
-		return true;
-	case VRING_PACKED_EVENT_FLAG_DISABLE:
-		return false;
-	default:
-		assert(driver->event_idx);
-		return event_passed(driver, count);
-	}
-}
-
 bool fake_driver_publish(struct fake_driver *driver)
 {
-	return driver->packed ? publish_packed(driver) : publish_split(driver);
+	u16 count;
+
+	if (driver->packed) {
+		count = driver->unpublished;
+		driver->unpublished = 0;
+		if (count)
+			store(&driver->ring[driver->first_slot].flags, driver->first_flags,
+			      memory_order_release);
+	} else {
+		count = driver->added - driver->published;
+		driver->published = driver->added;
+		store(&driver->avail->idx, driver->published, memory_order_release);
+	}
+	/* virtio: Notifying The Device: this must be out before we look what is wanted. */
+	atomic_thread_fence(memory_order_seq_cst);
+	return driver->packed ? wants_notification_packed(driver, count)
+			      : wants_notification_split(driver, count);
 }
 
 static void free_chain(struct fake_driver *driver, u16 head)
