@@ -516,6 +516,7 @@ static int run_suite(struct choices *choices)
 	suite_add_soft(&suite);
 	suite_add_sandbox(&suite);
 	suite_add_rootfs(&suite);
+	suite_add_disks(&suite);
 	make_jobs(&jobs, &suite, &engines, choices->engine, choices->filters);
 	if (choices->list) {
 		list_jobs(&jobs);

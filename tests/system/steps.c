@@ -7,6 +7,7 @@
 #include "runner.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -281,6 +282,19 @@ static bool compare_clock(struct run *run, const struct step *step)
 	return true;
 }
 
+static bool is_locked(struct run *run, const struct step *step)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int fd = open(suite_text("%s/%s", run->files, step->text), O_RDWR | O_CLOEXEC);
+	bool known = fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (!known)
+		return run_fail(run, "cannot see who locks %s: %s", step->text, strerror(errno));
+	return lock.l_type != F_UNLCK || run_fail(run, "nobody locks %s", step->text);
+}
+
 static bool run_step(struct run *run, const struct step *step)
 {
 	switch (step->kind) {
@@ -321,6 +335,8 @@ static bool run_step(struct run *run, const struct step *step)
 		return read_clock(run, &run->clock);
 	case STEP_CLOCK_COMPARE:
 		return compare_clock(run, step);
+	case STEP_LOCKED:
+		return is_locked(run, step);
 	}
 	return true;
 }

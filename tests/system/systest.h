@@ -22,7 +22,7 @@
 #define COUNT(a)       (sizeof(a) / sizeof((a)[0]))
 #define PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
 
-#define MAX_ARGS 24
+#define MAX_ARGS 36
 #define MAX_SEEN 8
 
 /* On which engines a row is run. */
@@ -78,6 +78,7 @@ enum step_kind {
 	STEP_IDLE,	    /* wait until lguest takes less than `number` percent of a processor */
 	STEP_CLOCK_NOTE,    /* read the guest's clock, at a shell's prompt, and note ours */
 	STEP_CLOCK_COMPARE, /* as much time has passed there as here, but for `number` ms */
+	STEP_LOCKED,	    /* somebody keeps others from writing to the file `text` of {files} */
 };
 
 struct step {
@@ -104,6 +105,7 @@ struct step {
 #define IDLE(percent)	    {STEP_IDLE, NULL, percent}
 #define CLOCK_NOTE	    {STEP_CLOCK_NOTE, NULL, 0}
 #define CLOCK_COMPARE(ms)   {STEP_CLOCK_COMPARE, NULL, ms}
+#define LOCKED(t)	    {STEP_LOCKED, t, 0}
 /* clang-format on */
 
 /* The steps of a row, in order. */
@@ -182,6 +184,7 @@ void suite_add_stock(struct suite *suite);
 void suite_add_soft(struct suite *suite);
 void suite_add_sandbox(struct suite *suite);
 void suite_add_rootfs(struct suite *suite);
+void suite_add_disks(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;
