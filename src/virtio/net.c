@@ -60,13 +60,15 @@ struct net_receive {
 	/* Held: in the order in which they were taken; [first, first + count) of both arrays. */
 	struct held {
 		u16 head;
-		u32 len;
-		unsigned iov_count;
+		u64 len; /* up to 2^32 */
+		u16 slots;
+		u16 iov_count;
 	} held[QUEUE_SIZE_MAX];
 	unsigned first, count;
 	struct iovec iov[QUEUE_SIZE_MAX * QUEUE_SIZE_MAX];
 	unsigned iov_first, iov_count;
-	u64 room; /* bytes in all of them */
+	u64 room;	/* bytes in all of them */
+	unsigned slots; /* and descriptors of the ring that they keep busy */
 
 	/* A frame that was read and not yet handed over; header included. 0: there is none. */
 	u64 frame;
@@ -148,6 +150,7 @@ static void forget_held(struct net_receive *receive)
 	receive->first = receive->count = 0;
 	receive->iov_first = receive->iov_count = 0;
 	receive->room = 0;
+	receive->slots = 0;
 	receive->frame = 0;
 }
 
@@ -169,12 +172,14 @@ static void hold(struct net_receive *receive, const struct chain *chain)
 	receive->held[receive->first + receive->count++] = (struct held){
 		.head = chain->head,
 		.len = chain->writable_len,
+		.slots = chain->slots,
 		.iov_count = chain->writable,
 	};
 	memcpy(held_iov(receive) + receive->iov_count, chain->iov + chain->readable,
 	       chain->writable * sizeof(*chain->iov));
 	receive->iov_count += chain->writable;
 	receive->room += chain->writable_len;
+	receive->slots += chain->slots;
 }
 
 /* How much room the longest frame can need that may come now. */
@@ -348,6 +353,7 @@ static void release_held(struct net_receive *receive, unsigned count)
 		receive->iov_first += held->iov_count;
 		receive->iov_count -= held->iov_count;
 		receive->room -= held->len;
+		receive->slots -= held->slots;
 		receive->count--;
 	}
 	if (!receive->count)
@@ -366,17 +372,24 @@ static void hand_over(struct net *net)
 		buffers_write(held_iov(receive), receive->iov_count, receive->placed, receive->rest,
 			      frame - receive->placed);
 	tell_written(net, frame);
+	count_frame(net, &net->received, frame - NETIF_HEADER);
 	queue_push_heads(virtio_queue(&net->virtio, QUEUE_RECEIVE), receive->used, buffers);
 	release_held(receive, buffers);
 	receive->frame = 0;
-	count_frame(net, &net->received, frame - NETIF_HEADER);
 }
 
-/* Could the driver still bring what this frame needs? */
+/*
+ * Could the driver still bring what this frame needs? One that has accepted segments has to do with
+ * frames of any length, and is given time; but not when it has no place left in the ring for as
+ * much as it brought last.
+ */
 static bool may_get_room(struct net *net)
 {
-	return net_has(net, VIRTIO_NET_F_MRG_RXBUF) &&
-	       net->receive->count < virtio_queue(&net->virtio, QUEUE_RECEIVE)->size;
+	const struct net_receive *receive = net->receive;
+	const struct held *last = &receive->held[receive->first + receive->count - 1];
+
+	return net_has(net, VIRTIO_NET_F_MRG_RXBUF) && receive->frame <= room_wanted(net) &&
+	       receive->slots + last->slots <= virtio_queue(&net->virtio, QUEUE_RECEIVE)->size;
 }
 
 /*
@@ -407,7 +420,7 @@ static unsigned receive_frames(struct net *net)
 		} else if (may_get_room(net)) {
 			return WAIT_KICK;
 		} else {
-			count_dropped(net, &net->received, "the driver's buffers are too small");
+			count_dropped(net, &net->received, "it does not fit the driver's buffers");
 			receive->frame = 0;
 		}
 	}

@@ -240,6 +240,7 @@ static int packed_pop(struct queue *queue, struct chain *chain, struct violation
 	length = packed_walk(&walk, flags);
 	if (length < 0)
 		return length;
+	chain->slots = length;
 	ring->out_length[chain->head] = length;
 	ring->next_avail = advance(queue, ring->next_avail, length);
 	return 1;

@@ -87,6 +87,7 @@ void walk_begin(struct walk *walk, unsigned first)
 	walk->first = first;
 	walk->count = 0;
 	walk->seen_writable = false;
+	walk->chain->slots = 0;
 	walk->chain->readable = 0;
 	walk->chain->writable = 0;
 	walk->chain->readable_len = 0;

@@ -75,6 +75,8 @@ struct queue {
 struct chain {
 	u16 head; /* what the driver knows it by, below the queue's size: the index of its first
 		     descriptor, or the buffer id in a packed ring */
+	unsigned slots; /* descriptors of the queue's own that it keeps busy: those of a table are
+			   not */
 	unsigned readable, writable;	  /* elements of iov: the readable come first */
 	u64 readable_len, writable_len;	  /* bytes */
 	struct iovec iov[QUEUE_SIZE_MAX]; /* launcher addresses, checked */

@@ -82,6 +82,7 @@ static int split_walk(struct walk *walk)
 		const struct vring_desc from = descriptor_at(&table, index);
 		const struct descriptor descriptor = {from.addr, from.len, from.flags};
 
+		walk->chain->slots += !table.indirect;
 		if (descriptor.flags & VRING_DESC_F_INDIRECT) {
 			err = walk_enter(walk, &table, &descriptor, index);
 			if (err)
