@@ -204,32 +204,33 @@ void child_end(struct child *child)
 {
 	struct pollfd fd = {.fd = child->fd, .events = POLLIN};
 
-	if (child->fd >= 0) {
-		if (poll(&fd, 1, LEAVE_MS) <= 0)
-			pidfd_send_signal(child->fd, SIGKILL, NULL, 0);
-		/* It may be another user's by now, and deaf to us: then it is init's to bury. */
-		poll(&fd, 1, LEAVE_MS);
+	if (child->fd >= 0 && poll(&fd, 1, LEAVE_MS) > 0)
 		waitid(P_PIDFD, child->fd, &(siginfo_t){0}, WEXITED | WNOHANG);
-	}
 	close_if_open(&child->fd);
 	close_if_open(&child->ready);
 	close_if_open(&child->words);
 }
 
-void child_serves(void)
+void child_kill(struct child *child)
 {
-	if (write(STDOUT_FILENO, "\n", 1) < 0)
+	if (child->fd >= 0)
+		pidfd_send_signal(child->fd, SIGKILL, NULL, 0);
+	child_end(child);
+}
+
+void child_serves(int ready)
+{
+	if (write(ready, "\n", 1) < 0)
 		_exit(1);
 }
 
-void child_lock_down(void)
+void child_become_nobody(void)
 {
 	if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
 			       setresuid(NOBODY, NOBODY, NOBODY) < 0)) {
 		fprintf(stderr, "cannot become nobody: %s\n", strerror(errno));
 		_exit(1);
 	}
-	/* Another user's child is forgotten by the death of its parent: say it again. */
+	/* With the user, the kernel forgets this. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }

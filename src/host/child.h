@@ -40,18 +40,22 @@ int child_await(struct child *child, char *why, size_t size);
 void child_obituary(const struct child *child, char *text, size_t size);
 
 /*
- * Whatever it lives on was taken away: wait until it has ended, with force after a while. It is
- * buried, and its descriptors are closed. One that has never started (fd -1) is no matter.
+ * Whatever it lives on was taken away: wait until it has ended, and bury it. One that takes too
+ * long is left to end with us. Its descriptors are closed. One that has never started (fd -1) is no
+ * matter.
  */
 void child_end(struct child *child);
 
-/* In the child: we serve. */
-void child_serves(void);
+/* The same by force. Not after the launcher has locked itself in, and has nobody to give orders. */
+void child_kill(struct child *child);
+
+/* In the child: we serve. `ready`: its standard output, or a copy of it. */
+void child_serves(int ready);
 
 /*
- * In the child, when all is set up: it will never have more rights than now, and where it was
- * started by root it goes on as nobody.
+ * In the child: where it was started by root it goes on as nobody, with nobody's rights. It ends
+ * with a word on standard error if it cannot.
  */
-void child_lock_down(void);
+void child_become_nobody(void);
 
 #endif

@@ -174,6 +174,9 @@ static const struct call calls[] = {
 	CALL(epoll_wait, HELPERS),
 	CALL(epoll_pwait, HELPERS),
 	CALL(epoll_ctl, HELPERS),
+	/* Whoever is last takes its socket away: one folder, as far as Landlock can tell. */
+	CALL(flock, SWITCH),
+	CALL(unlinkat, SWITCH),
 	CALL(socket, SLIRP),
 	CALL(bind, SLIRP),
 	CALL(connect, SLIRP),

@@ -48,24 +48,32 @@ static struct ruleset everything(int version)
 	return rules;
 }
 
+static int allow(int rules, int beneath_fd, u64 access)
+{
+	const struct landlock_path_beneath_attr beneath = {
+		.allowed_access = access,
+		.parent_fd = beneath_fd,
+	};
+
+	return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0)
+		       ? -errno
+		       : 0;
+}
+
 /* What is not there needs no permission. */
 static int allow_reading(int rules, const char *file)
 {
-	struct landlock_path_beneath_attr beneath = {
-		.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
-		.parent_fd = open(file, O_PATH | O_CLOEXEC),
-	};
-	int err = 0;
+	const int fd = open(file, O_PATH | O_CLOEXEC);
+	int err;
 
-	if (beneath.parent_fd < 0)
+	if (fd < 0)
 		return 0;
-	if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0))
-		err = -errno;
-	close(beneath.parent_fd);
+	err = allow(rules, fd, LANDLOCK_ACCESS_FS_READ_FILE);
+	close(fd);
 	return err;
 }
 
-int landlock_rules(enum landlock_network network, const char *readable)
+int landlock_rules(enum landlock_network network, const char *readable, int folder)
 {
 	int version =
 		syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -82,6 +90,8 @@ int landlock_rules(enum landlock_network network, const char *readable)
 		return -errno;
 	if (readable)
 		err = allow_reading(rules, readable);
+	if (!err && folder >= 0)
+		err = allow(rules, folder, LANDLOCK_ACCESS_FS_REMOVE_FILE);
 	if (err)
 		close(rules);
 	return err ? err : rules;

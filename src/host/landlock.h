@@ -15,10 +15,11 @@ enum landlock_network {
 };
 
 /*
- * Rules that leave no file to be opened, made or removed, but `readable` for reading (NULL: none):
- * a descriptor; -EOPNOTSUPP: this kernel has no Landlock; other -errno.
+ * Rules that leave no file to be opened, made or removed, but `readable` for reading (NULL: none)
+ * and those in `folder` for removal (-1: none): a descriptor; -EOPNOTSUPP: this kernel has no
+ * Landlock; other -errno.
  */
-int landlock_rules(enum landlock_network network, const char *readable);
+int landlock_rules(enum landlock_network network, const char *readable, int folder);
 
 /*
  * They hold for the calling thread and for those that it makes. No new privileges can be had.

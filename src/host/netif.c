@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,10 +37,13 @@ void netif_close(struct netif *netif)
 	netif->ops->close(netif);
 }
 
-void netif_reap(struct netif *netif)
+void netif_reap(struct netif *netif, char *text, size_t size)
 {
+	snprintf(text, size, "has ended");
 	if (netif->child_fd < 0)
 		return;
+	if (netif->ops->obituary)
+		netif->ops->obituary(netif, text, size);
 	/* A process that somebody else has started is somebody else's to wait for. */
 	waitid(P_PIDFD, netif->child_fd, &(siginfo_t){0}, WEXITED);
 	close(netif->child_fd);

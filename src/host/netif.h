@@ -76,6 +76,12 @@ struct netif_ops {
 	 */
 	int (*set_offloads)(struct netif *netif, const struct netif_offloads *offloads);
 
+	/*
+	 * "ended with status 1: no such port": how the process behind child_fd came to its end, and
+	 * its last words. NULL: there never is one. Main thread.
+	 */
+	void (*obituary)(struct netif *netif, char *text, size_t size);
+
 	void (*close)(struct netif *netif);
 };
 
@@ -101,8 +107,11 @@ int netif_open(struct netif *netif, const struct netif_options *options, unsigne
 	       struct problem *problem);
 void netif_close(struct netif *netif);
 
-/* The child has ended, as child_fd says: it is buried, if it was ours, and child_fd is -1. */
-void netif_reap(struct netif *netif);
+/*
+ * The child has ended, as child_fd says: how, in `text`. It is buried, if it was ours, and child_fd
+ * is -1.
+ */
+void netif_reap(struct netif *netif, char *text, size_t size);
 
 /*
  * The back ends. When they are called, options and index are set, fd and child_fd are -1, mtu is

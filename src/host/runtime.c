@@ -64,13 +64,10 @@ int runtime_folder_open(struct runtime_folder *folder, struct problem *why)
 	folder->fd = -1;
 	if (!choose_path(folder))
 		return problem(why, ENAMETOOLONG, "the path in XDG_RUNTIME_DIR is too long");
-	/* Its last guest may remove it between these two. */
-	do {
-		if (mkdir(folder->path, OWN_MODE) < 0 && errno != EEXIST)
-			return problem(why, errno, "cannot make the folder %s: %s", folder->path,
-				       strerror(errno));
-		folder->fd = open(folder->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	} while (folder->fd < 0 && errno == ENOENT);
+	if (mkdir(folder->path, OWN_MODE) < 0 && errno != EEXIST)
+		return problem(why, errno, "cannot make the folder %s: %s", folder->path,
+			       strerror(errno));
+	folder->fd = open(folder->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (folder->fd < 0)
 		return problem(why, errno, "cannot open the folder %s: %s", folder->path,
 			       strerror(errno));
@@ -85,9 +82,4 @@ void runtime_folder_close(struct runtime_folder *folder)
 	if (folder->fd >= 0)
 		close(folder->fd);
 	folder->fd = -1;
-}
-
-void runtime_folder_remove(const struct runtime_folder *folder)
-{
-	rmdir(folder->path);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The folder in which guests of one user find each other: nobody else's to look
- * into, and gone when nobody is left.
+ * into. It stays when they have left; what is in it does not.
  */
 #ifndef HOST_RUNTIME_H
 #define HOST_RUNTIME_H
@@ -22,8 +22,5 @@ struct runtime_folder {
  */
 int runtime_folder_open(struct runtime_folder *folder, struct problem *problem);
 void runtime_folder_close(struct runtime_folder *folder);
-
-/* Remove it, if nothing is in it any more. */
-void runtime_folder_remove(const struct runtime_folder *folder);
 
 #endif

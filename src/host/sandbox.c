@@ -99,13 +99,13 @@ void sandbox_free(struct sandbox *sandbox)
 }
 
 /* The rules for a later landlock_enter(), or -1 in *rules where the kernel has no Landlock. */
-static int find_rules(int *rules, enum landlock_network network, const char *readable,
+static int find_rules(int *rules, enum landlock_network network, const char *readable, int folder,
 		      struct problem *why)
 {
 	*rules = -1;
 	if (FILTER_SANITIZED) /* they open files for their reports */
 		return 0;
-	*rules = landlock_rules(network, readable);
+	*rules = landlock_rules(network, readable, folder);
 	if (*rules == -EOPNOTSUPP) {
 		log_verbose("this kernel has no Landlock: files are kept shut by the filter alone");
 		*rules = -1;
@@ -118,7 +118,7 @@ static int find_rules(int *rules, enum landlock_network network, const char *rea
 
 static int prepare(struct sandbox *sandbox, struct problem *why)
 {
-	int err = find_rules(&sandbox->rules, LANDLOCK_NO_NETWORK, NULL, why);
+	int err = find_rules(&sandbox->rules, LANDLOCK_NO_NETWORK, NULL, -1, why);
 
 	for (unsigned i = 0; !err && i < SANDBOX_THREADS; i++)
 		err = filter_make(&sandbox->programs[i], thread_filters[i], why);
@@ -265,12 +265,13 @@ static void catch_denied(void)
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-static int prepare_helper(struct sandbox *sandbox, enum sandbox_helper kind, struct problem *why)
+static int prepare_helper(struct sandbox *sandbox, enum sandbox_helper kind, int folder,
+			  struct problem *why)
 {
 	const bool slirp = kind == SANDBOX_SLIRP;
 	enum filter_kind filter = FILTER_SWITCH;
 	int err = find_rules(&sandbox->rules, slirp ? LANDLOCK_NETWORK : LANDLOCK_NO_NETWORK,
-			     slirp ? NAMESERVERS : NULL, why);
+			     slirp ? NAMESERVERS : NULL, folder, why);
 
 	if (slirp)
 		filter = sandbox->rules < 0 ? FILTER_SLIRP : FILTER_SLIRP_READS;
@@ -280,7 +281,7 @@ static int prepare_helper(struct sandbox *sandbox, enum sandbox_helper kind, str
 	return err;
 }
 
-int sandbox_helper(enum sandbox_helper kind, struct problem *why)
+int sandbox_helper(enum sandbox_helper kind, int folder, struct problem *why)
 {
 	struct sandbox *sandbox = calloc(1, sizeof(*sandbox));
 	int err;
@@ -289,11 +290,16 @@ int sandbox_helper(enum sandbox_helper kind, struct problem *why)
 		return problem(why, ENOMEM, "out of memory");
 	sandbox->privileges.root_fd = -1;
 	ask_now();
-	err = prepare_helper(sandbox, kind, why);
+	err = prepare_helper(sandbox, kind, folder, why);
 	catch_denied();
 	if (!err)
 		err = lock_in(sandbox, &sandbox->programs[SANDBOX_MAIN], true, why);
-	if (err)
+	if (err) {
 		sandbox_free(sandbox);
+	} else if (sandbox->rules >= 0) {
+		/* There will be no other thread for them to hold for. */
+		close(sandbox->rules);
+		sandbox->rules = -1;
+	}
 	return err;
 }

@@ -62,14 +62,15 @@ bool sandbox_denied(const siginfo_t *info, const void *context);
 /* A process of its own beside the launcher: what it does all day. */
 enum sandbox_helper {
 	SANDBOX_SLIRP,	/* sockets as it likes; of files, what names the nameservers */
-	SANDBOX_SWITCH, /* accepts, receives and sends on sockets that it has */
+	SANDBOX_SWITCH, /* accepts, receives and sends on sockets that it has; tidies up */
 };
 
 /*
  * Lock this process in, for good: from now on it opens no file, runs no program, has no
- * capability. It has one thread, and all that it needs is open. What is denied is named, and
- * ends it with status 2. -errno with *problem filled.
+ * capability. From `folder`, if it is not -1, it may remove files. It has one thread, and all that
+ * it needs is open. What is denied is named, and ends it with status 2. -errno with *problem
+ * filled.
  */
-int sandbox_helper(enum sandbox_helper kind, struct problem *problem);
+int sandbox_helper(enum sandbox_helper kind, int folder, struct problem *problem);
 
 #endif

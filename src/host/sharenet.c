@@ -15,6 +15,8 @@
 #include "host/frames.h"
 #include "host/log.h"
 #include "host/netif.h"
+#include "host/runtime.h"
+#include "host/sandbox.h"
 #include "host/switch.h"
 
 #include <errno.h>
@@ -25,6 +27,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -77,8 +80,11 @@ static void sharenet_close(struct netif *netif)
 	struct pollfd fd = {.fd = netif->fd, .events = POLLIN};
 	u8 frame[SWITCH_FRAME_MAX];
 
-	shutdown(netif->fd, SHUT_WR);
-	while (poll(&fd, 1, LEAVE_MS) > 0 && recv(netif->fd, frame, sizeof(frame), 0) > 0)
+	/* An empty message: shutdown() would say as much, but we are locked in. */
+	if (send(netif->fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		fd.fd = -1;
+	while (fd.fd >= 0 && poll(&fd, 1, LEAVE_MS) > 0 &&
+	       recv(netif->fd, frame, sizeof(frame), 0) > 0)
 		;
 	close(netif->fd);
 }
@@ -106,7 +112,7 @@ static int wait_for_lock(int lock)
 	return -ETIMEDOUT;
 }
 
-/* -ESTALE: a switch that ended has taken it away, or the whole folder, and one begins anew. */
+/* -ESTALE: a switch that ended has taken it away, and one begins anew. */
 static int take_lock(struct share *share)
 {
 	struct stat stat;
@@ -115,7 +121,7 @@ static int take_lock(struct share *share)
 	share->lock = openat(share->folder.fd, share->lock_name,
 			     O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (share->lock < 0)
-		return errno == ENOENT ? -ESTALE : -errno;
+		return -errno;
 	err = wait_for_lock(share->lock);
 	if (!err && fstat(share->lock, &stat) < 0)
 		err = -errno;
@@ -128,21 +134,19 @@ static int take_lock(struct share *share)
 
 static int open_share(struct share *share, struct problem *why)
 {
+	struct problem folder_why;
 	int err;
 
 	snprintf(share->lock_name, sizeof(share->lock_name), "%s.lock", share->name);
 	snprintf(share->socket_name, sizeof(share->socket_name), "%s.sock", share->name);
-	do {
-		struct problem folder_why;
-
-		err = runtime_folder_open(&share->folder, &folder_why);
-		if (err)
-			return problem(why, -err, "--sharenet=%s: %s", share->name,
-				       folder_why.text);
+	err = runtime_folder_open(&share->folder, &folder_why);
+	if (err)
+		return problem(why, -err, "--sharenet=%s: %s", share->name, folder_why.text);
+	do
 		err = take_lock(share);
-		if (err)
-			runtime_folder_close(&share->folder);
-	} while (err == -ESTALE);
+	while (err == -ESTALE);
+	if (err)
+		runtime_folder_close(&share->folder);
 	if (err)
 		return problem(why, -err, "--sharenet=%s: cannot lock %s/%s: %s", share->name,
 			       share->folder.path, share->lock_name, strerror(-err));
@@ -194,10 +198,54 @@ static int listen_at(const struct share *share)
 
 enum switch_fd { SWITCH_LISTENING = CHILD_FD, SWITCH_FOLDER };
 
+/* A descriptor for each port and some to spare. */
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/*
+ * All that it needs is opened here, and then the door is shut. What it has of whoever started us,
+ * the two pipes, goes when it serves: others wait for their end.
+ */
+static void be_switch(const struct share *share)
+{
+	const int ready = dup(STDOUT_FILENO), words = dup(STDERR_FILENO);
+	struct switch_place place = {
+		.folder = SWITCH_FOLDER,
+		.user = geteuid(),
+		.socket_name = share->socket_name,
+		.lock_name = share->lock_name,
+		.listening = SWITCH_LISTENING,
+		/* Opened anew: a copy of our descriptor would be the same lock. */
+		.lock = openat(SWITCH_FOLDER, share->lock_name, O_RDWR | O_NOFOLLOW),
+	};
+	struct problem why;
+
+	raise_limit();
+	if (ready < 0 || words < 0 || place.lock < 0 || dup2(STDIN_FILENO, STDOUT_FILENO) < 0 ||
+	    dup2(STDIN_FILENO, STDERR_FILENO) < 0) {
+		dprintf(words, "has not got its descriptors: %s\n", strerror(errno));
+		return;
+	}
+	if (sandbox_helper(SANDBOX_SWITCH, SWITCH_FOLDER, &why)) {
+		dprintf(words, "%s\n", why.text);
+		return;
+	}
+	child_serves(ready);
+	close(ready);
+	close(words);
+	switch_run(&place);
+}
+
 /* In the child, which is only there to have a child that is nobody's. */
 static void switch_main(void *opaque)
 {
-	struct share *share = opaque;
 	const pid_t pid = fork();
 
 	if (pid < 0)
@@ -205,13 +253,7 @@ static void switch_main(void *opaque)
 	if (pid)
 		_exit(pid < 0);
 	prctl(PR_SET_NAME, "lguest-switch");
-	share->folder.fd = SWITCH_FOLDER;
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	child_serves();
-	/* The last that we have of whoever started us. */
-	dup2(STDIN_FILENO, STDOUT_FILENO);
-	dup2(STDIN_FILENO, STDERR_FILENO);
-	switch_run(&share->folder, share->socket_name, share->lock_name, SWITCH_LISTENING);
+	be_switch(opaque);
 	_exit(0);
 }
 
@@ -233,7 +275,10 @@ static int start_switch(struct share *share, struct problem *why)
 			       strerror(-err));
 	}
 	err = child_await(&child, words, sizeof(words));
-	child_end(&child);
+	if (err)
+		child_kill(&child);
+	else
+		child_end(&child);
 	if (err) {
 		unlinkat(share->folder.fd, share->socket_name, 0);
 		return problem(why, -err, "--sharenet=%s: cannot start a switch: it %s",

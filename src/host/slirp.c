@@ -15,6 +15,7 @@
 
 #include "host/child.h"
 #include "host/frames.h"
+#include "host/sandbox.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -353,6 +354,7 @@ static bool add_forwards(struct slirp_process *process, const struct netif_optio
 void slirp_main(void *opaque)
 {
 	struct slirp_process *process = calloc(1, sizeof(*process));
+	struct problem why;
 
 	prctl(PR_SET_NAME, "lguest-slirp");
 	if (!process || !load_library(process))
@@ -361,7 +363,11 @@ void slirp_main(void *opaque)
 	/* Ports below 1024 may be root's alone: they are bound before it is nobody. */
 	if (!start_stack(process) || !add_forwards(process, opaque))
 		return;
-	child_lock_down();
-	child_serves();
+	child_become_nobody();
+	if (sandbox_helper(SANDBOX_SLIRP, -1, &why)) {
+		fprintf(stderr, "%s\n", why.text);
+		return;
+	}
+	child_serves(STDOUT_FILENO);
 	serve(process);
 }

@@ -10,12 +10,10 @@
 #include "host/switch.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -245,21 +243,21 @@ void switch_turn(struct ether_switch *ether_switch, int listening, int timeout)
 /* The process */
 
 /* The folder keeps others out; but a descriptor of it may have been handed on. */
-static bool is_ours(int socket)
+static bool is_of(int socket, u32 user)
 {
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
 	return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-	       peer.uid == geteuid();
+	       peer.uid == user;
 }
 
-static void admit(struct ether_switch *ether_switch, int listening)
+static void admit(struct ether_switch *ether_switch, const struct switch_place *place)
 {
 	int socket;
 
-	while ((socket = accept4(listening, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-		if (is_ours(socket))
+	while ((socket = accept4(place->listening, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+		if (is_of(socket, place->user))
 			switch_plug(ether_switch, socket);
 		else
 			close(socket);
@@ -270,49 +268,33 @@ static void admit(struct ether_switch *ether_switch, int listening)
  * Whoever comes holds the lock until it is plugged in. So if we get it, nobody is coming; and while
  * we hold it, nobody will: by the time that it is free, there is no socket to come to.
  */
-static bool end(const struct runtime_folder *folder, const char *socket_name, const char *lock_name,
-		int listening)
+static bool end(const struct switch_place *place)
 {
-	struct pollfd fd = {.fd = listening, .events = POLLIN};
-	int lock = openat(folder->fd, lock_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	bool alone;
+	struct pollfd fd = {.fd = place->listening, .events = POLLIN};
 
-	if (lock < 0)
-		return true;
-	alone = flock(lock, LOCK_EX | LOCK_NB) == 0 && poll(&fd, 1, 0) == 0;
-	if (alone) {
-		unlinkat(folder->fd, socket_name, 0);
-		unlinkat(folder->fd, lock_name, 0);
-		runtime_folder_remove(folder);
+	if (flock(place->lock, LOCK_EX | LOCK_NB) < 0)
+		return false;
+	if (poll(&fd, 1, 0) != 0) {
+		flock(place->lock, LOCK_UN);
+		return false;
 	}
-	close(lock);
-	return alone;
+	unlinkat(place->folder, place->socket_name, 0);
+	unlinkat(place->folder, place->lock_name, 0);
+	return true;
 }
 
-/* A descriptor for each port and some to spare. */
-static void raise_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
-void switch_run(const struct runtime_folder *folder, const char *socket_name, const char *lock_name,
-		int listening)
+void switch_run(const struct switch_place *place)
 {
 	struct ether_switch *ether_switch = switch_new();
 
 	if (!ether_switch)
 		return;
-	raise_limit();
 	for (;;) {
-		switch_turn(ether_switch, listening, switch_guests(ether_switch) ? -1 : LONELY_MS);
-		admit(ether_switch, listening);
+		switch_turn(ether_switch, place->listening,
+			    switch_guests(ether_switch) ? -1 : LONELY_MS);
+		admit(ether_switch, place);
 		/* The last one's leave is answered when nothing is left to be seen of us. */
-		if (!switch_guests(ether_switch) && end(folder, socket_name, lock_name, listening))
+		if (!switch_guests(ether_switch) && end(place))
 			break;
 		switch_unplug_left(ether_switch);
 	}

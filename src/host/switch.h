@@ -10,7 +10,7 @@
 #ifndef HOST_SWITCH_H
 #define HOST_SWITCH_H
 
-#include "host/runtime.h"
+#include "host/types.h"
 
 #include <linux/if_ether.h>
 
@@ -53,12 +53,17 @@ unsigned switch_guests(const struct ether_switch *ether_switch);
 /* Unplug those that have left: for them, that is the answer. */
 void switch_unplug_left(struct ether_switch *ether_switch);
 
+/* Where guests and their switch meet; all of it is open. */
+struct switch_place {
+	int folder, listening, lock;
+	u32 user; /* nobody else's guests are let in */
+	const char *socket_name, *lock_name; /* in that folder */
+};
+
 /*
- * The life of the process: switches for those who come to this socket in `folder`, until no guest
- * is left and nobody is just coming, which is what the lock tells. Then both files are removed, the
- * folder if it is empty, and this returns.
+ * The life of the process: switches for those who come, until no guest is left and nobody is just
+ * coming, which is what the lock tells. Then both files are removed, and this returns.
  */
-void switch_run(const struct runtime_folder *folder, const char *socket_name, const char *lock_name,
-		int listening);
+void switch_run(const struct switch_place *place);
 
 #endif

@@ -72,6 +72,14 @@ static int usernet_send(struct netif *netif, const struct iovec *iov, unsigned c
 	return err;
 }
 
+static void usernet_obituary(struct netif *netif, char *text, size_t size)
+{
+	struct usernet *usernet = netif->own;
+
+	usernet->child.fd = netif->child_fd;
+	child_obituary(&usernet->child, text, size);
+}
+
 static void usernet_close(struct netif *netif)
 {
 	struct usernet *usernet = netif->own;
@@ -86,6 +94,7 @@ static void usernet_close(struct netif *netif)
 static const struct netif_ops usernet_ops = {
 	.receive = usernet_receive,
 	.send = usernet_send,
+	.obituary = usernet_obituary,
 	.close = usernet_close,
 };
 
@@ -150,7 +159,7 @@ static int start(struct netif *netif, const struct server *server, char *why, si
 		err = child_await(&usernet->child, why, size);
 	if (err) {
 		close(ends[0]);
-		child_end(&usernet->child);
+		child_kill(&usernet->child);
 		return err;
 	}
 	netif->fd = ends[0];

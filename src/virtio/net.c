@@ -119,7 +119,10 @@ static void link_down(struct net *net)
 
 void net_link_lost(struct net *net)
 {
-	netif_reap(net->netif);
+	char how[256];
+
+	netif_reap(net->netif, how, sizeof(how));
+	log_line("%s: %s %s", net->virtio.name, net->netif->name, how);
 	link_down(net);
 }
 

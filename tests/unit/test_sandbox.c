@@ -627,7 +627,7 @@ static int open_by_ring(const char *path)
 static void live_without_files(void *opaque)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET};
-	int rules = landlock_rules(LANDLOCK_NO_NETWORK, opaque);
+	int rules = landlock_rules(LANDLOCK_NO_NETWORK, opaque, -1);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	MUST(rules >= 0);
@@ -648,7 +648,7 @@ static void live_without_files(void *opaque)
 
 static void test_landlock(void **state)
 {
-	int rules = landlock_rules(LANDLOCK_NO_NETWORK, NULL);
+	int rules = landlock_rules(LANDLOCK_NO_NETWORK, NULL, -1);
 
 	(void)state;
 	if (rules == -EOPNOTSUPP)
@@ -664,7 +664,7 @@ static void help(enum sandbox_helper kind)
 {
 	struct problem why;
 
-	if (sandbox_helper(kind, &why)) {
+	if (sandbox_helper(kind, -1, &why)) {
 		dprintf(STDERR_FILENO, "%s\n", why.text);
 		_exit(WRONG);
 	}
@@ -723,7 +723,7 @@ static void test_helpers(void **state)
 	assert_int_equal(child(be_switch, do_socket), EXIT_CRASHED);
 	assert_non_null(strstr(said, "the sandbox denied socket("));
 #if !FILTER_SANITIZED
-	if (landlock_rules(LANDLOCK_NO_NETWORK, NULL) >= 0)
+	if (landlock_rules(LANDLOCK_NO_NETWORK, NULL, -1) >= 0)
 		assert_int_equal(child(be_slirp, do_write_file), EXIT_CRASHED);
 	assert_int_equal(child(be_switch, do_write_file), EXIT_CRASHED);
 #endif

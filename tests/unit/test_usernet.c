@@ -323,8 +323,8 @@ static void serve_until_hung_up(void *opaque)
 	u8 byte;
 
 	(void)opaque;
-	child_lock_down();
-	child_serves();
+	child_become_nobody();
+	child_serves(STDOUT_FILENO);
 	if (read(CHILD_FD, &byte, 1) == 0)
 		_exit(0);
 }
@@ -332,7 +332,7 @@ static void serve_until_hung_up(void *opaque)
 static void serve_for_ever(void *opaque)
 {
 	(void)opaque;
-	child_serves();
+	child_serves(STDOUT_FILENO);
 	for (;;)
 		pause();
 }
@@ -448,7 +448,7 @@ static void test_child_that_does_not_leave(void **state)
 
 	(void)state;
 	close(socket);
-	child_end(&child);
+	child_kill(&child);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 }
 
