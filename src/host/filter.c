@@ -206,6 +206,7 @@ static const struct call calls[] = {
 	CALL(getppid, ALL),
 	CALL(getrlimit, ALL),
 	CALL(prlimit64, ALL),
+	CALL(getdents, ALL),
 	CALL(getdents64, ALL),
 	CALL(sched_getaffinity, ALL),
 	CALL(process_vm_readv, ALL),
