@@ -82,7 +82,31 @@ static bool check_disks(const char *directory, char *why, size_t size)
 	return run_checks(directory, why, size) && check_trimmed(directory, why, size);
 }
 
+#define PROMPT EXPECT("root@guest:~# ")
+
 static const struct test tests[] = {
+	{
+		/* As its user has it: without a second disk, and by hand. */
+		.name = "debian-login",
+		.patience = FOR_TEN_BOOTS,
+		.flags = ON_REQUEST,
+		.input = A_TERMINAL,
+		.output = A_TERMINAL,
+		.args = {"--block={files}/disk.img,id=mine",
+			 "--initrd={assets}/guest/cloud/initrd.img", "384",
+			 "{assets}/guest/cloud/vmlinuz", "console=ttyS0", "quiet", "panic=-1",
+			 "root=/dev/vda"},
+		.copy = "guest/rootfs/disk.img",
+		.steps = STEPS(
+			EXPECT("guest login: "), TYPE("root\r"), PROMPT,
+			TYPE("cd /sys/block/vda; cat serial cache_type queue/write_cache\r"),
+			EXPECT("minewrite back\nwrite back\n"),
+			EXPECT("root@guest:/sys/block/vda# "),
+			TYPE("echo write through >cache_type; cat cache_type queue/write_cache\r"),
+			EXPECT("write through\nwrite through\n"),
+			EXPECT("root@guest:/sys/block/vda# "), TYPE("systemctl poweroff\r")),
+		.unseen = {"Kernel panic", "Call Trace", "EXT4-fs error", "I/O error"},
+	},
 	{
 		.name = "debian-root",
 		.patience = FOR_TEN_BOOTS,
