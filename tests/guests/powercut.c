@@ -4,7 +4,8 @@
  * numbered writes in flight at once, and with "flush" on the command line a FLUSH
  * among them now and then. It reports what must survive (see powercut.h): what had
  * been answered when a FLUSH was sent, once that is answered; and where FLUSH was
- * not negotiated, all that was answered (virtio: Block Device: Device Operation).
+ * not negotiated, or with "cache-off" the write cache was turned off, all that was
+ * answered (virtio: Block Device: Device Operation).
  */
 #include "powercut.h"
 
@@ -146,22 +147,33 @@ static void write_on(struct writer *writer)
 	}
 }
 
+static bool has_word(const struct boot *boot, const char *word)
+{
+	char value[2];
+
+	return boot_option(boot, word, value, sizeof(value));
+}
+
 void guest_main(const struct boot *boot)
 {
 	static struct writer writer;
 	const unsigned slot = pci_find(VENDOR, DEVICE_BLOCK);
-	char value[2];
+	const bool cache_off = has_word(boot, "cache-off");
+	u64 features = FEATURE(VIRTIO_F_VERSION_1);
 
 	if (slot == PCI_SLOTS)
 		give_up("there is a disk");
 	virtio_find(&writer.disk, slot);
-	writer.with_flush = boot_option(boot, "flush", value, sizeof(value));
-	if (!(virtio_offered(&writer.disk) & FEATURE(VIRTIO_BLK_F_FLUSH)))
-		give_up("the disk can flush");
-	virtio_start(&writer.disk,
-		     FEATURE(VIRTIO_F_VERSION_1) |
-			     (writer.with_flush ? FEATURE(VIRTIO_BLK_F_FLUSH) : 0),
-		     RING_SIZE);
+	writer.with_flush = has_word(boot, "flush");
+	if (writer.with_flush || cache_off)
+		features |= FEATURE(VIRTIO_BLK_F_FLUSH);
+	if (cache_off)
+		features |= FEATURE(VIRTIO_BLK_F_CONFIG_WCE);
+	if (features & ~virtio_offered(&writer.disk))
+		give_up("the disk has what it takes: %lx", features);
+	virtio_start(&writer.disk, features, RING_SIZE);
+	if (cache_off)
+		write8(writer.disk.config.address + offsetof(struct virtio_blk_config, wce), 0);
 	writer.notify = virtio_notify_address(&writer.disk, 0);
 	for (;;)
 		write_on(&writer);

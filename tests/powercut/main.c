@@ -9,7 +9,7 @@
  * powercut.c, which reports what must survive. The moment of each cut is drawn by lot:
  * so many reports from the start, and then some microseconds. The same is done with
  * disks that lie about being durable, where loss must be found: or this test could not
- * find any. A line for each of the four, and a last one that counts.
+ * find any. A line for each, and a last one that counts.
  */
 #include "../guests/powercut.h"
 
@@ -41,15 +41,16 @@ struct settings {
 
 struct kind {
 	const char *name;
-	bool flush; /* negotiated */
-	bool lies;  /* the disk does */
+	const char *word; /* on the guest's command line, or NULL */
+	bool lies;	  /* the disk does */
 };
 
 static const struct kind kinds[] = {
-	{"after-flush", true, false},
-	{"without-flush", false, false},
-	{"after-flush-that-does-nothing", true, true},
-	{"without-flush-and-not-durable", false, true},
+	{"after-flush", "flush", false},
+	{"without-flush", NULL, false},
+	{"with-cache-off", "cache-off", false},
+	{"after-flush-that-does-nothing", "flush", true},
+	{"without-flush-and-not-durable", NULL, true},
 };
 
 /* What came of one cut. */
@@ -99,7 +100,7 @@ static void become_lguest(const struct settings *settings, const struct kind *ki
 	dup2(output, STDOUT_FILENO);
 	dup2(output, STDERR_FILENO);
 	execl(settings->lguest, settings->lguest, engine, block, MEMORY, settings->guest,
-	      kind->flush ? "flush" : NULL, NULL);
+	      kind->word, NULL);
 	_exit(127);
 }
 
