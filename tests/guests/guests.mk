@@ -11,7 +11,7 @@ CC    ?= gcc
 BUILD ?= build
 
 GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-loop pvpanic hvcecho violate \
-		  queue powercut io pci smp irq exceptions pagefaults selfmodify \
+		  queue powercut io pci smp irq exceptions jumps pagefaults selfmodify \
 		  tlb shadows doublefault syscalls fpuimages timer nonsense rng button block
 # One source, four ways in.
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
