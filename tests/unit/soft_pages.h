@@ -3,7 +3,8 @@
  * Memory of a few pages in place of the soft engine's MMU, for the tests of handlers that
  * work on guest memory: each page says what may be done with it, and a fault is
  * recorded with its address. These are definitions, not declarations: a test
- * that includes this has mem_read() and the rest from here, and the linker leaves mmu.c out.
+ * that includes this has mem_read() and the rest from here, and the linker leaves mmu.c out. And
+ * chance, which is the same in every run.
  */
 #ifndef SOFT_PAGES_H
 #define SOFT_PAGES_H
@@ -14,6 +15,29 @@
 #include <string.h>
 
 #define PAGES 18u
+
+/* ------------------------------------------------------------------ chance */
+
+static inline u64 next_random(u64 *state)
+{
+	/* Marsaglia's xorshift64*. */
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * 0x2545f4914f6cdd1dull;
+}
+
+static inline u64 below(u64 *state, u64 limit)
+{
+	return (next_random(state) >> 20) % limit;
+}
+
+static inline bool chance(u64 *state, unsigned percent)
+{
+	return below(state, 100) < percent;
+}
+
+/* ------------------------------------------------------------------ memory */
 
 struct page {
 	u8 *host;
@@ -42,7 +66,7 @@ static inline struct fake *fake_new(u64 base)
 		abort();
 	memset(fake, 0, sizeof *fake);
 	fake->base = base;
-	fake->vcpu.efer = 1u << 10;
+	fake->vcpu.efer = EFER_LMA;
 	fake->vcpu.seg[CS].l = true;
 	return fake;
 }

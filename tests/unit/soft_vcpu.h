@@ -171,19 +171,19 @@ static inline void enter(struct vcpu *vcpu, unsigned cpl)
 	tlb_flush(vcpu, true);
 }
 
+/* All of 4 GiB, of that privilege. */
+static inline struct segment flat(unsigned dpl)
+{
+	return (struct segment){
+		.limit = ~0u, .s = true, .present = true, .db = true, .g = true, .dpl = dpl};
+}
+
 static inline void mode_64(struct vcpu *vcpu, unsigned cpl)
 {
 	vcpu->cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP | X86_CR0_PG;
 	vcpu->cr4 = X86_CR4_PAE;
 	vcpu->efer = EFER_LME | EFER_LMA;
-	set_segments(vcpu,
-		     (struct segment){.limit = ~0u,
-				      .s = true,
-				      .present = true,
-				      .db = true,
-				      .g = true,
-				      .dpl = cpl},
-		     true);
+	set_segments(vcpu, flat(cpl), true);
 	enter(vcpu, cpl);
 }
 
@@ -192,14 +192,7 @@ static inline void mode_32(struct vcpu *vcpu, unsigned cpl)
 	vcpu->cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_NE;
 	vcpu->cr4 = 0;
 	vcpu->efer = 0;
-	set_segments(vcpu,
-		     (struct segment){.limit = ~0u,
-				      .s = true,
-				      .present = true,
-				      .db = true,
-				      .g = true,
-				      .dpl = cpl},
-		     false);
+	set_segments(vcpu, flat(cpl), false);
 	enter(vcpu, cpl);
 }
 

@@ -187,36 +187,17 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static u64 next_random(struct fixture *fixture)
-{
-	/* Marsaglia's xorshift64*. */
-	fixture->random ^= fixture->random >> 12;
-	fixture->random ^= fixture->random << 25;
-	fixture->random ^= fixture->random >> 27;
-	return fixture->random * 0x2545f4914f6cdd1dull;
-}
-
-static u64 below(struct fixture *fixture, u64 limit)
-{
-	return (next_random(fixture) >> 20) % limit;
-}
-
-static bool chance(struct fixture *fixture, unsigned percent)
-{
-	return below(fixture, 100) < percent;
-}
-
 static void fill(struct fixture *fixture, void *at, unsigned length)
 {
 	for (unsigned i = 0; i < length; i++)
-		((u8 *)at)[i] = next_random(fixture);
+		((u8 *)at)[i] = next_random(&fixture->random);
 }
 
 /* The same bytes on both sides; some pages are missing if so wanted. */
 static void map_random(struct fixture *fixture, unsigned missing)
 {
 	for (unsigned i = 0; i < PAGES; i++) {
-		const bool there = !chance(fixture, missing);
+		const bool there = !chance(&fixture->random, missing);
 		u8 *at = fixture->arena + i * PAGE_SIZE;
 
 		assert_int_equal(mprotect(at, PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
@@ -245,9 +226,11 @@ static void random_image(struct fixture *fixture, struct image *image)
 	image->fip = 0x7f1234567890;
 	image->fdp = 0x7f0987654321;
 	image->mxcsr &= 0xffff;
-	if (chance(fixture, 30))
+	if (chance(&fixture->random, 30))
 		image->mxcsr = 0x1f80;
-	image->xstate_bv = chance(fixture, 50) ? COMPONENTS : next_random(fixture) & COMPONENTS;
+	image->xstate_bv = chance(&fixture->random, 50)
+				   ? COMPONENTS
+				   : next_random(&fixture->random) & COMPONENTS;
 	image->xcomp_bv = 0;
 	memset(image->header, 0, sizeof image->header);
 }
@@ -408,7 +391,7 @@ static void test_xsave(void **state)
 	ASSEMBLE(fixture, 0x48, 0x0f, 0xae, 0x27); /* xsave64 [rdi] */
 	fixture->bare->rdi = (u64)image;
 	for (unsigned i = 0; i < CASES; i++) {
-		const u64 mask = next_random(fixture) & COMPONENTS;
+		const u64 mask = next_random(&fixture->random) & COMPONENTS;
 		u64 old;
 
 		map_random(fixture, 0);
@@ -447,6 +430,16 @@ static void test_xsave_faults(void **state)
 	assert_memory_equal(fixture->arena, fixture->guest, PAGES * PAGE_SIZE);
 }
 
+/* Some state, and an image of another, which the CPU takes, mostly. */
+static void random_restore(struct fixture *fixture, struct image *image)
+{
+	map_random(fixture, 0);
+	random_state(fixture);
+	random_image(fixture, image);
+	if (chance(&fixture->random, 5))
+		image->mxcsr |= 1u << (16 + below(&fixture->random, 16));
+}
+
 static void test_fxrstor(void **state)
 {
 	struct fixture *fixture = *state;
@@ -456,11 +449,7 @@ static void test_fxrstor(void **state)
 	ASSEMBLE(fixture, 0x48, 0x0f, 0xae, 0x0f); /* fxrstor64 [rdi] */
 	fixture->bare->rdi = (u64)image;
 	for (unsigned i = 0; i < CASES; i++) {
-		map_random(fixture, 0);
-		random_state(fixture);
-		random_image(fixture, image);
-		if (chance(fixture, 5))
-			image->mxcsr |= 1u << (16 + below(fixture, 16));
+		random_restore(fixture, image);
 		faults += !restore_both(fixture, fpu_fxrstor, &memory_insn);
 	}
 	assert_in_range(faults, 1, CASES / 2);
@@ -476,19 +465,15 @@ static void test_xrstor(void **state)
 	ASSEMBLE(fixture, 0x48, 0x0f, 0xae, 0x2f); /* xrstor64 [rdi] */
 	fixture->bare->rdi = (u64)image;
 	for (unsigned i = 0; i < CASES; i++) {
-		map_random(fixture, 0);
-		random_state(fixture);
-		random_image(fixture, image);
-		if (chance(fixture, 5))
-			image->mxcsr |= 1u << (16 + below(fixture, 16));
-		if (chance(fixture, 3)) /* those that no host has */
-			image->xstate_bv |= 1ull << (32 + below(fixture, 32));
-		if (chance(fixture, 3)) /* but not bit 63: the host may have XSAVEC */
-			image->xcomp_bv = 1ull << below(fixture, 63);
-		if (chance(fixture, 5))
-			image->header[0] = 1ull << below(fixture, 64);
+		random_restore(fixture, image);
+		if (chance(&fixture->random, 3)) /* those that no host has */
+			image->xstate_bv |= 1ull << (32 + below(&fixture->random, 32));
+		if (chance(&fixture->random, 3)) /* but not bit 63: the host may have XSAVEC */
+			image->xcomp_bv = 1ull << below(&fixture->random, 63);
+		if (chance(&fixture->random, 5))
+			image->header[0] = 1ull << below(&fixture->random, 64);
 		fixture->bare->rdx = 0;
-		fixture->bare->rax = next_random(fixture) & COMPONENTS;
+		fixture->bare->rax = next_random(&fixture->random) & COMPONENTS;
 		faults += !restore_both(fixture, fpu_xrstor, &memory_insn);
 	}
 	assert_in_range(faults, 1, CASES / 2);
@@ -585,7 +570,7 @@ static void aim_indices(struct fixture *fixture, const struct insn *insn)
 	u8 *halves[2] = {image->xmm[insn->index], image->ymm_high[insn->index]};
 
 	for (unsigned at = 0; at < 32; at += size) {
-		s64 index = (s64)below(fixture, PAGES * PAGE_SIZE) - PAGES / 2 * PAGE_SIZE;
+		s64 index = (s64)below(&fixture->random, PAGES * PAGE_SIZE) - PAGES / 2 * PAGE_SIZE;
 
 		index /= insn->scale;
 		memcpy(halves[at / 16] + at % 16, &index, size);
@@ -602,24 +587,24 @@ static void gather_case(struct fixture *fixture)
 		{ZYDIS_MNEMONIC_VGATHERDPS, ZYDIS_MNEMONIC_VGATHERDPD},
 		{ZYDIS_MNEMONIC_VGATHERQPS, ZYDIS_MNEMONIC_VGATHERQPD},
 	};
-	const unsigned which = below(fixture, 4), wide = below(fixture, 2);
-	const unsigned scale_bits = below(fixture, 4);
+	const unsigned which = below(&fixture->random, 4), wide = below(&fixture->random, 2);
+	const unsigned scale_bits = below(&fixture->random, 4);
 	struct insn insn = {
 		.mnemonic = mnemonics[which][wide],
 		.opcode = 0x90 + which,
-		.addrsize = chance(fixture, 50) ? 8 : 4,
+		.addrsize = chance(&fixture->random, 50) ? 8 : 4,
 		.segment = DS,
 		.base = RDI,
-		.displacement = (int32_t)next_random(fixture),
+		.displacement = (int32_t)next_random(&fixture->random),
 		.scale = 1 << scale_bits,
-		.vlen = 16 << below(fixture, 2),
-		.reg = below(fixture, 16),
+		.vlen = 16 << below(&fixture->random, 2),
+		.reg = below(&fixture->random, 16),
 	};
 	u8 code[16] = {0x67};
 	unsigned length = insn.addrsize == 4;
 
-	insn.vvvv = (insn.reg + 1 + below(fixture, 7)) % 16;
-	insn.index = (insn.reg + 8 + below(fixture, 7)) % 16;
+	insn.vvvv = (insn.reg + 1 + below(&fixture->random, 7)) % 16;
+	insn.index = (insn.reg + 8 + below(&fixture->random, 7)) % 16;
 	length += vex(code + length, &insn, wide, 2, insn.index >= 8, false);
 	code[length++] = 0x84 | (insn.reg & 7) << 3; /* disp32, and a SIB byte */
 	code[length++] = scale_bits << 6 | (insn.index & 7) << 3 | RDI;
@@ -632,7 +617,7 @@ static void gather_case(struct fixture *fixture)
 	aim_indices(fixture, &insn);
 	fixture->bare->rdi = (u64)fixture->arena + PAGES / 2 * PAGE_SIZE - insn.displacement;
 	if (insn.addrsize == 4) /* what is above does not count */
-		fixture->bare->rdi ^= next_random(fixture) << 32;
+		fixture->bare->rdi ^= next_random(&fixture->random) << 32;
 	if (!run_both(fixture, fpu_gather, &insn))
 		assert_int_equal(fixture->fake->fault_address, fixture->bare->fault_address);
 	assert_same_state(fixture);
@@ -664,15 +649,15 @@ static void masked_case(struct fixture *fixture)
 		{ZYDIS_MNEMONIC_VPMASKMOVD, 0x8c, false}, {ZYDIS_MNEMONIC_VPMASKMOVQ, 0x8c, true},
 		{ZYDIS_MNEMONIC_VPMASKMOVD, 0x8e, false}, {ZYDIS_MNEMONIC_VPMASKMOVQ, 0x8e, true},
 	};
-	const unsigned which = below(fixture, ARRAY_SIZE(forms));
+	const unsigned which = below(&fixture->random, ARRAY_SIZE(forms));
 	const struct insn insn = {
 		.mnemonic = forms[which].mnemonic,
 		.opcode = forms[which].opcode,
 		.addrsize = 8,
 		.segment = DS,
-		.vlen = 16 << below(fixture, 2),
-		.reg = below(fixture, 16),
-		.vvvv = below(fixture, 16),
+		.vlen = 16 << below(&fixture->random, 2),
+		.reg = below(&fixture->random, 16),
+		.vvvv = below(&fixture->random, 16),
 	};
 	u8 code[8];
 	unsigned length = vex(code, &insn, forms[which].w, 2, false, false);
@@ -682,8 +667,9 @@ static void masked_case(struct fixture *fixture)
 
 	map_random(fixture, 30);
 	random_state(fixture);
-	fixture->bare->rdi = (u64)fixture->arena + (1 + below(fixture, PAGES - 2)) * PAGE_SIZE -
-			     below(fixture, 40);
+	fixture->bare->rdi = (u64)fixture->arena +
+			     (1 + below(&fixture->random, PAGES - 2)) * PAGE_SIZE -
+			     below(&fixture->random, 40);
 	run_both(fixture, fpu_maskmov, &insn);
 	assert_same_state(fixture);
 	assert_same_memory(fixture);
@@ -707,8 +693,8 @@ static void bytes_case(struct fixture *fixture, u16 mnemonic)
 		.addrsize = 8,
 		.segment = DS,
 		.vlen = 16,
-		.reg = below(fixture, 16),
-		.rm = below(fixture, 16),
+		.reg = below(&fixture->random, 16),
+		.rm = below(&fixture->random, 16),
 	};
 	u8 code[8];
 	unsigned length = 0;
@@ -730,8 +716,9 @@ static void bytes_case(struct fixture *fixture, u16 mnemonic)
 	random_state(fixture);
 	fixture->bare->state.fcw |= 0x3f; /* nothing pending: see test_pending() */
 	memcpy(fixture->fake->vcpu.xsave, &fixture->bare->state, 2);
-	fixture->bare->rdi = (u64)fixture->arena + (1 + below(fixture, PAGES - 2)) * PAGE_SIZE -
-			     below(fixture, 20);
+	fixture->bare->rdi = (u64)fixture->arena +
+			     (1 + below(&fixture->random, PAGES - 2)) * PAGE_SIZE -
+			     below(&fixture->random, 20);
 	assert_true(run_both(fixture, fpu_maskmov, &insn));
 	assert_same_state(fixture);
 	assert_same_memory(fixture);

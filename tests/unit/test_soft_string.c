@@ -105,25 +105,6 @@ static void catch_faults(void)
 	assert_int_equal(sigaction(SIGSEGV, &action, NULL), 0);
 }
 
-static u64 next_random(struct fixture *fixture)
-{
-	/* Marsaglia's xorshift64*. */
-	fixture->random ^= fixture->random >> 12;
-	fixture->random ^= fixture->random << 25;
-	fixture->random ^= fixture->random >> 27;
-	return fixture->random * 0x2545f4914f6cdd1dull;
-}
-
-static u64 below(struct fixture *fixture, u64 limit)
-{
-	return (next_random(fixture) >> 20) % limit;
-}
-
-static bool chance(struct fixture *fixture, unsigned percent)
-{
-	return below(fixture, 100) < percent;
-}
-
 /* ------------------------------------------------------------------ set up */
 
 static void arch_prctl(int code, u64 value)
@@ -219,10 +200,10 @@ static void map_plain(struct fixture *fixture)
 static void map_random(struct fixture *fixture)
 {
 	for (unsigned i = 0; i < PAGES; i++) {
-		const bool readable = !chance(fixture, 8);
+		const bool readable = !chance(&fixture->random, 8);
 
-		map_page(fixture, i, readable, readable && !chance(fixture, 8));
-		fixture->fake->page[i].direct = !chance(fixture, 15);
+		map_page(fixture, i, readable, readable && !chance(&fixture->random, 8));
+		fixture->fake->page[i].direct = !chance(&fixture->random, 15);
 	}
 }
 
@@ -230,8 +211,9 @@ static void map_random(struct fixture *fixture)
 static void fill_random(struct fixture *fixture)
 {
 	memset(fixture->cpu_file, 0x41, PAGES * PAGE_SIZE);
-	for (unsigned i = below(fixture, 60); i; i--)
-		fixture->cpu_file[below(fixture, PAGES * PAGE_SIZE)] = next_random(fixture);
+	for (unsigned i = below(&fixture->random, 60); i; i--)
+		fixture->cpu_file[below(&fixture->random, PAGES * PAGE_SIZE)] =
+			next_random(&fixture->random);
 	memcpy(fixture->guest_file, fixture->cpu_file, PAGES * PAGE_SIZE);
 }
 
@@ -280,24 +262,24 @@ static bool run_handler(struct vcpu *vcpu, handler *execute, const struct insn *
 
 static u64 random_pointer(struct fixture *fixture, const struct insn *insn, u64 segment_base)
 {
-	u64 pointer = fixture->fake->base + below(fixture, PAGES * PAGE_SIZE);
+	u64 pointer = fixture->fake->base + below(&fixture->random, PAGES * PAGE_SIZE);
 
-	if (chance(fixture, 30)) /* near the edge of a page */
-		pointer = align_down(pointer, PAGE_SIZE) - 9 + below(fixture, 18);
+	if (chance(&fixture->random, 30)) /* near the edge of a page */
+		pointer = align_down(pointer, PAGE_SIZE) - 9 + below(&fixture->random, 18);
 	pointer -= segment_base;
 	if (insn->addrsize == 4) /* what is above does not count */
-		pointer ^= next_random(fixture) << 32;
+		pointer ^= next_random(&fixture->random) << 32;
 	return pointer;
 }
 
 static u64 random_count(struct fixture *fixture, const struct insn *insn)
 {
-	u64 count = chance(fixture, 60)	  ? below(fixture, 20)
-		    : chance(fixture, 50) ? below(fixture, 700)
-					  : below(fixture, 3 * PAGE_SIZE);
+	u64 count = chance(&fixture->random, 60)   ? below(&fixture->random, 20)
+		    : chance(&fixture->random, 50) ? below(&fixture->random, 700)
+						   : below(&fixture->random, 3 * PAGE_SIZE);
 
 	if (insn->addrsize == 4)
-		count ^= next_random(fixture) << 32;
+		count ^= next_random(&fixture->random) << 32;
 	return count;
 }
 
@@ -351,33 +333,35 @@ static void run_both(struct fixture *fixture, enum kind kind, const struct insn 
 static void random_case(struct fixture *fixture, unsigned number)
 {
 	static const u8 repeats[] = {0, 0xf2, 0xf3, 0xf3};
-	const enum kind kind = below(fixture, KINDS);
+	const enum kind kind = below(&fixture->random, KINDS);
 	struct insn insn = {
-		.opsize = 1 << below(fixture, 4),
-		.addrsize = chance(fixture, 70) ? 8 : 4,
-		.repeat = repeats[below(fixture, ARRAY_SIZE(repeats))],
-		.segment = chance(fixture, 80) ? DS : GS,
+		.opsize = 1 << below(&fixture->random, 4),
+		.addrsize = chance(&fixture->random, 70) ? 8 : 4,
+		.repeat = repeats[below(&fixture->random, ARRAY_SIZE(repeats))],
+		.segment = chance(&fixture->random, 80) ? DS : GS,
 	};
 	struct fake *fake = fixture->fake;
 	struct bare *bare = &fixture->bare;
 	u64 base = 0;
 
 	if (insn.segment == GS) {
-		base = below(fixture, GiB(2));
+		base = below(&fixture->random, GiB(2));
 		arch_prctl(ARCH_SET_GS, base);
 		fake->vcpu.ctx.base[GS] = base;
 	}
 	map_random(fixture);
 	fill_random(fixture);
-	bare->rax = chance(fixture, 50) ? 0x4141414141414141 : next_random(fixture);
+	bare->rax =
+		chance(&fixture->random, 50) ? 0x4141414141414141 : next_random(&fixture->random);
 	bare->rcx = random_count(fixture, &insn);
 	bare->rsi = random_pointer(fixture, &insn, base);
-	bare->rdi = chance(fixture, 30) ? bare->rsi + base + below(fixture, 33) - 16
-					: random_pointer(fixture, &insn, 0);
-	bare->flags = 2 | (next_random(fixture) & FLAGS_ARITH);
-	if (chance(fixture, 40))
+	bare->rdi = chance(&fixture->random, 30)
+			    ? bare->rsi + base + below(&fixture->random, 33) - 16
+			    : random_pointer(fixture, &insn, 0);
+	bare->flags = 2 | (next_random(&fixture->random) & FLAGS_ARITH);
+	if (chance(&fixture->random, 40))
 		bare->flags |= FLAGS_DF;
-	fake->polls_after = chance(fixture, 30) ? 1 + below(fixture, 4) : 0;
+	fake->polls_after = chance(&fixture->random, 30) ? 1 + below(&fixture->random, 4) : 0;
 	run_both(fixture, kind, &insn, number);
 }
 
@@ -388,7 +372,7 @@ static void test_random(void **state)
 	catch_faults();
 	for (unsigned i = 0; i < CASES; i++) {
 		fixture->random = i + 1;
-		next_random(fixture);
+		next_random(&fixture->random);
 		random_case(fixture, i);
 	}
 }

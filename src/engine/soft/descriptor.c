@@ -175,17 +175,15 @@ static bool stack_inner_64(struct vcpu *vcpu, unsigned cpl, unsigned ist, u32 ex
 static bool check_inner_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, u32 external,
 			   struct descriptor *ss)
 {
-	const struct segment *segment = &ss->segment;
 	u32 error = selector_error(selector) | external;
 
 	if (selector_is_null(selector))
 		return raise_error(vcpu, VECTOR_TS, external);
 	if (!descriptor_find(vcpu, selector, VECTOR_TS, external, ss))
 		return false;
-	if ((selector & SELECTOR_RPL) != cpl || segment->dpl != cpl || !segment->s ||
-	    (segment->type & TYPE_CODE) || !(segment->type & TYPE_WRITABLE))
+	if (!segment_is_stack(&ss->segment, selector, cpl))
 		return raise_error(vcpu, VECTOR_TS, error);
-	if (!segment->present)
+	if (!ss->segment.present)
 		return raise_error(vcpu, VECTOR_SS, error);
 	return true;
 }

@@ -357,24 +357,20 @@ bool fpu_xrstor(struct vcpu *vcpu, const struct insn *insn)
 #define POINTERS_32_END 26
 #define REGISTERS	(8 * 10)
 
-static void store_environment_16(u8 *to, bool registers)
+static void execute_store(u8 *to, bool narrow, bool registers)
 {
-	if (registers)
+	if (narrow && registers)
 		asm volatile("data16 fnsave (%0)" ::"r"(to) : "memory");
-	else
+	else if (narrow)
 		asm volatile("data16 fnstenv (%0)" ::"r"(to) : "memory");
-	for (unsigned i = POINTERS_16; i < POINTERS_16_END; i++)
-		to[i] = 0;
-}
-
-static void store_environment_32(u8 *to, bool registers)
-{
-	if (registers)
+	else if (registers)
 		asm volatile("fnsave (%0)" ::"r"(to) : "memory");
 	else
 		asm volatile("fnstenv (%0)" ::"r"(to) : "memory");
-	for (unsigned i = POINTERS_32; i < POINTERS_32_END; i++)
-		to[i] = 0;
+	if (narrow)
+		clear(to + POINTERS_16, POINTERS_16_END - POINTERS_16);
+	else
+		clear(to + POINTERS_32, POINTERS_32_END - POINTERS_32);
 }
 
 /*
@@ -393,10 +389,7 @@ static bool store_environment(struct vcpu *vcpu, const struct insn *insn, bool r
 		return false;
 
 	vectors_restore(vcpu);
-	if (narrow)
-		store_environment_16(buffer, registers);
-	else
-		store_environment_32(buffer, registers);
+	execute_store(buffer, narrow, registers);
 	return mem_write(vcpu, address, buffer, length, ACCESS_WRITE);
 }
 

@@ -118,44 +118,61 @@ static void print_times(const struct soft *soft, const struct soft_stats *stats)
 	print_time(soft, "together", total, total);
 }
 
-static void print_translation(const struct soft_stats *stats)
+#define COUNTER(name, member)                                                                      \
+	{                                                                                          \
+		name, offsetof(struct soft_stats, member)                                          \
+	}
+
+struct counter {
+	const char *name;
+	size_t offset;
+};
+
+static const struct counter translation[] = {
+	COUNTER("blocks", blocks_translated),
+	COUNTER("instructions", insns_translated),
+	COUNTER("bytes emitted", bytes_emitted),
+	COUNTER("jumps linked", links),
+	COUNTER("cache emptied", cache_flushes),
+	COUNTER("blocks dropped", blocks_invalidated),
+	COUNTER("writes to pages with code", code_writes),
+	COUNTER("the same, by devices", device_code_writes),
+};
+
+static const struct counter memory[] = {
+	COUNTER("TLB misses, reading", tlb_misses[ACCESS_READ]),
+	COUNTER("TLB misses, writing", tlb_misses[ACCESS_WRITE]),
+	COUNTER("TLB misses, fetching", tlb_misses[ACCESS_FETCH]),
+	COUNTER("TLB flushes", tlb_flushes),
+	COUNTER("TLB flushes, global pages too", tlb_flushes_all),
+	COUNTER("TLB flushes of one page", invlpgs),
+	COUNTER("accesses across two pages", page_crossings),
+};
+
+static const struct counter exits[] = {
+	COUNTER("indirect jumps that missed", jump_misses),
+	COUNTER("polls", polls),
+	COUNTER("system instructions", system_insns),
+	COUNTER("string instructions", string_insns),
+	COUNTER("device memory, read", mmio_reads),
+	COUNTER("device memory, written", mmio_writes),
+	COUNTER("ports, read", port_reads),
+	COUNTER("ports, written", port_writes),
+	COUNTER("interrupts", interrupts),
+	COUNTER("halts", halts),
+};
+
+static void print_counters(const char *title, const struct soft_stats *stats,
+			   const struct counter *counters, size_t count)
 {
-	log_line("  translation");
-	print_count("blocks", stats->blocks_translated);
-	print_count("instructions", stats->insns_translated);
-	print_count("bytes emitted", stats->bytes_emitted);
-	print_count("jumps linked", stats->links);
-	print_count("cache emptied", stats->cache_flushes);
-	print_count("blocks dropped", stats->blocks_invalidated);
-	print_count("writes to pages with code", stats->code_writes);
-	print_count("the same, by devices", stats->device_code_writes);
+	log_line("  %s", title);
+	for (size_t i = 0; i < count; i++)
+		print_count(counters[i].name,
+			    *(const u64 *)((const u8 *)stats + counters[i].offset));
 }
 
-static void print_memory(const struct soft_stats *stats)
+static void print_exceptions(const struct soft_stats *stats)
 {
-	log_line("  memory");
-	print_count("TLB misses, reading", stats->tlb_misses[ACCESS_READ]);
-	print_count("TLB misses, writing", stats->tlb_misses[ACCESS_WRITE]);
-	print_count("TLB misses, fetching", stats->tlb_misses[ACCESS_FETCH]);
-	print_count("TLB flushes", stats->tlb_flushes);
-	print_count("TLB flushes, global pages too", stats->tlb_flushes_all);
-	print_count("TLB flushes of one page", stats->invlpgs);
-	print_count("accesses across two pages", stats->page_crossings);
-}
-
-static void print_exits(const struct soft_stats *stats)
-{
-	log_line("  translated code left for");
-	print_count("indirect jumps that missed", stats->jump_misses);
-	print_count("polls", stats->polls);
-	print_count("system instructions", stats->system_insns);
-	print_count("string instructions", stats->string_insns);
-	print_count("device memory, read", stats->mmio_reads);
-	print_count("device memory, written", stats->mmio_writes);
-	print_count("ports, read", stats->port_reads);
-	print_count("ports, written", stats->port_writes);
-	print_count("interrupts", stats->interrupts);
-	print_count("halts", stats->halts);
 	for (unsigned i = 0; i < ARRAY_SIZE(stats->exceptions); i++)
 		if (stats->exceptions[i])
 			print_count(exception_names[i] ? exception_names[i] : "another exception",
@@ -197,9 +214,10 @@ void stats_print(const struct soft *soft)
 
 		log_line("soft engine, vCPU %u", i);
 		print_times(soft, stats);
-		print_translation(stats);
-		print_memory(stats);
-		print_exits(stats);
+		print_counters("translation", stats, translation, ARRAY_SIZE(translation));
+		print_counters("memory", stats, memory, ARRAY_SIZE(memory));
+		print_counters("translated code left for", stats, exits, ARRAY_SIZE(exits));
+		print_exceptions(stats);
 		print_executed(stats);
 	}
 }

@@ -29,25 +29,25 @@ static struct stack stack_here(const struct vcpu *vcpu)
 
 /* ------------------------------------------------------------------ data segments */
 
-/* Intel SDM 2, "MOV", where it says "IF SS is loaded". */
-static bool check_ss(struct vcpu *vcpu, u16 selector, struct descriptor *ss)
+/*
+ * Intel SDM 2, "MOV", where it says "IF SS is loaded", and "RET" and "IRET": the same for code at
+ * the level that they return to.
+ */
+static bool check_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, bool to_64,
+		     struct descriptor *ss)
 {
-	const struct segment *segment = &ss->segment;
-	u32 error = selector_error(selector);
-
 	if (selector_is_null(selector)) {
-		if (!vcpu_64bit(vcpu) || vcpu->cpl == 3 || (selector & SELECTOR_RPL) != vcpu->cpl)
+		if (!to_64 || cpl == 3 || (selector & SELECTOR_RPL) != cpl)
 			return raise_error(vcpu, VECTOR_GP, 0);
-		*ss = (struct descriptor){.segment = segment_null(selector, vcpu->cpl)};
+		*ss = (struct descriptor){.segment = segment_null(selector, cpl)};
 		return true;
 	}
 	if (!descriptor_find(vcpu, selector, VECTOR_GP, 0, ss))
 		return false;
-	if ((selector & SELECTOR_RPL) != vcpu->cpl || segment->dpl != vcpu->cpl || !segment->s ||
-	    (segment->type & TYPE_CODE) || !(segment->type & TYPE_WRITABLE))
-		return raise_error(vcpu, VECTOR_GP, error);
-	if (!segment->present)
-		return raise_error(vcpu, VECTOR_SS, error);
+	if (!segment_is_stack(&ss->segment, selector, cpl))
+		return raise_error(vcpu, VECTOR_GP, selector_error(selector));
+	if (!ss->segment.present)
+		return raise_error(vcpu, VECTOR_SS, selector_error(selector));
 	return true;
 }
 
@@ -89,8 +89,9 @@ static bool load(struct vcpu *vcpu, unsigned which, u16 selector)
 	if (!system_protected(vcpu)) {
 		segment_set_real(vcpu, which, selector);
 	} else {
-		if (which == SS ? !check_ss(vcpu, selector, &descriptor)
-				: !check_data(vcpu, selector, &descriptor))
+		if (which == SS
+			    ? !check_ss(vcpu, selector, vcpu->cpl, vcpu_64bit(vcpu), &descriptor)
+			    : !check_data(vcpu, selector, &descriptor))
 			return false;
 		if (!descriptor_mark_accessed(vcpu, &descriptor))
 			return false;
@@ -203,6 +204,7 @@ bool segment_load_far(struct vcpu *vcpu, const struct insn *insn)
 struct target {
 	struct descriptor code;
 	unsigned cpl;
+	u16 selector; /* as the instruction has it: perhaps a gate's */
 	u64 rip;
 	unsigned size;	     /* of the words that a call pushes */
 	unsigned parameters; /* that a call gate copies to the inner stack */
@@ -304,19 +306,24 @@ static bool find_gate_target(struct vcpu *vcpu, struct target *target, bool is_c
 	return true;
 }
 
-static bool find_target(struct vcpu *vcpu, u16 selector, u64 offset, unsigned size, bool is_call,
+/* What the operand says, in memory or in the instruction; outside real mode, where that leads. */
+static bool find_target(struct vcpu *vcpu, const struct insn *insn, bool is_call,
 			struct target *target)
 {
-	if (!check_code(vcpu, selector, &target->code))
+	*target = (struct target){
+		.cpl = vcpu->cpl,
+		.selector = insn->immediate2,
+		.rip = insn->immediate & width_mask(insn->opsize),
+		.size = insn->opsize,
+	};
+	if (insn->has_memory && !read_far_pointer(vcpu, insn, &target->rip, &target->selector))
 		return false;
-	target->cpl = vcpu->cpl;
-	target->rip = offset;
-	target->size = size;
-	target->parameters = 0;
-	if (target->code.segment.s ? !check_direct(vcpu, selector, &target->code.segment)
-				   : !find_gate_target(vcpu, target, is_call))
+	if (!system_protected(vcpu))
+		return true;
+	if (!check_code(vcpu, target->selector, &target->code))
 		return false;
-	return true;
+	return target->code.segment.s ? check_direct(vcpu, target->selector, &target->code.segment)
+				      : find_gate_target(vcpu, target, is_call);
 }
 
 static void set_target(struct vcpu *vcpu, const struct target *target)
@@ -335,28 +342,14 @@ static bool jump_real(struct vcpu *vcpu, u16 selector, u64 offset)
 	return true;
 }
 
-/* The operand of a far jump or call: in memory, or in the instruction itself. */
-static bool read_far_target(struct vcpu *vcpu, const struct insn *insn, u64 *offset, u16 *selector)
-{
-	if (insn->has_memory)
-		return read_far_pointer(vcpu, insn, offset, selector);
-	*offset = insn->immediate & width_mask(insn->opsize);
-	*selector = insn->immediate2;
-	return true;
-}
-
 bool segment_jmp_far(struct vcpu *vcpu, const struct insn *insn)
 {
-	struct target target = {0};
-	u64 offset;
-	u16 selector;
+	struct target target;
 
-	if (!read_far_target(vcpu, insn, &offset, &selector))
+	if (!find_target(vcpu, insn, false, &target))
 		return false;
 	if (!system_protected(vcpu))
-		return jump_real(vcpu, selector, offset);
-	if (!find_target(vcpu, selector, offset, insn->opsize, false, &target))
-		return false;
+		return jump_real(vcpu, target.selector, target.rip);
 	if (!segment_holds(vcpu, &target.code.segment, target.rip))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	if (!descriptor_mark_accessed(vcpu, &target.code))
@@ -366,17 +359,17 @@ bool segment_jmp_far(struct vcpu *vcpu, const struct insn *insn)
 	return true;
 }
 
-static bool call_real(struct vcpu *vcpu, u16 selector, u64 offset, unsigned size)
+static bool call_real(struct vcpu *vcpu, const struct target *target)
 {
 	struct stack stack = stack_here(vcpu);
 	const u64 words[] = {vcpu->seg[CS].selector, vcpu->ctx.rip};
 
-	if (offset > vcpu->seg[CS].limit)
+	if (target->rip > vcpu->seg[CS].limit)
 		return raise_error(vcpu, VECTOR_GP, 0);
-	if (!stack_push(vcpu, &stack, words, ARRAY_SIZE(words), size))
+	if (!stack_push(vcpu, &stack, words, ARRAY_SIZE(words), target->size))
 		return false;
 	stack_commit(vcpu, &stack);
-	return jump_real(vcpu, selector, offset);
+	return jump_real(vcpu, target->selector, target->rip);
 }
 
 /* To a more privileged level: the old stack goes onto the new one, and parameters are copied. */
@@ -431,16 +424,12 @@ static bool call_same(struct vcpu *vcpu, const struct target *target)
 
 bool segment_call_far(struct vcpu *vcpu, const struct insn *insn)
 {
-	struct target target = {0};
-	u64 offset;
-	u16 selector;
+	struct target target;
 
-	if (!read_far_target(vcpu, insn, &offset, &selector))
+	if (!find_target(vcpu, insn, true, &target))
 		return false;
 	if (!system_protected(vcpu))
-		return call_real(vcpu, selector, offset, insn->opsize);
-	if (!find_target(vcpu, selector, offset, insn->opsize, true, &target))
-		return false;
+		return call_real(vcpu, &target);
 	return target.cpl < vcpu->cpl ? call_inner(vcpu, &target) : call_same(vcpu, &target);
 }
 
@@ -460,29 +449,6 @@ static bool check_return_code(struct vcpu *vcpu, u16 selector, struct descriptor
 		return raise_error(vcpu, VECTOR_GP, error);
 	if (!segment->present)
 		return raise_error(vcpu, VECTOR_NP, error);
-	return true;
-}
-
-/* And SS, for code at that level. */
-static bool check_return_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, bool to_64,
-			    struct descriptor *ss)
-{
-	const struct segment *segment = &ss->segment;
-	u32 error = selector_error(selector);
-
-	if (selector_is_null(selector)) {
-		if (!to_64 || cpl == 3 || (selector & SELECTOR_RPL) != cpl)
-			return raise_error(vcpu, VECTOR_GP, 0);
-		*ss = (struct descriptor){.segment = segment_null(selector, cpl)};
-		return true;
-	}
-	if (!descriptor_find(vcpu, selector, VECTOR_GP, 0, ss))
-		return false;
-	if ((selector & SELECTOR_RPL) != cpl || segment->dpl != cpl || !segment->s ||
-	    (segment->type & TYPE_CODE) || !(segment->type & TYPE_WRITABLE))
-		return raise_error(vcpu, VECTOR_GP, error);
-	if (!segment->present)
-		return raise_error(vcpu, VECTOR_SS, error);
 	return true;
 }
 
@@ -549,7 +515,7 @@ static bool pop_stack(struct vcpu *vcpu, struct stack *stack, unsigned size, str
 	u64 words[2];
 
 	if (!stack_pop(vcpu, stack, words, ARRAY_SIZE(words), size) ||
-	    !check_return_ss(vcpu, words[1], frame->cpl, to_64, &frame->ss))
+	    !check_ss(vcpu, words[1], frame->cpl, to_64, &frame->ss))
 		return false;
 	frame->rsp = words[0];
 	frame->has_stack = true;

@@ -46,6 +46,13 @@ static inline bool segment_is_conforming(const struct segment *segment)
 	return segment_is_code(segment) && (segment->type & TYPE_CONFORMING);
 }
 
+/* Data that may be written, of exactly that privilege, under both names. */
+static inline bool segment_is_stack(const struct segment *segment, u16 selector, unsigned cpl)
+{
+	return (selector & SELECTOR_RPL) == cpl && segment->dpl == cpl && segment->s &&
+	       !(segment->type & TYPE_CODE) && segment->type & TYPE_WRITABLE;
+}
+
 /* An entry of the GDT or the LDT. */
 struct descriptor {
 	u64 address; /* 0: there is none, the selector is null */

@@ -247,6 +247,17 @@ static bool may_see(const struct vcpu *vcpu, const struct segment *segment)
 	       (segment->dpl >= vcpu->cpl && segment->dpl >= (segment->selector & SELECTOR_RPL));
 }
 
+/* The same for what LAR and LSL tell about: code, data, and such system descriptors. */
+static bool peek_visible(struct vcpu *vcpu, const struct insn *insn, struct descriptor *at,
+			 bool (*tells)(const struct vcpu *vcpu, unsigned type), bool *found)
+{
+	if (!peek(vcpu, insn, at, found))
+		return false;
+	*found = *found && may_see(vcpu, &at->segment) &&
+		 (at->segment.s || tells(vcpu, at->segment.type));
+	return true;
+}
+
 /* ZF is the answer; the register only changes with a good one. */
 static bool answer(struct vcpu *vcpu, bool yes)
 {
@@ -261,13 +272,11 @@ bool system_lar(struct vcpu *vcpu, const struct insn *insn)
 	struct descriptor at = {0};
 	bool found;
 
-	if (!peek(vcpu, insn, &at, &found))
+	if (!peek_visible(vcpu, insn, &at, tells_rights, &found))
 		return false;
-	if (!found || !may_see(vcpu, &at.segment) ||
-	    !(at.segment.s || tells_rights(vcpu, at.segment.type)))
-		return answer(vcpu, false);
-	gpr_write(vcpu, insn->reg, insn->opsize, at.raw >> 32 & LAR_RIGHTS);
-	return answer(vcpu, true);
+	if (found)
+		gpr_write(vcpu, insn->reg, insn->opsize, at.raw >> 32 & LAR_RIGHTS);
+	return answer(vcpu, found);
 }
 
 bool system_lsl(struct vcpu *vcpu, const struct insn *insn)
@@ -275,13 +284,11 @@ bool system_lsl(struct vcpu *vcpu, const struct insn *insn)
 	struct descriptor at = {0};
 	bool found;
 
-	if (!peek(vcpu, insn, &at, &found))
+	if (!peek_visible(vcpu, insn, &at, tells_limit, &found))
 		return false;
-	if (!found || !may_see(vcpu, &at.segment) ||
-	    !(at.segment.s || tells_limit(vcpu, at.segment.type)))
-		return answer(vcpu, false);
-	gpr_write(vcpu, insn->reg, insn->opsize, at.segment.limit);
-	return answer(vcpu, true);
+	if (found)
+		gpr_write(vcpu, insn->reg, insn->opsize, at.segment.limit);
+	return answer(vcpu, found);
 }
 
 /* Data may always be read, code never be written; else the type's bit decides. */
