@@ -235,8 +235,10 @@ static void put_effective(struct translation *t, const ZydisDecodedOperand *oper
 		return;
 	}
 	if (!fits_int32(displacement)) {
-		/* At the end of what rip can reach. */
+		/* At the end of what rip can reach, or rsp after a pop. */
 		emit_mov_imm64(e, H_SCRATCH, displacement);
+		if (index != NO_REGISTER)
+			emit_lea(e, true, H_SCRATCH, H_SCRATCH, index, scale, 0);
 		index = H_SCRATCH;
 		scale = 1;
 		displacement = 0;
@@ -530,10 +532,8 @@ static void put_vex(struct translation *t, const struct renamed *r)
 	u8 first = vex[0] == 0xc4 ? vex[1] : 0x61 | (vex[1] & 0x80);
 	u8 second = vex[0] == 0xc4 ? vex[2] : vex[1] & 0x7f;
 	bool modrm = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM;
-	unsigned reg = r->reg != NO_REGISTER ? r->reg : zi->raw.modrm.reg | (first & 0x80 ? 0 : 8);
-	unsigned rm = r->rm != NO_REGISTER ? r->rm : zi->raw.modrm.rm | (first & 0x20 ? 0 : 8);
-	unsigned base = r->memory ? r->base : rm;
 	unsigned index = r->memory ? register_or_0(r->index) : 0;
+	unsigned reg, rm, base;
 
 	/* Outside 64-bit mode there are eight registers of 32 bits, whatever these bits say. */
 	if (!t->wide) {
@@ -542,6 +542,9 @@ static void put_vex(struct translation *t, const struct renamed *r)
 		if (vex_w_is_width(zi))
 			second &= 0x7f;
 	}
+	reg = r->reg != NO_REGISTER ? r->reg : zi->raw.modrm.reg | (first & 0x80 ? 0 : 8);
+	rm = r->rm != NO_REGISTER ? r->rm : zi->raw.modrm.rm | (first & 0x20 ? 0 : 8);
+	base = r->memory ? r->base : rm;
 	if (r->vvvv != NO_REGISTER)
 		second = (second & 0x87) | (~r->vvvv & 15) << 3;
 	emit_u8(e, 0xc4);
