@@ -121,10 +121,11 @@ enum form_class form_classify(const ZydisDecodedInstruction *insn,
 
 /* ------------------------------------------------------------------ named.c */
 
-/* A sequence that is known by name, of 64-bit code. */
+/* A sequence that is known by name. */
 struct named {
 	const char *name, *goes_wrong;
 	const u8 *code, *end;
+	bool compat; /* 32-bit code; else 64-bit code */
 };
 
 extern const struct named named[];

@@ -334,6 +334,16 @@ static void run_forms(struct tester *tester)
 	}
 }
 
+/* 32-bit code, or 64-bit code, from now on. */
+static void use_mode(struct tester *tester, bool compat)
+{
+	if (tester->options.compat == compat)
+		return;
+	forms_free(tester->forms);
+	tester->options.compat = compat;
+	tester->forms = forms_new(compat);
+}
+
 /* One name at a time: a chunk has room for all of its times. */
 static void run_named(struct tester *tester)
 {
@@ -342,6 +352,7 @@ static void run_named(struct tester *tester)
 	for (unsigned which = 0; which < named_count; which++) {
 		if (options->job.named && options->job.named != &named[which])
 			continue;
+		use_mode(tester, named[which].compat);
 		for (unsigned i = 0; i < NAMED_TIMES; i++)
 			tester->slots[i].job = (struct job){.seed = options->start + i,
 							    .form = NOT_A_FORM,
@@ -394,6 +405,8 @@ static void run_single(struct tester *tester)
 {
 	struct job job = tester->options.job;
 
+	if (job.named)
+		use_mode(tester, job.named->compat);
 	generate(tester->forms, &job, tester->sequence);
 	sequence_print(tester->sequence);
 	tester->slots[0].job = job;
@@ -487,7 +500,7 @@ static int run(struct tester *tester)
 		return 2;
 	}
 	if (options->named && options->compat) {
-		fprintf(stderr, "diff: what has a name is 64-bit code\n");
+		fprintf(stderr, "diff: what has a name is 64-bit or 32-bit code by itself\n");
 		return 2;
 	}
 	if (options->list) {
