@@ -72,7 +72,10 @@ SNIPPET(sse_without_osfxsr, "", "xorps %xmm0, %xmm0");
 SNIPPET(sse_with_em, "", "xorps %xmm0, %xmm0");
 SNIPPET(sse_with_ts, "", "xorps %xmm0, %xmm0");
 SNIPPET(x87_with_em, "", "fld1");
+SNIPPET(mmx_with_em, "", "pxor %mm0, %mm0");
+SNIPPET(emms_with_em, "", "emms");
 SNIPPET(x87_with_ts, "", "fld1");
+SNIPPET(mmx_with_ts, "", "pxor %mm0, %mm0");
 SNIPPET(wait_with_ts_and_mp, "", "fwait");
 SNIPPET(avx_without_osxsave, "", ".byte 0xc5, 0xf8, 0x57, 0xc0");
 SNIPPET(xgetbv_without_osxsave, "xor %ecx, %ecx", "xgetbv");
@@ -286,10 +289,11 @@ static void check_vector_units(void)
 	    FAULT(avx_without_osxsave, UD, 0, 0));
 	write_cr4(cr4 | X86_CR4_OSFXSR);
 	write_cr0(cr0 | X86_CR0_EM);
-	RUN(FAULT(sse_with_em, UD, 0, 0), FAULT(x87_with_em, NM, 0, 0));
+	RUN(FAULT(sse_with_em, UD, 0, 0), FAULT(x87_with_em, NM, 0, 0),
+	    FAULT(mmx_with_em, UD, 0, 0), FAULT(emms_with_em, UD, 0, 0));
 	write_cr0(cr0 | X86_CR0_TS);
 	RUN(FAULT(sse_with_ts, NM, 0, 0), FAULT(x87_with_ts, NM, 0, 0),
-	    FAULT(wait_with_ts_and_mp, NM, 0, 0));
+	    FAULT(mmx_with_ts, NM, 0, 0), FAULT(wait_with_ts_and_mp, NM, 0, 0));
 	write_cr0(cr0);
 
 	RUN(FAULT(x87_division, MF, 0, 0), TRAP(x87_not_yet, VECTOR_END, memory));

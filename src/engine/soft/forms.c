@@ -437,9 +437,10 @@ static struct form vector(const ZydisDecodedInstruction *insn)
 	case ZYDIS_ISA_SET_X87:
 	case ZYDIS_ISA_SET_FCMOV:
 	case ZYDIS_ISA_SET_SSE3X87:
+		return PASS(UNIT_X87);
 	case ZYDIS_ISA_SET_PENTIUMMMX:
 	case ZYDIS_ISA_SET_SSSE3MMX:
-		return PASS(UNIT_X87);
+		return PASS(UNIT_MMX);
 	case ZYDIS_ISA_SET_SSE:
 	case ZYDIS_ISA_SET_SSEMXCSR:
 	case ZYDIS_ISA_SET_SSE2:

@@ -65,12 +65,13 @@ enum vector {
 #define MODE_CODE_64  0x00u
 #define MODE_CODE_32  0x04u
 #define MODE_CODE_16  0x08u
-#define MODE_NO_FPU   0x10u  /* CR0.EM or TS: x87 and MMX give #NM (with EM alone, SSE #UD) */
-#define MODE_NO_SSE   0x20u  /* CR4.OSFXSR clear or CR0.EM set: #UD */
-#define MODE_NO_AVX   0x40u  /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
-#define MODE_STACK_16 0x80u  /* SS.B clear, outside 64-bit mode */
-#define MODE_FLAT     0x100u /* outside 64-bit mode: the bases of CS, DS, ES and SS are 0 */
-#define MODE_ALIGN    0x800u /* misaligned operands of 2, 4 and 8 bytes give #AC */
+#define MODE_NO_FPU   0x10u   /* CR0.EM or TS set: #NM, where nothing else forbids it */
+#define MODE_NO_SSE   0x20u   /* CR4.OSFXSR clear or CR0.EM set: #UD */
+#define MODE_NO_AVX   0x40u   /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
+#define MODE_STACK_16 0x80u   /* SS.B clear, outside 64-bit mode */
+#define MODE_FLAT     0x100u  /* outside 64-bit mode: the bases of CS, DS, ES and SS are 0 */
+#define MODE_ALIGN    0x800u  /* misaligned operands of 2, 4 and 8 bytes give #AC */
+#define MODE_NO_MMX   0x1000u /* CR0.EM set: #UD */
 
 /*
  * An instruction that C executes: what is left of the decoder's answer. A register is 0 to 15;

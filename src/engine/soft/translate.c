@@ -1349,7 +1349,8 @@ static bool unit_allowed(struct translation *t, enum form_unit unit)
 {
 	if (unit == UNIT_INTEGER)
 		return true;
-	if ((unit == UNIT_SSE && t->mode & MODE_NO_SSE) ||
+	if ((unit == UNIT_MMX && t->mode & MODE_NO_MMX) ||
+	    (unit == UNIT_SSE && t->mode & MODE_NO_SSE) ||
 	    (unit == UNIT_AVX && t->mode & MODE_NO_AVX)) {
 		put_raise(t, VECTOR_UD);
 		return false;

@@ -253,6 +253,8 @@ static u32 forbidden(const struct vcpu *vcpu)
 
 	if (vcpu->cr0 & (X86_CR0_EM | X86_CR0_TS))
 		mode |= MODE_NO_FPU;
+	if (vcpu->cr0 & X86_CR0_EM)
+		mode |= MODE_NO_MMX;
 	if (vcpu->cpl == 3 && vcpu->cr0 & X86_CR0_AM && vcpu->sysflags & X86_EFLAGS_AC)
 		mode |= MODE_ALIGN;
 	if (vcpu->cr0 & X86_CR0_EM || !(vcpu->cr4 & X86_CR4_OSFXSR))
