@@ -759,7 +759,7 @@ static void assert_iret_refused(struct fixture *f, enum vector vector, u32 error
 	assert_int_equal(f->vcpu->seg[CS].selector, SEL_CODE);
 	assert_int_equal(f->vcpu->seg[SS].selector, SEL_DATA);
 	assert_int_equal(vcpu_rflags(f->vcpu), flags);
-	assert_true(f->vcpu->nmi_blocked);
+	assert_false(f->vcpu->nmi_blocked);
 }
 
 static void test_iret_refused(void **state)
@@ -857,6 +857,12 @@ static void test_nmi_had_to_wait(void **state)
 	f->vcpu->nmi_pending = true;
 	is_kicked(f);
 	assert_true(iretq(f));
+	assert_true(is_kicked(f));
+
+	/* Nor does it wait for an IRET that succeeds. */
+	f->vcpu->nmi_blocked = true;
+	push_frame(f, NOT_OURS, SEL_CODE, X86_EFLAGS_FIXED, KERNEL_STACK, SEL_DATA);
+	assert_iret_refused(f, VECTOR_GP, 0);
 	assert_true(is_kicked(f));
 }
 

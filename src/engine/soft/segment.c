@@ -597,25 +597,20 @@ static bool iret_real(struct vcpu *vcpu, unsigned size)
 	    !jump_real(vcpu, words[1], words[0]))
 		return false;
 	stack_commit(vcpu, &stack);
-	vcpu->nmi_blocked = false;
 	vcpu_set_rflags(vcpu, iret_flags(vcpu, words[2], size));
-	interrupt_recheck(vcpu);
 	return true;
 }
 
-bool segment_iret(struct vcpu *vcpu, const struct insn *insn)
+static bool iret_protected(struct vcpu *vcpu, unsigned size)
 {
 	struct stack stack = stack_here(vcpu);
 	struct frame frame = {0};
 	u64 words[3], flags;
 
-	if (!system_protected(vcpu))
-		return iret_real(vcpu, insn->opsize);
-
 	/* Outside IA-32e mode this would return to another task. */
 	if (vcpu_rflags(vcpu) & X86_EFLAGS_NT)
 		return raise_error(vcpu, VECTOR_GP, 0);
-	if (!stack_pop(vcpu, &stack, words, ARRAY_SIZE(words), insn->opsize))
+	if (!stack_pop(vcpu, &stack, words, ARRAY_SIZE(words), size))
 		return false;
 	/* And this to virtual-8086 mode. */
 	if (!vcpu_long_mode(vcpu) && (words[2] & X86_EFLAGS_VM) && vcpu->cpl == 0)
@@ -624,16 +619,25 @@ bool segment_iret(struct vcpu *vcpu, const struct insn *insn)
 		return false;
 	frame.rip = words[0];
 	frame.cpl = words[1] & SELECTOR_RPL;
-	if ((vcpu_64bit(vcpu) || frame.cpl > vcpu->cpl) &&
-	    !pop_stack(vcpu, &stack, insn->opsize, &frame))
+	if ((vcpu_64bit(vcpu) || frame.cpl > vcpu->cpl) && !pop_stack(vcpu, &stack, size, &frame))
 		return false;
 	if (!check_return(vcpu, &frame))
 		return false;
 
-	flags = iret_flags(vcpu, words[2], insn->opsize);
+	flags = iret_flags(vcpu, words[2], size);
 	set_return(vcpu, &frame, &stack);
-	vcpu->nmi_blocked = false;
 	vcpu_set_rflags(vcpu, flags);
-	interrupt_recheck(vcpu);
 	return true;
+}
+
+/* NMIs may come again even if it faults: Intel SDM 3A, "Handling Multiple NMIs". */
+bool segment_iret(struct vcpu *vcpu, const struct insn *insn)
+{
+	bool done;
+
+	vcpu->nmi_blocked = false;
+	done = system_protected(vcpu) ? iret_protected(vcpu, insn->opsize)
+				      : iret_real(vcpu, insn->opsize);
+	interrupt_recheck(vcpu);
+	return done;
 }
