@@ -223,31 +223,48 @@ static void test_several_come_back_at_once(void **state)
 		assert_used(f, used[1].head, 2);
 		assert_used(f, used[2].head, 3);
 		assert_int_equal(wants_interrupt(f), 1);
-		queue_push_heads(&f->queue, used, 0);
-		assert_int_equal(wants_interrupt(f), 0);
 	}
 }
 
+static void test_none_come_back(void **state)
+{
+	struct queue_fixture *f = *state;
+
+	push_one(f);
+	wants_interrupt(f);
+	note_writes(f);
+	queue_push_heads(&f->queue, NULL, 0);
+	assert_int_equal(f->writes.count, 0);
+	assert_int_equal(wants_interrupt(f), 0);
+}
+
+/* In the middle of a lap, with chains out, an interrupt due and notifications off. */
 static void test_start_forgets_the_past(void **state)
 {
 	struct queue_fixture *f = *state;
-	struct fake_buffer buffer = fake_writable(&f->driver, 4);
 
-	fake_driver_add(&f->driver, &buffer, 1);
-	fake_driver_publish(&f->driver);
-	assert_int_equal(pop(f), 1);
-	queue_push(&f->queue, &f->chain, 4);
+	push_one(f);
+	for (unsigned i = 0; i < 3; i++) {
+		add_and_publish(f);
+		assert_int_equal(pop(f), 1);
+	}
+	queue_push(&f->queue, &f->chain, 1);
 	queue_suppress(&f->queue);
 
-	start(f, SIZE, false);
+	fake_driver_init(&f->driver, f->memory, AREA, RAM - AREA, SIZE, f->kind);
+	assert_true(queue_start(&f->queue, &f->violation));
+	assert_int_equal(wants_interrupt(f), 0);
 	assert_int_equal(pop(f), 0);
-	buffer = fake_writable(&f->driver, 4);
-	fake_driver_add(&f->driver, &buffer, 1);
-	assert_true(fake_driver_publish(&f->driver));
-	assert_int_equal(pop(f), 1);
-	queue_push(&f->queue, &f->chain, 2);
-	assert_int_equal(queue_wants_interrupt(&f->queue, &f->violation), 1);
-	assert_used(f, f->chain.head, 2);
+	assert_true(add_and_publish(f));
+	queue_suppress(&f->queue);
+	for (unsigned i = 1; i < SIZE; i++)
+		assert_false(add_and_publish(f));
+	for (unsigned i = 0; i < SIZE; i++) {
+		assert_int_equal(pop(f), 1);
+		queue_push(&f->queue, &f->chain, 1);
+		assert_used(f, i, 1);
+	}
+	assert_int_equal(wants_interrupt(f), 1);
 }
 
 /* VQ-9: never more than there is room for. */
@@ -582,6 +599,7 @@ int main(void)
 		TEST_BOTH(every_size_can_be_filled),
 		TEST_BOTH(chains_go_back_in_any_order),
 		TEST_BOTH(several_come_back_at_once),
+		TEST_BOTH(none_come_back),
 		TEST_BOTH(start_forgets_the_past),
 		TEST_BOTH(written_length_is_clamped),
 		TEST_BOTH(longest_chains_are_accepted),
