@@ -31,24 +31,27 @@
 
 /* Positions */
 
-static unsigned slot_of(const struct queue *queue, unsigned position)
-{
-	return position % queue->size;
-}
-
 static bool wrap_counter(const struct queue *queue, unsigned position)
 {
 	return position < queue->size;
 }
 
+static unsigned slot_of(const struct queue *queue, unsigned position)
+{
+	return wrap_counter(queue, position) ? position : position - queue->size;
+}
+
+/* By no more than one lap. */
 static unsigned advance(const struct queue *queue, unsigned position, unsigned by)
 {
-	return (position + by) % (2u * queue->size);
+	const unsigned laps = 2 * queue->size, to = position + by;
+
+	return to < laps ? to : to - laps;
 }
 
 static unsigned distance(const struct queue *queue, unsigned from, unsigned to)
 {
-	return (to + 2u * queue->size - from) % (2u * queue->size);
+	return from <= to ? to - from : to + 2 * queue->size - from;
 }
 
 /* As the event structures have it: a slot, and the wrap counter above it. */
@@ -119,8 +122,9 @@ static int walk_table(struct walk *walk, const struct descriptor *pointer, unsig
 	int err = walk_enter(walk, &table, pointer, index);
 
 	for (unsigned i = 0; !err && i < table.entries; i++) {
-		const struct vring_packed_desc from =
-			RING_COPY(struct vring_packed_desc, table.descriptors + i * sizeof(from));
+		/* A table may lie at any address, so there is no struct yet to point to. */
+		const u8 *entry = table.descriptors + i * sizeof(struct vring_packed_desc);
+		const struct vring_packed_desc from = RING_COPY(struct vring_packed_desc, entry);
 		const struct descriptor descriptor = descriptor_of(&from);
 
 		if (descriptor.flags & VRING_DESC_F_INDIRECT)
@@ -289,7 +293,7 @@ static void packed_push(struct queue *queue, const struct queue_used *chains, un
 			first_flags = flags;
 		ring->out_length[id] = 0;
 		ring->next_used = advance(queue, ring->next_used, length);
-		ring->unsignalled = MIN(ring->unsignalled + length, 2u * queue->size);
+		ring->unsignalled = MIN(ring->unsignalled + length, 2 * queue->size);
 	}
 	/* VQ-7: whoever sees the mark sees the descriptors and the data. */
 	ring_store(queue, &first->flags, first_flags, memory_order_release);
