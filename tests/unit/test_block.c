@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "fake_guest.h"
+#include "framing.h"
 #include "virtio/block.h"
 
 #include <fcntl.h>
@@ -29,7 +30,6 @@
 
 #define F(name)	 (1ull << VIRTIO_BLK_F_##name)
 #define WRITABLE (F(FLUSH) | F(DISCARD) | F(WRITE_ZEROES) | FEATURE_VERSION_1)
-#define INDIRECT (1ull << VIRTIO_RING_F_INDIRECT_DESC)
 #define CONFIG(field)                                                                              \
 	(REGISTERS_DEVICE + offsetof(struct virtio_blk_config, field)),                            \
 		sizeof(((struct virtio_blk_config *)0)->field)
@@ -42,7 +42,6 @@ struct fixture {
 	struct disk_options options;
 	struct disk disk;
 	struct block block;
-	unsigned seed;
 };
 
 /* Bytes that say where in the file they are. */
@@ -532,80 +531,111 @@ static void test_wrong_segments(void **state)
 	assert_request(f, VIRTIO_BLK_T_DISCARD, 0, 16 * 16, 0, VIRTIO_BLK_S_OK, 1);
 }
 
-/* Framing */
+/* Framing: each type of request, cut in every way */
 
-/* Cut [gpa, gpa + len) at random into `count` descriptors, the empty one included. */
-static void cut(struct fixture *f, struct fake_buffer *buffers, unsigned count, u64 gpa, u32 len,
-		bool writable)
+struct framed {
+	struct fixture *f;
+	struct request_bytes {
+		struct virtio_blk_outhdr header;
+		u8 data[2 * 512];
+	} out;
+	u32 in_len; /* of data */
+	u8 status;
+	u32 used;
+};
+
+#define FRAMED_AT 40 /* in sectors */
+
+/* The file is as it was in the beginning. */
+static void restore(void *opaque)
 {
-	for (unsigned i = 0; i < count; i++) {
-		/* Every other one is very small; the last is what is left. */
-		const u32 few = rand_r(&f->seed) % 3, any = rand_r(&f->seed) % (len + 1);
-		const u32 some = rand_r(&f->seed) % 2 ? MIN(few, len) : any;
-		const u32 part = i + 1 < count ? some : len;
+	struct framed *framed = opaque;
+	u8 data[4 * 512];
 
-		buffers[i] = (struct fake_buffer){gpa, part, writable};
-		gpa += part;
-		len -= part;
-	}
+	fill(data, sizeof(data), FRAMED_AT * 512);
+	assert_int_equal(pwrite(framed->f->fd, data, sizeof(data), FRAMED_AT * 512), sizeof(data));
 }
 
-static u8 complete_cut(struct fixture *f, const struct request *r, u32 *written)
+static bool has_done(const struct framed *framed, const u8 *written)
 {
-	const unsigned readable = 1 + rand_r(&f->seed) % 6;
-	const unsigned writable = 1 + rand_r(&f->seed) % 6;
-	const unsigned count = readable + writable;
-	struct fake_buffer buffers[12];
-	const unsigned some = rand_r(&f->seed) % 3;
-	const unsigned direct = rand_r(&f->seed) % 2 ? count : some;
+	static const u8 id[20] = "serial number";
+	const u8 *file = file_at(framed->f, FRAMED_AT * 512, 2 * 512);
+	u8 before[2 * 512];
 
-	cut(f, buffers, readable, r->out, r->out_len, false);
-	cut(f, buffers + readable, writable, r->in, r->in_len, true);
-	assert_true(fake_driver_add_indirect(&f->guest.queues[0], buffers, count, direct) >= 0);
-	submit(&f->guest, 0);
-	return complete(f, 0, r, written);
+	fill(before, sizeof(before), FRAMED_AT * 512);
+	if (framed->status == VIRTIO_BLK_S_OK) {
+		switch (framed->out.header.type) {
+		case VIRTIO_BLK_T_IN:
+			return !memcmp(written, before, framed->in_len);
+		case VIRTIO_BLK_T_OUT:
+			return !memcmp(file, framed->out.data, sizeof(framed->out.data));
+		case VIRTIO_BLK_T_GET_ID:
+			return !memcmp(written, id, sizeof(id));
+		case VIRTIO_BLK_T_WRITE_ZEROES:
+			memset(before + 512, 0, 512);
+			break;
+		case VIRTIO_BLK_T_DISCARD:
+			return true;
+		}
+	}
+	return !memcmp(file, before, sizeof(before));
+}
+
+static bool check_framed(void *opaque, const u8 *written, u32 used)
+{
+	const struct framed *framed = opaque;
+
+	return used == framed->used && written[framed->in_len] == framed->status &&
+	       has_done(framed, written);
 }
 
 static void test_framing(void **state)
 {
+	static const struct virtio_blk_discard_write_zeroes segments[] = {{FRAMED_AT + 1, 1, 0},
+									  {FRAMED_AT + 4, 1, 0}};
+	static const struct {
+		u32 type, out_len, in_len;
+		u64 sector;
+		u8 status;
+		u32 used;
+	} cases[] = {
+		{VIRTIO_BLK_T_IN, 0, 2 * 512, FRAMED_AT, VIRTIO_BLK_S_OK, 2 * 512 + 1},
+		{VIRTIO_BLK_T_IN, 0, 2 * 512, SECTORS - 1, VIRTIO_BLK_S_IOERR, 1},
+		{VIRTIO_BLK_T_OUT, 2 * 512, 0, FRAMED_AT, VIRTIO_BLK_S_OK, 1},
+		{VIRTIO_BLK_T_OUT, 2 * 512, 0, SECTORS - 1, VIRTIO_BLK_S_IOERR, 1},
+		{VIRTIO_BLK_T_FLUSH, 0, 0, 0, VIRTIO_BLK_S_OK, 1},
+		{VIRTIO_BLK_T_GET_ID, 0, 20, 0, VIRTIO_BLK_S_OK, 21},
+		{VIRTIO_BLK_T_DISCARD, sizeof(segments), 0, 0, VIRTIO_BLK_S_OK, 1},
+		{VIRTIO_BLK_T_WRITE_ZEROES, sizeof(segments), 0, 0, VIRTIO_BLK_S_OK, 1},
+		{VIRTIO_BLK_T_SECURE_ERASE, sizeof(segments), 9, 0, VIRTIO_BLK_S_UNSUPP, 1},
+	};
 	struct fixture *f = *state;
-	u32 written;
 
-	f->seed = 1;
-	for (unsigned i = 0; i < 300; i++) {
-		const struct virtio_blk_discard_write_zeroes segments[] = {{40, 2, 0}, {44, 1, 1}};
-		static u8 data[3 * 512];
-		struct request r;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const u32 header = sizeof(struct virtio_blk_outhdr);
+		struct framed framed = {
+			.f = f,
+			.out.header = {.type = cases[i].type, .sector = cases[i].sector},
+			.in_len = cases[i].in_len,
+			.status = cases[i].status,
+			.used = cases[i].used,
+		};
+		const struct framing framing = {
+			.features = WRITABLE,
+			.readable = &framed.out,
+			.readable_len = header + cases[i].out_len,
+			.writable_len = cases[i].in_len + 1,
+			.readable_edges = {header, cases[i].out_len > 512 ? header + 512 : 0},
+			.writable_edges = {cases[i].in_len, cases[i].in_len > 512 ? 512 : 0},
+			.prepare = restore,
+			.check = check_framed,
+			.opaque = &framed,
+		};
 
-		if (i % 20 == 0)
-			bring_up(&f->guest, STAGE_LIVE, WRITABLE | INDIRECT);
-		r = make(f, 0, VIRTIO_BLK_T_IN, 5, NULL, 0, 2 * 512);
-		assert_int_equal(complete_cut(f, &r, &written), VIRTIO_BLK_S_OK);
-		assert_int_equal(written, 2 * 512 + 1);
-		assert_content(in_data(f, &r), 2 * 512, 5 * 512);
-
-		fill(data, sizeof(data), i);
-		r = make(f, 0, VIRTIO_BLK_T_OUT, 40, data, sizeof(data), 0);
-		assert_int_equal(complete_cut(f, &r, &written), VIRTIO_BLK_S_OK);
-		assert_int_equal(written, 1);
-		assert_content(file_at(f, 40 * 512, sizeof(data)), sizeof(data), i);
-
-		r = make(f, 0, VIRTIO_BLK_T_GET_ID, 0, NULL, 0, 20);
-		assert_int_equal(complete_cut(f, &r, &written), VIRTIO_BLK_S_OK);
-		assert_int_equal(written, 21);
-		assert_memory_equal(in_data(f, &r), "serial number\0\0\0\0\0\0\0", 20);
-
-		r = make(f, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, segments, sizeof(segments), 0);
-		assert_int_equal(complete_cut(f, &r, &written), VIRTIO_BLK_S_OK);
-		assert_int_equal(written, 1);
-		assert_zeroes(f, 40, 2);
-		assert_zeroes(f, 44, 1);
-
-		r = make(f, 0, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, 0);
-		assert_int_equal(complete_cut(f, &r, &written), VIRTIO_BLK_S_OK);
-		r = make(f, 0, 99, 0, NULL, 10, 10);
-		assert_int_equal(complete_cut(f, &r, &written), VIRTIO_BLK_S_UNSUPP);
-		assert_int_equal(written, 1);
+		fill(framed.out.data, sizeof(framed.out.data), i + 99);
+		if (cases[i].out_len == sizeof(segments))
+			memcpy(framed.out.data, segments, sizeof(segments));
+		assert_true(frame_every_way(&f->guest, &framing) > 6);
 	}
 	assert_false(is_broken(f));
 }
