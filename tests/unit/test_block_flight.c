@@ -668,9 +668,11 @@ static void test_hostile_refill(void **state)
 		add(f, 0, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, NULL);
 		pthread_create(&asker, NULL, keep_asking, f);
 		usleep(1000 * i);
+		/* It ends, and nothing is done afterwards, however loudly it is asked for. */
 		common_set(&f->guest, VIRTIO_PCI_COMMON_STATUS, 0);
-		assert_int_equal(status_get(&f->guest), 0);
+		queues[0]->sends = 0;
 		pthread_join(asker, NULL);
+		assert_int_equal(queues[0]->sends, 0);
 		assert_int_equal(disk_in_flight(queues[0]), 0);
 	}
 	queues[0]->free_running = false;

@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define SIZE  MiB(2)
@@ -411,6 +412,8 @@ static void test_ways(void **state)
 
 	open_disk(f);
 	assert_int_equal(disk_queue_fd(f->queue) < 0, *f->synchronous);
+	/* io_uring would hand each "would block" on to us. */
+	assert_false(fcntl(f->disk.fd, F_GETFL) & O_NONBLOCK);
 	assert_null(disk_take(f->queue));
 	disk_send(f->queue);
 	assert_int_equal(disk_in_flight(f->queue), 0);
@@ -529,9 +532,30 @@ static void test_wait(void **state)
 	assert_int_equal(taken, DEPTH);
 }
 
+/* <linux/mman.h>, which is not so new everywhere (Linux 6.5). */
+#ifndef __NR_cachestat
+#define __NR_cachestat 451
+#endif
+
+/* Pages of the file that the host has not written yet. -1: it does not tell. */
+static long unwritten(struct fixture *f)
+{
+	const struct {
+		u64 offset, len;
+	} all = {0, 0};
+	struct {
+		u64 cached, dirty, writeback, evicted, recently_evicted;
+	} pages;
+
+	if (syscall(__NR_cachestat, f->fd, &all, &pages, 0))
+		return -1;
+	return pages.dirty + pages.writeback;
+}
+
 static void test_durable(void **state)
 {
 	struct fixture *f = *state;
+	const bool tells = unwritten(f) >= 0;
 	struct iovec iov = {f->memory, 8192};
 	struct disk_request r = {
 		.operation = DISK_WRITE,
@@ -545,12 +569,67 @@ static void test_durable(void **state)
 	open_disk(f);
 	fill(f->memory, 8192, 0, 5);
 	assert_int_equal(request(f, &r), 0);
+	assert_true(!tells || unwritten(f) == 0);
 	assert_filled(file_at(f, 512, 8192), 8192, 0, 5);
 	r.operation = DISK_ZERO;
 	r.len = 4096;
 	assert_int_equal(request(f, &r), 0);
+	assert_true(!tells || unwritten(f) == 0);
 	assert_zero(file_at(f, 512, 4096), 4096);
 	assert_filled(file_at(f, 512 + 4096, 4096), 4096, 4096, 5);
+}
+
+/* What was written before a flush is durable after it; and so is what one buffer could not hold. */
+static void test_flush(void **state)
+{
+	struct fixture *f = *state;
+
+	open_disk(f);
+	if (unwritten(f) < 0)
+		skip();
+	fill(f->memory, 8192, 0, 5);
+	assert_int_equal(transfer(f, DISK_WRITE, 512, f->memory, 8192), 0);
+	assert_int_equal(simple(f, DISK_FLUSH, 0, 0, false), 0);
+	assert_true(unwritten(f) == 0);
+}
+
+/*
+ * A transfer that the kernel cuts short, in the middle of a buffer: there is a page that it cannot
+ * get at, until we let it. Only a ring leaves us the time.
+ */
+static void test_cut_short(void **state)
+{
+	struct fixture *f = *state;
+	const u64 len = 3 * PAGE_SIZE;
+	struct iovec iov[] = {
+		{f->memory, 100}, {f->memory + 100, len - 200}, {f->memory + len - 100, 100}};
+
+	open_disk(f);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		struct disk_request r = {
+			.operation = pass ? DISK_READ : DISK_WRITE,
+			.offset = 512,
+			.len = len,
+			.iov = iov,
+			.iov_count = ARRAY_SIZE(iov),
+		};
+		struct pollfd fd = {.fd = disk_queue_fd(f->queue), .events = POLLIN};
+
+		if (!pass)
+			fill(f->memory, len, 0, 19);
+		else
+			memset(f->memory, 0, len);
+		assert_int_equal(mprotect(f->memory + PAGE_SIZE, PAGE_SIZE, PROT_NONE), 0);
+		disk_put(f->queue, &r);
+		disk_send(f->queue);
+		assert_int_equal(poll(&fd, 1, 20000), 1);
+		assert_int_equal(mprotect(f->memory + PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE),
+				 0);
+		assert_ptr_equal(await(f->queue), &r);
+		assert_int_equal(r.result, 0);
+		assert_filled(f->memory, len, 0, 19);
+		assert_filled(file_at(f, 512, len), len, 0, 19);
+	}
 }
 
 /* The file became shorter: that is an error, and it does not become longer again by reading. */
@@ -876,6 +955,8 @@ int main(void)
 		BOTH_WAYS(test_wait, setup),
 		BOTH_WAYS(test_durable, setup),
 		BOTH_WAYS(test_durable, setup_shm),
+		BOTH_WAYS(test_flush, setup),
+		{"test_cut_short (io_uring)", test_cut_short, setup, teardown, (void *)&by_ring},
 		BOTH_WAYS(test_truncated, setup),
 		BOTH_WAYS(test_error_in_the_middle, setup),
 		BOTH_WAYS(test_read_only, setup),
