@@ -7,6 +7,7 @@
  *   id=NAME     and what it is called
  *   ro=1        it is read-only: nothing is written, and what tries to must fail
  *   boots=N     only counts its boots, on the disk, and reboots until there were N
+ *   packed=1    its rings are packed ones
  *
  * By the rules, so that --strict has nothing to say; with
  *
@@ -41,6 +42,8 @@
 #define MANY	     80 /* requests in flight: three descriptors each of the ring's 256 */
 #define MANY_SECTORS 4
 #define RING_SIZE    RING_SIZE_MAX
+
+#define DESCRIPTORS_MAX 64 /* of one request: more than any frame has pieces */
 
 static struct virtio block;
 static bool read_only;
@@ -123,9 +126,24 @@ static u16 describe(struct vring_desc *table, u16 at, u8 *data, u32 len, const u
 	return at;
 }
 
+/* A table is as the ring is: packed, its descriptors come one after the other, and have no next. */
+static const void *table_of(const struct ring *ring, const struct vring_desc *table, u16 count)
+{
+	static struct vring_packed_desc packed[DESCRIPTORS_MAX] __attribute__((aligned(16)));
+
+	if (!ring->packed)
+		return table;
+	for (u16 i = 0; i < count; i++)
+		packed[i] =
+			(struct vring_packed_desc){.addr = table[i].addr,
+						   .len = table[i].len,
+						   .flags = table[i].flags & VRING_DESC_F_WRITE};
+	return packed;
+}
+
 static void offer(const struct frame *frame, u32 out_len, u32 in_len)
 {
-	static struct vring_desc indirect[64] __attribute__((aligned(16)));
+	static struct vring_desc indirect[DESCRIPTORS_MAX] __attribute__((aligned(16)));
 	struct ring *ring = &block.rings[0];
 	struct vring_desc *table = frame->indirect ? indirect : ring->desc;
 	u16 count;
@@ -135,8 +153,8 @@ static void offer(const struct frame *frame, u32 out_len, u32 in_len)
 	count = describe(table, count, writable, in_len + 1, frame->writable, VRING_DESC_F_WRITE);
 	table[count - 1].flags &= (u16)~VRING_DESC_F_NEXT;
 	if (frame->indirect)
-		ring_describe(ring, 0, indirect, count * (u32)sizeof(*indirect),
-			      VRING_DESC_F_INDIRECT, 0);
+		ring_describe(ring, 0, table_of(ring, indirect, count),
+			      count * (u32)sizeof(*indirect), VRING_DESC_F_INDIRECT, 0);
 	ring_offer(ring, 0);
 	virtio_notify(&block, 0);
 }
@@ -475,6 +493,7 @@ void guest_main(const struct boot *boot)
 
 	find_disk();
 	read_only = boot_option(boot, "ro", text, sizeof(text));
+	block.packed = boot_option(boot, "packed", text, sizeof(text));
 	virtio_add_status(&block, VIRTIO_CONFIG_S_ACKNOWLEDGE);
 	virtio_add_status(&block, VIRTIO_CONFIG_S_DRIVER);
 	check_config(boot);

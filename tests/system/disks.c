@@ -192,6 +192,14 @@ static const struct test tests[] = {
 		CHECKS_ITSELF,
 	},
 	{
+		.name = "block-packed",
+		.args = {"--debug-exit", "--strict", "--block={files}/disk,id=disk-1", "64", BLOCK,
+			 "sectors=2048", "id=disk-1", "packed=1"},
+		.make_files = make_disk,
+		.check_files = check_pattern,
+		CHECKS_ITSELF,
+	},
+	{
 		.name = "block-direct",
 		.args = {"--debug-exit", "--strict", "--block={files}/disk,direct", "64", BLOCK,
 			 "sectors=2048"},
