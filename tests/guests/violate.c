@@ -11,13 +11,12 @@
  * reset and working afterwards, or not taking notice. Under --strict the launcher
  * ends before that.
  */
-#include "targets.h"
 #include "lib/guest.h"
+#include "lib/honest.h"
 #include "lib/pci.h"
 #include "lib/virtio.h"
 
 #include <linux/virtio_config.h>
-#include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_pci.h>
 
@@ -57,24 +56,12 @@ enum {
 };
 #undef VIOLATION
 
-/* A kind of device, and an honest request to it. */
-struct target {
-	const char *name;
-	enum devices bit;
-	u16 id;		      /* virtio: Device Types */
-	unsigned queue;	      /* where the rules for rings are broken */
-	u16 direction;	      /* of buffers there, in flags of a descriptor: whose data are they? */
-	unsigned input_queue; /* one that takes writable buffers only */
-	void (*submit)(struct virtio *v);
-	bool (*answered)(u32 len); /* after all of it was used */
-};
-
 /* What chains are made of. */
 static u8 payload = '.';
 static struct vring_desc indirect_table[QUEUE_SIZE + 1];
 /* A guest has one memory, and one device that it is rude to; the actions need to know them. */
 static u64 end_of_ram;
-static const struct target *target;
+static const struct device_type *target;
 
 static void set_status(const struct virtio *v, u8 status)
 {
@@ -224,11 +211,9 @@ static void expect_no_vector(const struct virtio *v, u32 field)
 
 static bool works(struct virtio *v)
 {
-	u32 len = 0;
-	u16 head;
+	static u8 room[REQUEST_ROOM];
 
-	target->submit(v);
-	return ring_take(&v->rings[target->queue], &head, &len) && target->answered(len);
+	return device_works(target, v, room);
 }
 
 static void expect_works(struct virtio *v)
@@ -381,97 +366,14 @@ static void violate(struct virtio *v, unsigned index)
 	print("violated %s\n", violation->name);
 }
 
-/* Honest requests */
-
-static void submit_text(struct virtio *v)
-{
-	static const char text[] = "the console works\n";
-
-	ring_describe(&v->rings[CONSOLE_TX], 0, text, strlen(text), 0, 0);
-	offer(v, 0);
-}
-
-static bool text_answered(u32 len)
-{
-	return len == 0;
-}
-
-static struct {
-	u32 type, reserved;
-	u64 sector;
-	u8 data[512];
-	u8 status;
-} disk_request;
-
-#define DISK_READ   0 /* virtio: Block Device, Device Operation */
-#define DISK_OK	    0
-#define DISK_HEADER 16
-
-static void submit_read(struct virtio *v)
-{
-	struct ring *ring = &v->rings[0];
-
-	memset(&disk_request, 0xff, sizeof(disk_request));
-	disk_request.type = DISK_READ;
-	disk_request.reserved = 0;
-	disk_request.sector = 0;
-	ring_describe(ring, 0, &disk_request, DISK_HEADER, VRING_DESC_F_NEXT, 1);
-	ring_describe(ring, 1, disk_request.data, sizeof(disk_request.data),
-		      VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 2);
-	ring_describe(ring, 2, &disk_request.status, 1, VRING_DESC_F_WRITE, 0);
-	offer(v, 0);
-}
-
-static bool read_answered(u32 len)
-{
-	return len == sizeof(disk_request.data) + 1 && disk_request.status == DISK_OK;
-}
-
-/* An empty header, and a broadcast of a type that nobody answers (the first for experiments). */
-static void submit_frame(struct virtio *v)
-{
-	static const u8 frame[12 + 60] = {[12] = 0xff, 0xff,	    0xff,	 0xff, 0xff,
-					  0xff,	       [18] = 0x02, 0,		 0,    0,
-					  0,	       1,	    [24] = 0x88, 0xb5};
-
-	ring_describe(&v->rings[1], 0, frame, sizeof(frame), 0, 0);
-	offer(v, 0);
-}
-
-static u8 numbers[32];
-
-static void submit_numbers(struct virtio *v)
-{
-	memset(numbers, 0, sizeof(numbers));
-	ring_describe(&v->rings[0], 0, numbers, sizeof(numbers), VRING_DESC_F_WRITE, 0);
-	offer(v, 0);
-}
-
-static bool numbers_answered(u32 len)
-{
-	u8 any = 0;
-
-	for (unsigned i = 0; i < sizeof(numbers); i++)
-		any |= numbers[i];
-	return len == sizeof(numbers) && any;
-}
-
-static const struct target targets[] = {
-	{"console", CONSOLE, VIRTIO_ID_CONSOLE, CONSOLE_TX, 0, CONSOLE_RX, submit_text,
-	 text_answered},
-	{"block", BLOCK, VIRTIO_ID_BLOCK, 0, 0, 0, submit_read, read_answered},
-	{"net", NET, VIRTIO_ID_NET, 1, 0, 0, submit_frame, text_answered},
-	{"rng", RNG, VIRTIO_ID_RNG, 0, VRING_DESC_F_WRITE, 0, submit_numbers, numbers_answered},
-};
-
 /* The first of its kind on the bus. */
 static void find_target(struct virtio *v, const char *name)
 {
 	unsigned slot;
 
-	for (target = targets; strcmp(target->name, name); target++)
-		if (target == &targets[ARRAY_SIZE(targets) - 1])
-			give_up("there is a kind of device called %s", name);
+	target = device_type_named(name);
+	if (!target)
+		give_up("there is a type of device called %s", name);
 	slot = pci_find(VIRTIO_VENDOR, VIRTIO_FIRST_MODERN + target->id);
 	if (slot == PCI_SLOTS)
 		give_up("there is a %s", name);
