@@ -5,11 +5,11 @@
  * that Linux relies on.
  */
 #include "lib/acpi.h"
+#include "lib/cpus.h"
 #include "lib/guest.h"
 #include "lib/interrupt.h"
 
-#define TRAMPOLINE 0x80000 /* free low memory, at a page boundary */
-#define CPUS_MAX   256
+#define CPUS_MAX 256
 
 #define MSR_APIC_BASE	 0x1b
 #define MSR_MTRR_DEFAULT 0x2ff
@@ -22,9 +22,6 @@
 #define CPUID_1_C_HYPERVISOR   (1u << 31)
 #define CPUID_1_D_APIC	       (1u << 9)
 #define CPUID_HYPERVISOR       0x40000000
-
-extern const u8 trampoline[], trampoline_end[];
-extern u32 next_stack;
 
 static u8 stacks[64][STACK_SIZE] __attribute__((aligned(16)));
 
@@ -64,28 +61,20 @@ void ap_main(void)
 	report_self(&reports[__sync_fetch_and_add(&reported, 1)]);
 }
 
-static void send_message(u8 apic_id, u32 message)
-{
-	lapic_write(LAPIC_ICR_TARGET, (u32)apic_id << 24);
-	lapic_write(LAPIC_ICR, message);
-	while (lapic_read(LAPIC_ICR) & ICR_PENDING)
-		pause();
-}
-
 /* One at a time: reports are told apart by who came last, and text does not mix. */
 static void start_cpu(u8 apic_id)
 {
 	unsigned before = reported;
 	const struct report *report = &reports[before];
 
-	send_message(apic_id, ICR_INIT);
+	cpu_send_init(apic_id);
 	linger();
-	send_message(apic_id, ICR_STARTUP | TRAMPOLINE >> 12);
+	cpu_send_startup(apic_id);
 	if (!check(wait_for(reported > before), "CPU with APIC id %u starts", apic_id))
 		return;
 	linger();
 	/* The second message that some CPUs of old needed must not start it twice. */
-	send_message(apic_id, ICR_STARTUP | TRAMPOLINE >> 12);
+	cpu_send_startup(apic_id);
 	linger();
 	check_equal(reported, before + 1, "APIC id %u: starts once", apic_id);
 	check_equal(report->apic_id, apic_id, "APIC id %u: CPUID leaf 1", apic_id);
@@ -132,8 +121,7 @@ void guest_main(const struct boot *boot)
 		give_up("there is a MADT");
 	interrupt_init();
 	check_first();
-	next_stack = (u32)(u64)stacks;
-	memcpy((void *)TRAMPOLINE, trampoline, (size_t)(trampoline_end - trampoline));
+	cpus_prepare(stacks);
 	for (const u8 *entry = madt->entries;
 	     entry < (const u8 *)madt + madt->header.len && entry[1]; entry += entry[1])
 		if (entry[0] == MADT_LOCAL_APIC && entry[3] != reports[0].apic_id &&

@@ -10,8 +10,12 @@
 #include "../guests/targets.h"
 
 #include <err.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define ALL_WELL 33
 #define CRASHED	 2
@@ -37,12 +41,38 @@ struct target {
 	const char *name;
 	enum devices bit;
 	const char *option;
+	unsigned flags;
 	bool (*make_files)(const char *directory);
+	bool (*check_files)(const char *directory, char *why, size_t size);
 };
 
+#define DISK_SIZE (1 << 20)
+
+static bool make_disk(const char *directory)
+{
+	int fd = open(suite_text("%s/disk", directory), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	bool made = fd >= 0 && ftruncate(fd, DISK_SIZE) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return made;
+}
+
+static bool check_disk(const char *directory, char *why, size_t size)
+{
+	struct stat disk;
+
+	if (stat(suite_text("%s/disk", directory), &disk) == 0 && disk.st_size == DISK_SIZE)
+		return true;
+	snprintf(why, size, "the disk is no longer %u bytes long", DISK_SIZE);
+	return false;
+}
+
 static const struct target targets[] = {
-	{"console", CONSOLE, "--console=serial", NULL},
-	{"rng", RNG, "--rng", NULL},
+	{"console", CONSOLE, "--console=serial", 0, NULL, NULL},
+	{"block", BLOCK, "--block={files}/disk", 0, make_disk, check_disk},
+	{"net", NET, "--tunnet=192.168.250.1", AS_ROOT, NULL, NULL},
+	{"rng", RNG, "--rng", 0, NULL, NULL},
 };
 
 /* Broken in the receive queue, which is looked at when there is something to receive. */
@@ -84,8 +114,9 @@ static void add_violation(struct suite *suite, const struct violation *violation
 			 "{assets}/guests/violate", suite_text("device=%s", target->name),
 			 suite_text("violation=%s", name)},
 		.make_files = target->make_files,
+		.check_files = target->check_files,
 		/* What the default mode makes of each is also seen in one go: see below. */
-		.flags = strict ? 0 : ON_REQUEST,
+		.flags = (strict ? 0 : ON_REQUEST) | target->flags,
 		.unseen = {"FAILED"},
 		.error_lines = told,
 		.status = strict ? CRASHED : ALL_WELL,
@@ -111,9 +142,11 @@ static void add_all_in_one(struct suite *suite, const struct target *target)
 	struct test test = {
 		.name = row_name(target, "all", false),
 		.patience = FOR_STOCK,
+		.flags = target->flags,
 		.args = {target->option, "--debug-exit", "64", "{assets}/guests/violate",
 			 suite_text("device=%s", target->name), "violation=all"},
 		.make_files = target->make_files,
+		.check_files = target->check_files,
 		.seen = {", 0 failed"},
 		.unseen = {"FAILED"},
 		.status = ALL_WELL,
@@ -135,8 +168,33 @@ static void add_all_in_one(struct suite *suite, const struct target *target)
 	suite_add(suite, &test);
 }
 
+/* All of it at once, from as many CPUs as there are: tests/guests/hostile.c. */
+static void add_hostile(struct suite *suite, const char *seed)
+{
+	const struct test test = {
+		.name = suite_text("hostile-%s", seed),
+		.flags = AS_ROOT,
+		.args = {"--cpus={cpus}", "--rng", "--block={files}/disk", "--tunnet=192.168.250.1",
+			 "--debug-exit", "64", "{assets}/guests/hostile",
+			 suite_text("seed=%s", seed)},
+		.make_files = make_disk,
+		.check_files = check_disk,
+		.seen = {"victim: console", "victim: rng", "victim: block", "victim: net",
+			 ", 0 failed"},
+		.unseen = {"FAILED"},
+		.error_lines = ANY_LINES,
+		.status = ALL_WELL,
+	};
+
+	suite_add(suite, &test);
+}
+
 void suite_add_violations(struct suite *suite)
 {
+	static const char *const seeds[] = {"1", "2", "3"};
+
+	for (size_t i = 0; i < COUNT(seeds); i++)
+		add_hostile(suite, seeds[i]);
 	for (const struct target *target = targets; target < targets + COUNT(targets); target++) {
 		for (size_t i = 0; i < COUNT(violations); i++) {
 			if (!(violations[i].devices & target->bit))

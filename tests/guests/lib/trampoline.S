@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Where a further CPU wakes up: in real mode, at the page that its start-up
- * message named. These bytes are copied there; smp.c does that. From here it is
+ * message named. These bytes are copied there; cpus.c does that. From here it is
  * two jumps to long mode, with a stack of its own, and ap_main(stack) in C.
  */
 #include "lib/entry.h"
@@ -45,7 +45,7 @@ stay:	cli
 
 	.data
 	.balign	4
-	/* smp.c points it at the first free stack before it wakes anyone. */
+	/* cpus.c points it at the first free stack before it wakes anyone. */
 	.globl	next_stack
 next_stack:
 	.long	0
