@@ -34,10 +34,11 @@
 #define VICTIMS	   8
 
 /* Where each victim's rings are, and a request's buffers; the rest of the arena is for all. */
-#define RING_SPACE  KiB(16)
-#define AVAIL_SPACE KiB(4) /* within, from its beginning */
-#define USED_SPACE  KiB(8)
-#define SPACE	    (RINGS_MAX * RING_SPACE + KiB(16))
+#define RING_SPACE   KiB(16)
+#define DRIVER_SPACE KiB(4) /* within, from its beginning */
+#define DEVICE_SPACE KiB(8)
+#define DRAFT_SPACE  KiB(12) /* what is copied into a packed ring */
+#define SPACE	     (RINGS_MAX * RING_SPACE + KiB(16))
 
 #define CONFIG_SIZE	 256
 #define MSIX_ENTRY	 16
@@ -159,12 +160,29 @@ static struct ring *some_ring(struct mind *mind, struct victim *victim)
 	return &victim->virtio.rings[below(mind, victim->virtio.queue_count)];
 }
 
+/* A slot of a packed ring: at times one that looks as if it came next. */
+static void write_slot(struct mind *mind, const struct victim *victim, const struct ring *ring)
+{
+	volatile struct vring_packed_desc *slot = &ring->slots[below(mind, QUEUE_SIZE)];
+	struct vring_desc desc;
+
+	write_descriptor(mind, victim, ring, &desc);
+	slot->addr = desc.addr;
+	slot->len = desc.len;
+	slot->id = desc.next;
+	slot->flags = one_in(mind, 2) ? desc.flags : ring_marked_flags(ring, desc.flags & 7);
+}
+
 static void scribble_descriptors(struct mind *mind, struct victim *victim)
 {
 	struct ring *ring = some_ring(mind, victim);
 
-	for (unsigned n = below(mind, 6); n; n--)
-		write_descriptor(mind, victim, ring, &ring->desc[below(mind, QUEUE_SIZE)]);
+	for (unsigned n = below(mind, 6); n; n--) {
+		if (ring->packed && one_in(mind, 2))
+			write_slot(mind, victim, ring);
+		else
+			write_descriptor(mind, victim, ring, &ring->desc[below(mind, QUEUE_SIZE)]);
+	}
 }
 
 /* One that points to a table, and the table: good ones among them. */
@@ -183,10 +201,23 @@ static void scribble_table(struct mind *mind, struct victim *victim)
 	desc->flags = VRING_DESC_F_INDIRECT;
 }
 
+static void scribble_events(struct mind *mind, struct ring *ring)
+{
+	volatile struct vring_packed_desc_event *event =
+		one_in(mind, 2) ? ring->driver_event : ring->device_event;
+
+	event->off_wrap = (u16)any(mind);
+	event->flags = (u16)(one_in(mind, 8) ? any(mind) : below(mind, 4));
+}
+
 static void scribble_rings(struct mind *mind, struct victim *victim)
 {
 	struct ring *ring = some_ring(mind, victim);
 
+	if (ring->packed) {
+		scribble_events(mind, ring);
+		return;
+	}
 	switch (below(mind, 6)) {
 	case 0:
 		ring->avail->idx = (u16)any(mind);
@@ -221,9 +252,7 @@ static void offer_some(struct mind *mind, struct victim *victim)
 	struct ring *ring = some_ring(mind, victim);
 
 	for (unsigned n = below(mind, 4) + 1; n; n--)
-		ring->avail->ring[ring->available++ % QUEUE_SIZE] = (u16)below(mind, QUEUE_SIZE);
-	barrier();
-	ring->avail->idx = ring->available;
+		ring_offer(ring, (u16)below(mind, QUEUE_SIZE));
 	kick(victim, ring->index);
 }
 
@@ -431,8 +460,8 @@ static void write_address(const struct virtio *v, u32 field, u64 address)
 	virtio_write32(v, field + 4, (u32)(address >> 32));
 }
 
-/* Empty rings in the arena. */
-static void lay_out(struct victim *victim, unsigned queue)
+/* Empty rings in the arena, of either kind. */
+static void lay_out(struct victim *victim, unsigned queue, bool packed)
 {
 	struct virtio *v = &victim->virtio;
 	const u64 at = victim->space + queue * RING_SPACE;
@@ -441,15 +470,21 @@ static void lay_out(struct victim *victim, unsigned queue)
 	v->rings[queue] = (struct ring){
 		.index = queue,
 		.size = QUEUE_SIZE,
-		.desc = (void *)at,
-		.avail = (void *)(at + AVAIL_SPACE),
-		.used = (void *)(at + USED_SPACE),
+		.packed = packed,
+		.desc = (void *)(at + (packed ? DRAFT_SPACE : 0)),
+		.avail = (void *)(at + DRIVER_SPACE),
+		.used = (void *)(at + DEVICE_SPACE),
+		.slots = (void *)at,
+		.driver_event = (void *)(at + DRIVER_SPACE),
+		.device_event = (void *)(at + DEVICE_SPACE),
+		.wrap = true,
+		.used_wrap = true,
 	};
 	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, (u16)queue);
 	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SIZE, QUEUE_SIZE);
 	write_address(v, VIRTIO_PCI_COMMON_Q_DESCLO, at);
-	write_address(v, VIRTIO_PCI_COMMON_Q_AVAILLO, at + AVAIL_SPACE);
-	write_address(v, VIRTIO_PCI_COMMON_Q_USEDLO, at + USED_SPACE);
+	write_address(v, VIRTIO_PCI_COMMON_Q_AVAILLO, at + DRIVER_SPACE);
+	write_address(v, VIRTIO_PCI_COMMON_Q_USEDLO, at + DEVICE_SPACE);
 	virtio_write16(v, VIRTIO_PCI_COMMON_Q_ENABLE, 1);
 }
 
@@ -467,7 +502,7 @@ static void bring_up(struct victim *victim, u64 features)
 	virtio_add_status(v, VIRTIO_CONFIG_S_FEATURES_OK);
 	virtio_status(v);
 	for (unsigned i = 0; i < v->queue_count; i++)
-		lay_out(victim, i);
+		lay_out(victim, i, features & FEATURE(VIRTIO_F_RING_PACKED));
 	virtio_add_status(v, VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
@@ -571,13 +606,13 @@ static void check_canary(void)
 	      (u64)at);
 }
 
-static void recover(struct victim *victim)
+static void recover(struct victim *victim, u64 features)
 {
 	struct virtio *v = &victim->virtio;
 
 	put_back(victim);
 	check(virtio_reset(v), "%s: a reset ends", victim->type->name);
-	bring_up(victim, FEATURE(VIRTIO_F_VERSION_1));
+	bring_up(victim, features);
 	check_equal(virtio_status(v),
 		    VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
 			    VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK,
@@ -621,7 +656,8 @@ void guest_main(const struct boot *boot)
 		while (second_raves)
 			pause();
 		for (unsigned j = 0; j < victim_count; j++)
-			recover(&victims[j]);
+			recover(&victims[j], FEATURE(VIRTIO_F_VERSION_1) |
+						     (i % 2 ? FEATURE(VIRTIO_F_RING_PACKED) : 0));
 		check_canary();
 	}
 }
