@@ -269,7 +269,7 @@ int filter_check(struct problem *why)
 
 static int add_call(scmp_filter_ctx filter, const struct call *call)
 {
-	const struct scmp_arg_cmp myself = SCMP_A0(SCMP_CMP_EQ, getpid());
+	const struct scmp_arg_cmp myself = EQUALS(0, getpid());
 
 	if (call->myself)
 		return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call->number, 1, &myself);
@@ -285,7 +285,7 @@ static int add_ioctls(scmp_filter_ctx filter, unsigned who)
 		if (requests[i].who & who)
 			err = seccomp_rule_add(
 				filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-				SCMP_CMP(IOCTL_REQUEST, SCMP_CMP_EQ, requests[i].request));
+				SCMP_CMP(IOCTL_REQUEST, SCMP_CMP_EQ, requests[i].request, 0));
 	return err;
 }
 
