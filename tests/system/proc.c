@@ -91,3 +91,25 @@ pid_t thread_named(pid_t pid, const char *name)
 	closedir(dir);
 	return found;
 }
+
+pid_t child_named(pid_t pid, const char *name)
+{
+	pid_t found = 0;
+	char path[64];
+	FILE *children;
+	int child;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	children = fopen(path, "re");
+	if (!children)
+		return 0;
+	while (!found && fscanf(children, "%d", &child) == 1) {
+		char thread[16];
+
+		snprintf(thread, sizeof(thread), "%d", child);
+		if (is_named(child, thread, name))
+			found = child;
+	}
+	fclose(children);
+	return found;
+}

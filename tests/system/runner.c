@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +25,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define NOBODY 65534
 
 /* More than this of an output is not kept: a guest may write for as long as it lives. */
 #define TEXT_MAX (1 << 20)
@@ -276,7 +275,11 @@ static void become_lguest(struct run *run, sigset_t *signals)
 	signal(SIGCHLD, SIG_DFL);
 	if (chdir(run->directory) < 0 || setenv("TMPDIR", run->directory, 1) < 0)
 		_exit(127);
+	/* Where guests of one user meet. */
+	setenv("XDG_RUNTIME_DIR", run->files, 1);
 	wires_use(&run->wires);
+	if ((run->test->flags & DENY_NAMESPACES) && !network_deny_namespaces())
+		_exit(127);
 	if ((run->test->flags & AS_NOBODY) && getuid() == 0)
 		become_nobody(run, program);
 	execv(run->arguments[0], run->arguments);
@@ -290,6 +293,8 @@ static bool start(struct run *run)
 	sigemptyset(&block);
 	sigaddset(&block, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &block, &before);
+	/* Not what we did ourselves, for the guest before this one. */
+	sigdelset(&before, SIGCHLD);
 	sigaction(SIGCHLD, &(struct sigaction){.sa_handler = child_changed}, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
@@ -364,12 +369,27 @@ static void check_error_lines(struct run *run)
 			 wanted == SOME_LINES ? 1 : wanted);
 }
 
+/* False: there still is one, after some time. */
+static bool await_switch(const struct run *run)
+{
+	const double until = seconds_now() + 5 * run->settings->timeout_scale;
+
+	while (waitpid(-1, NULL, WNOHANG) >= 0) {
+		if (seconds_now() > until)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 /* We adopt the orphans (PR_SET_CHILD_SUBREAPER), so whoever is left is our child now. */
 static void check_children(struct run *run)
 {
 	siginfo_t info = {0};
 	pid_t child;
 
+	if (run->test->flags & LEAVES_SWITCH && await_switch(run))
+		return;
 	if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
 		return;
 	run_fail(run, "a child process was left behind");
@@ -469,21 +489,44 @@ static char *report(const struct run *run)
 	fputc('\n', file);
 	report_text(file, "stdout", &run->output, run->settings->verbose);
 	report_text(file, "stderr", &run->errors, run->settings->verbose);
+	for (unsigned i = 0; i < MAX_OTHERS; i++) {
+		const struct run *other = run->others[i];
+
+		if (!other)
+			continue;
+		fprintf(file, "    guest %u:\n", i + 1);
+		report_text(file, "stdout", &other->output, run->settings->verbose);
+		report_text(file, "stderr", &other->errors, run->settings->verbose);
+	}
 	fclose(file);
 	return words;
 }
 
-static bool prepare(struct run *run, struct verdict *verdict)
+static bool skip(struct run *run, struct verdict *verdict, const char *why)
 {
-	const char *missing, *what = "";
+	verdict->outcome = SKIPPED;
+	return run_fail(run, "%s", why);
+}
 
-	if (run->test->flags & AS_ROOT && getuid() != 0) {
-		verdict->outcome = SKIPPED;
-		return run_fail(run, "only root can do this");
-	}
+static bool make_directories(struct run *run)
+{
 	if (mkdir(run->files, 0755) < 0 || mkdir(run->directory, 0777) < 0 ||
 	    chmod(run->directory, 0777) < 0)
 		return run_fail(run, "%s: %s", run->directory, strerror(errno));
+	if (run->test->flags & AS_NOBODY && getuid() == 0 && chown(run->files, NOBODY, NOBODY) < 0)
+		return run_fail(run, "%s: %s", run->files, strerror(errno));
+	return true;
+}
+
+/* What it runs and writes to. */
+static bool connect_run(struct run *run, struct verdict *verdict)
+{
+	const char *missing, *what = "";
+
+	run->output.bytes = calloc(1, TEXT_MAX + 1);
+	run->errors.bytes = calloc(1, TEXT_MAX + 1);
+	if (!run->output.bytes || !run->errors.bytes)
+		return run_fail(run, "no memory");
 	set_arguments(run);
 	missing = missing_asset(run);
 	if (missing) {
@@ -491,12 +534,75 @@ static bool prepare(struct run *run, struct verdict *verdict)
 			verdict->outcome = SKIPPED;
 		return run_fail(run, "there is no %s", missing);
 	}
-	if ((run->test->make_files && !run->test->make_files(run->files)) ||
-	    (run->test->copy && !copy_asset(run)))
-		return run_fail(run, "cannot make its files: %s", strerror(errno));
 	if (!wires_connect(&run->wires, run->test, &what))
 		return run_fail(run, "%s: %s", what, strerror(errno));
 	return true;
+}
+
+static bool prepare(struct run *run, struct verdict *verdict)
+{
+	const unsigned flags = run->test->flags;
+
+	if (flags & (AS_ROOT | OWN_NETWORK) && getuid() != 0)
+		return skip(run, verdict, "only root can do this");
+	if (flags & NEEDS_NAMESPACES && !network_has_user_namespaces())
+		return skip(run, verdict, "user namespaces are forbidden here");
+	if (flags & OWN_NETWORK && unshare(CLONE_NEWNET) < 0)
+		return skip(run, verdict, "network namespaces are forbidden here");
+	if (flags & OWN_NETWORK && !network_make())
+		return run_fail(run, "ip cannot set a network up");
+	if (!make_directories(run) || !connect_run(run, verdict))
+		return false;
+	if ((run->test->make_files && !run->test->make_files(run->files)) ||
+	    (run->test->copy && !copy_asset(run)))
+		return run_fail(run, "cannot make its files: %s", strerror(errno));
+	return true;
+}
+
+struct run *run_start_other(struct run *run, unsigned index)
+{
+	struct run *other = run->others[index];
+	struct verdict verdict;
+
+	if (other)
+		return other;
+	other = calloc(1, sizeof(*other));
+	if (!other) {
+		run_fail(run, "no memory");
+		return NULL;
+	}
+	run->others[index] = other;
+	other->test = run->test->others[index];
+	other->settings = run->settings;
+	other->engine = run->engine;
+	other->files = run->files;
+	other->directory = run->directory;
+	other->deadline = run->deadline;
+	other->reads_output = true;
+	if (connect_run(other, &verdict) && start(other))
+		return other;
+	run_fail(run, "guest %u: %s", index + 1, other->why);
+	return NULL;
+}
+
+/* The others end as the row's own does, and what is said of them counts as well. */
+static void check_others(struct run *run)
+{
+	for (unsigned i = 0; i < MAX_OTHERS; i++) {
+		struct run *other = run->others[i];
+
+		if (!other)
+			continue;
+		wait_for_end(other);
+		if (other->ended)
+			check_status(other);
+		fetch_rest(other);
+		check_words(other, &other->output, "stdout", other->test->seen,
+			    other->test->unseen);
+		check_error_lines(other);
+		if (other->failed)
+			run_fail(run, "guest %u: %s", i + 1, other->why);
+	}
 }
 
 void run_test(const struct test *test, const char *engine, const struct settings *settings,
@@ -508,15 +614,12 @@ void run_test(const struct test *test, const char *engine, const struct settings
 	verdict->report = NULL;
 	run.files = suite_text("%s/files", directory);
 	run.directory = suite_text("%s/here", directory);
-	run.output.bytes = calloc(1, TEXT_MAX + 1);
-	run.errors.bytes = calloc(1, TEXT_MAX + 1);
 	run.reads_output = !(test->flags & UNREAD);
-	if (!run.output.bytes || !run.errors.bytes)
-		run_fail(&run, "no memory");
-	else if (prepare(&run, verdict) && start(&run)) {
+	if (prepare(&run, verdict) && start(&run)) {
 		run.deadline = seconds_now() + patience(test, settings);
 		run_steps(&run);
 		wait_for_end(&run);
+		check_others(&run);
 		check(&run);
 		if (run.failed || settings->verbose)
 			verdict->report = report(&run);

@@ -35,6 +35,8 @@ struct run {
 	bool ended;
 	int status; /* as in struct test, once it has ended */
 
+	struct run *others[MAX_OTHERS]; /* NULL: not started yet */
+
 	struct resources remembered;
 	struct clock_reading clock;
 
@@ -53,6 +55,18 @@ bool run_fail(struct run *run, const char *format, ...) PRINTF(2, 3);
  * row has failed, or time is up; then nothing new will come.
  */
 bool run_turn(struct run *run);
+
+/* Another guest of this row's, started. NULL: the row has failed. */
+struct run *run_start_other(struct run *run, unsigned index);
+
+#define NOBODY 65534
+
+/* network.c. */
+bool network_make(void);			/* in the empty namespace that this process is in */
+bool network_deny_namespaces(void);		/* for this process, and those that it starts */
+bool network_has_user_namespaces(void);		/* may a user without rights make one? */
+bool network_serve(int port, const char *text); /* false with errno */
+bool network_fetch(int port, const char *wanted);
 
 /* All steps of the row, or those up to the first that fails. */
 void run_steps(struct run *run);

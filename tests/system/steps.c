@@ -295,6 +295,39 @@ static bool is_locked(struct run *run, const struct step *step)
 	return lock.l_type != F_UNLCK || run_fail(run, "nobody locks %s", step->text);
 }
 
+static bool child_exists(struct run *run, const struct step *step)
+{
+	return child_named(run->pid, step->text) != 0;
+}
+
+static bool kill_child(struct run *run, const struct step *step)
+{
+	if (!turn_until(run, child_exists, step, "a child named"))
+		return false;
+	if (kill(child_named(run->pid, step->text), SIGKILL) < 0)
+		return run_fail(run, "kill: %s", strerror(errno));
+	return true;
+}
+
+static bool serve(struct run *run, const struct step *step)
+{
+	if (!network_serve(step->number, step->text))
+		return run_fail(run, "cannot serve at port %d: %s", step->number, strerror(errno));
+	return true;
+}
+
+static bool is_fetched(struct run *run, const struct step *step)
+{
+	(void)run;
+	return network_fetch(step->number, step->text);
+}
+
+static bool has_ended(struct run *run, const struct step *step)
+{
+	(void)step;
+	return run->ended;
+}
+
 static bool run_step(struct run *run, const struct step *step)
 {
 	switch (step->kind) {
@@ -304,6 +337,16 @@ static bool run_step(struct run *run, const struct step *step)
 		return turn_until(run, output_has, step, "stdout");
 	case STEP_EXPECT_ERROR:
 		return turn_until(run, errors_have, step, "stderr");
+	case STEP_SERVE:
+		return serve(run, step);
+	case STEP_FETCH:
+		return turn_until(run, is_fetched, step, "a port to say");
+	case STEP_KILL_CHILD:
+		return kill_child(run, step);
+	case STEP_AT: /* run_steps()'s */
+		return true;
+	case STEP_ENDED:
+		return turn_until(run, has_ended, step, "the end");
 	case STEP_EXPECT_MORE:
 		return expect_more(run, step->number);
 	case STEP_TYPE:
@@ -341,10 +384,28 @@ static bool run_step(struct run *run, const struct step *step)
 	return true;
 }
 
+static int guest_number(const struct run *run, const struct run *other)
+{
+	int number = 0;
+
+	while (run->others[number++] != other)
+		;
+	return number;
+}
+
 void run_steps(struct run *run)
 {
-	const struct step *step = run->test->steps;
+	struct run *at = run;
 
-	while (step && step->kind != STEP_END && run_step(run, step))
-		step++;
+	for (const struct step *step = run->test->steps; step && step->kind != STEP_END; step++) {
+		if (step->kind == STEP_AT)
+			at = step->number ? run_start_other(run, step->number - 1) : run;
+		if (!at)
+			return;
+		if (run_step(at, step))
+			continue;
+		if (at != run)
+			run_fail(run, "guest %d: %s", guest_number(run, at), at->why);
+		return;
+	}
 }

@@ -22,8 +22,9 @@
 #define COUNT(a)       (sizeof(a) / sizeof((a)[0]))
 #define PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
 
-#define MAX_ARGS 36
-#define MAX_SEEN 8
+#define MAX_ARGS   36
+#define MAX_SEEN   8
+#define MAX_OTHERS 3
 
 /* On which engines a row is run. */
 enum engines {
@@ -57,6 +58,16 @@ enum flags {
 	ON_REQUEST = 1 << 3,
 	/* What only root can do: not run by anybody else. */
 	AS_ROOT = 1 << 4,
+	/*
+	 * In a network of its own: a loopback, and the address 192.0.2.2 with a gateway behind
+	 * which is nothing. Not run by anybody but root.
+	 */
+	OWN_NETWORK = 1 << 5,
+	/* It may not make namespaces, as in a container; and where that is so, it is not run. */
+	DENY_NAMESPACES = 1 << 6,
+	NEEDS_NAMESPACES = 1 << 7,
+	/* The switch of --sharenet is nobody's child, and may take a moment to end. */
+	LEAVES_SWITCH = 1 << 8,
 };
 
 enum step_kind {
@@ -78,6 +89,11 @@ enum step_kind {
 	STEP_IDLE,	    /* wait until lguest takes less than `number` percent of a processor */
 	STEP_CLOCK_NOTE,    /* read the guest's clock, at a shell's prompt, and note ours */
 	STEP_CLOCK_COMPARE, /* as much time has passed there as here, but for `number` ms */
+	STEP_SERVE,	    /* say `text` to whoever calls at port `number` of the loopback */
+	STEP_FETCH,	    /* call at port `number` of the loopback until `text` is said */
+	STEP_KILL_CHILD,    /* kill lguest's child of the name `text` */
+	STEP_AT,	    /* what follows is about guest `number`, which is started if need be */
+	STEP_ENDED,	    /* wait for its end */
 	STEP_LOCKED,	    /* somebody keeps others from writing to the file `text` of {files} */
 };
 
@@ -105,6 +121,11 @@ struct step {
 #define IDLE(percent)	    {STEP_IDLE, NULL, percent}
 #define CLOCK_NOTE	    {STEP_CLOCK_NOTE, NULL, 0}
 #define CLOCK_COMPARE(ms)   {STEP_CLOCK_COMPARE, NULL, ms}
+#define SERVE(port, t)	    {STEP_SERVE, t, port}
+#define FETCH(port, t)	    {STEP_FETCH, t, port}
+#define KILL_CHILD(t)	    {STEP_KILL_CHILD, t, 0}
+#define AT(n)		    {STEP_AT, NULL, n}
+#define ENDED		    {STEP_ENDED, NULL, 0}
 #define LOCKED(t)	    {STEP_LOCKED, t, 0}
 /* clang-format on */
 
@@ -157,6 +178,12 @@ struct test {
 
 	const struct step *steps; /* NULL: only wait for the end */
 
+	/*
+	 * Guests 1 and so on, beside the row's own, which is 0. Of these tests counts what says how
+	 * lguest is called and what must have been seen.
+	 */
+	const struct test *others[MAX_OTHERS];
+
 	/* Each must (not) be somewhere in all that was written, carriage returns not counted. */
 	const char *seen[MAX_SEEN], *unseen[MAX_SEEN];
 	const char *error_seen[MAX_SEEN], *error_unseen[MAX_SEEN];
@@ -185,6 +212,7 @@ void suite_add_soft(struct suite *suite);
 void suite_add_sandbox(struct suite *suite);
 void suite_add_rootfs(struct suite *suite);
 void suite_add_disks(struct suite *suite);
+void suite_add_usernet(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;
@@ -255,6 +283,7 @@ struct resources {
 /* False with errno. */
 bool resources_of(pid_t pid, struct resources *resources);
 pid_t thread_named(pid_t pid, const char *name); /* 0: there is none */
+pid_t child_named(pid_t pid, const char *name);	 /* the same */
 
 /* Rows that must fail, each for its own reason: does the runner notice? Returns an exit status. */
 int self_test(const struct settings *settings);
