@@ -37,7 +37,7 @@ struct disk {
 	bool read_only;
 	bool can_discard; /* there is something to be gained by it */
 
-	/* disk.c's own. */
+	/* disk.c's and disk_queue.c's own. */
 	int fd;
 	int cached_fd; /* the same without O_DIRECT, where blocks are large; else -1 */
 	bool is_device;
@@ -63,7 +63,7 @@ struct disk_request {
 	unsigned iov_count;
 	int result; /* 0 or -errno, once done. Of a read that fails, part may have arrived */
 
-	/* disk.c's own. */
+	/* disk_queue.c's own. */
 	u64 progress; /* bytes done so far */
 	u8 phase;
 	struct bounce *bounce;
@@ -99,7 +99,8 @@ void disk_send(struct disk_queue *queue);
 /* One that is done, or NULL: none just now. Whoever sleeps on the descriptor has had NULL first. */
 struct disk_request *disk_take(struct disk_queue *queue);
 
-/* Sleep until one can be taken back. Something is in flight, and was sent. */
+/* Sleep until one may be taken back (or go on, see disk_take()). Something is in flight, and sent.
+ */
 void disk_wait(struct disk_queue *queue);
 
 /* How many are in flight: put in and not yet taken back. */

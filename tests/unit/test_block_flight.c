@@ -38,13 +38,14 @@ struct disk_queue {
 		lock; /* guards the rest: requests come from the device, words from the test */
 	pthread_cond_t changed;
 	int event_fd;
-	unsigned unsent, sends, waits;
+	unsigned unsent;
+	_Atomic unsigned sends, waits;
 	struct disk_request *sent[QUEUE_SIZE_MAX]; /* in the order in which they came; NULL: gone */
 	unsigned count;				   /* of those */
 	struct disk_request *done[QUEUE_SIZE_MAX];
 	unsigned done_count, taken; /* of which so many were taken back */
 	unsigned in_flight;
-	bool free_running; /* every request is done as soon as it is sent */
+	_Atomic bool free_running; /* every request is done as soon as it is sent */
 };
 
 static struct disk_queue *queues[QUEUES]; /* in the order in which they were made */
