@@ -146,7 +146,7 @@ start_outer_tests() {
 		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic|debian)-|-strict/')
 	END
 	start_outer kvm-stock 1 1200 --disk=build/guest/rootfs/disk.img $(disk_tools) <<-END
-		$plain cloud- generic-1 generic-2 debian-
+		$plain cloud- generic-1 generic-2 debian-root
 	END
 	[ "$1" = check-long ] || return 0
 	start_outer kvm-long 4 3600 <<-END
@@ -183,7 +183,7 @@ host_tests() {
 	systest_here host-plain build/lguest
 	runs=1
 	if [ "$1" = check-long ]; then
-		systest_here host-plain build/lguest violation/V cloud-busy
+		systest_here host-plain build/lguest violation/V cloud-busy debian-login
 		runs=2
 	fi
 	if [ -e "$out/kvm.log" ]; then
