@@ -194,7 +194,7 @@ host_tests() {
 	# A sanitizer holds on to what was freed, and so is no judge of how much memory that is.
 	# Nor can it look for leaks as nobody, in an empty root; and the prisoner has none in it.
 	spared='^reboot-20-times/soft|^sandbox/|-nobody-'
-	[ "$1" = check-long ] || spared="$spared|^(cloud|generic|debian)-|-strict/"
+	[ "$1" = check-long ] || spared="$spared|^(cloud|generic)-|^debian-login|-strict/"
 	begin host-asan
 	systest_here host-asan $asan/lguest $(build/systest --list | grep -v ': skipped: ' |
 		grep -vE "$spared")

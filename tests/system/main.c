@@ -10,7 +10,8 @@
  * A FILTER chooses the rows whose name contains it; without any, all are run but those
  * that are there on request. The
  * assets are DIR/guests/NAME (tests/guests) and DIR/guest/{cloud,generic}/
- * {vmlinuz,initrd.img} (scripts/guest). Exit status 0: no row failed.
+ * {vmlinuz,initrd.img} (scripts/guest) and DIR/guest/rootfs/disk.img (scripts/rootfs). Exit
+ * status 0: no row failed.
  */
 #include "systest.h"
 
