@@ -24,14 +24,13 @@ struct area_shape {
 struct ring_ops {
 	struct area_shape desc, driver, device;
 
-	/* The areas are there: put the device's own words right and begin. The rest is as in
-	   queue.h; ask(): the driver is to notify of the next chain. */
+	/* The areas are there: put the device's own words right and begin. */
 	bool (*start)(struct queue *queue, struct violation *violation);
 	int (*pop)(struct queue *queue, struct chain *chain, struct violation *violation);
 	void (*push)(struct queue *queue, const struct queue_used *chains, unsigned count);
 	bool (*pending)(const struct queue *queue);
 	void (*suppress)(struct queue *queue);
-	void (*ask)(struct queue *queue);
+	void (*ask)(struct queue *queue); /* to be notified of the next chain */
 	int (*wants_interrupt)(struct queue *queue, struct violation *violation);
 };
 
