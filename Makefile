@@ -205,17 +205,30 @@ run:
 $(GUEST_OUT)/beacon: $(GUEST_OBJ)/bench/beacon.o $(GUEST_DIR)/lib/guest.ld
 	$(GUEST_LD) -o $@ $(filter %.o,$^)
 
+$(GUEST_OUT)/load: $(GUEST_OBJ)/lib/entry-pvh.o $(GUEST_OBJ)/bench/load.o $(GUEST_OBJ)/libguest.a \
+		   $(GUEST_DIR)/lib/guest.ld
+	$(GUEST_LD) -o $@ $(filter %.o %.a,$^)
+
+$(GUEST_OBJ)/bench/%.o: bench/%.c
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -c -o $@ $<
+
 $(GUEST_OBJ)/bench/%.o: bench/%.S
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) -c -o $@ $<
 
-$(BUILD)/bench: bench/bench.c
+BENCH := $(patsubst bench/%.c,$(BUILD)/benchmark/%.o,$(filter-out bench/load.c,$(wildcard bench/*.c)))
+
+$(BUILD)/benchmark/%.o: bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $<
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/bench: $(BENCH)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
 
 bench:
 	@scripts/deps build guest check
-	@$(MAKE) --no-print-directory all guests build/bench build/guests/beacon
+	@$(MAKE) --no-print-directory all guests build/bench build/guests/beacon build/guests/load
 	@bench/run
 
 install: $(BUILD)/lguest

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What it costs to have a guest: lguest beside qemu, in one run, taking turns, so
+ * that whatever else the machine does hits both. bench.c reads the command line,
+ * start.c times starts and boots, devices.c times disks and networks, process.c
+ * runs a launcher and listens to its guest.
+ *
+ * A launcher that fails at any of it ends the benchmark: no figure is made up.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define MAX_ROUNDS 1000
+
+struct choices {
+	const char *guests, *boot, *devices, *engine, *lguest, *qemu;
+	unsigned rounds;
+};
+
+/* One of those that are compared; whoever compares knows what more there is to it. */
+struct launcher {
+	const char *label;
+	const char *path;
+	const char *engine; /* an option of lguest's */
+	/* exec it, in the child, with this guest */
+	void (*become)(const struct launcher *launcher, const void *guest);
+	int status; /* that it leaves with when all was well */
+};
+
+struct process {
+	pid_t pid;
+	int input;  /* the writing end of its standard input */
+	int output; /* the reading end of its standard output */
+	int errors; /* what it said on standard error: shown if it fails */
+	double started;
+};
+
+void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+/* What the launcher has to say about it comes first. */
+void fail_launcher(const struct launcher *launcher, const struct process *process, const char *what)
+	__attribute__((noreturn));
+
+double now_ms(void);
+
+struct process start(const struct launcher *launcher, const void *guest);
+
+/* Until the guest has written `mark`, whatever firmware may have said before. */
+void wait_for(const struct launcher *launcher, const struct process *process, const char *mark);
+
+/* The rest of the line, without its end. */
+void read_line(const struct launcher *launcher, const struct process *process, char *line,
+	       size_t size);
+
+/* What else it has to say; then its status, as waitpid() gives it. Closes all but errors. */
+int wait_for_end(const struct process *process);
+
+/* That status is the one it should be. */
+void check_status(const struct launcher *launcher, const struct process *process, int status);
+
+/* Sorts them. */
+double median(double *values, unsigned count);
+
+void bench_guests(const struct choices *choices);
+void bench_boots(const struct choices *choices);
+void bench_devices(const struct choices *choices);
+
+#endif
