@@ -179,12 +179,12 @@ static void run_job(const struct launcher *launcher, struct setup *setup, struct
 	char line[128];
 	int interface = 0;
 
-	wait_for(launcher, &process, "load: ready\r\n");
+	wait_for(launcher, &process, "load: ready\n");
 	if (setup->job->network)
 		interface = bring_up(launcher, &process);
 	if (write(process.input, "!", 1) != 1)
 		fail_launcher(launcher, &process, "does not listen");
-	wait_for(launcher, &process, "load: begin\r\n");
+	wait_for(launcher, &process, "load: begin\n");
 	began = now_ms();
 	if (setup->job->receives)
 		flood(interface, &process);

@@ -30,15 +30,19 @@
 #define VIRTIO_ID     0x1040
 
 #define VECTOR_QUEUE 0x40
-#define VECTOR_WAIT  0x81 /* INT: the user has nothing to do before the device has done something  \
-			   */
+#define VECTOR_WAIT                                                                                \
+	0x81 /* INT: the user has nothing to do before the device has done something               \
+	      */
 
 #define RING	   256
 #define SLOT_DESCS 3 /* a disk request: header, data, status */
 #define DEPTH_MAX  (RING / SLOT_DESCS)
 #define SECTOR	   512
-#define BUFFERS	   MiB(16) /* where buffers begin: far behind the program */
-#define RECEIVE	   2048	   /* bytes of a receive buffer */
+/* The masks of a PC's old interrupt controllers, which a peer's firmware leaves running. */
+#define PORT_PIC_MASK	0x21
+#define PORT_PIC_MASK_2 0xa1
+#define BUFFERS		MiB(16) /* where buffers begin: far behind the program */
+#define RECEIVE		2048	/* bytes of a receive buffer */
 
 #define NET_RX	   0
 #define NET_TX	   1
@@ -334,6 +338,8 @@ void guest_main(const struct boot *boot)
 	io.gso = number_option(boot, "gso", 0);
 	io.random = 1;
 
+	out8(PORT_PIC_MASK, 0xff);
+	out8(PORT_PIC_MASK_2, 0xff);
 	trap_init();
 	interrupt_hook(on_trap);
 	interrupt_gate(VECTOR_WAIT)->type |= GATE_USER;
@@ -344,7 +350,7 @@ void guest_main(const struct boot *boot)
 	else if (!strcmp(io.job, "receive"))
 		start_device(VIRTIO_ID_NET, 0, 2, NET_RX);
 	else
-		start_device(VIRTIO_ID_BLOCK, 0, 1, 0);
+		start_device(VIRTIO_ID_BLOCK, FEATURE(VIRTIO_BLK_F_FLUSH), 1, 0);
 	share_memory();
 	become_user();
 }

@@ -76,16 +76,23 @@ struct process start(const struct launcher *launcher, const void *guest)
 	return process;
 }
 
-/* The first byte of `mark` comes but once in it. */
+/* The first byte of `mark` comes but once in it. What came instead is shown if nothing else does.
+ */
 void wait_for(const struct launcher *launcher, const struct process *process, const char *mark)
 {
 	const char *at = mark;
-	char byte;
+	char heard[1024];
+	size_t length = 0;
 
 	while (*at) {
-		if (read(process->output, &byte, 1) != 1)
-			fail_launcher(launcher, process, "no guest was heard of");
-		at = byte == *at ? at + 1 : mark + (byte == *mark);
+		char *byte = &heard[length];
+
+		if (read(process->output, byte, 1) != 1) {
+			fwrite(heard, 1, length, stderr);
+			fail_launcher(launcher, process, "the guest ended too early");
+		}
+		at = *byte == *at ? at + 1 : mark + (*byte == *mark);
+		length = (length + 1) % sizeof(heard);
 	}
 }
 
