@@ -3,7 +3,7 @@
  * The benchmark's command line: see bench.h for what it is.
  *
  *   bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft]
- *         [--lguest=PATH] [--qemu=PATH] [--rounds=N]
+ *         [--lguest=PATH] [--qemu=PATH] [--rounds=N] [--scale=SHARE]
  *
  * DIR has the freestanding guests, a stock kernel and its initramfs, or again guests,
  * and then room for a disk image.
@@ -39,11 +39,13 @@ static bool parse(struct choices *choices, int argc, char **argv)
 			choices->qemu = value;
 		else if ((value = option(argv[i], "--rounds=")))
 			choices->rounds = strtoul(value, NULL, 10);
+		else if ((value = option(argv[i], "--scale=")))
+			choices->scale = strtod(value, NULL);
 		else
 			fail("unknown argument '%s'", argv[i]);
 	}
 	return !!choices->guests + !!choices->boot + !!choices->devices == 1 && choices->rounds &&
-	       choices->rounds <= MAX_ROUNDS;
+	       choices->rounds <= MAX_ROUNDS && choices->scale > 0;
 }
 
 int main(int argc, char **argv)
@@ -53,11 +55,12 @@ int main(int argc, char **argv)
 		.lguest = "build/lguest",
 		.qemu = "qemu-system-x86_64",
 		.rounds = 21,
+		.scale = 1,
 	};
 
 	if (!parse(&choices, argc, argv))
 		fail("usage: bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft] "
-		     "[--lguest=PATH] [--qemu=PATH] [--rounds=1..%d]",
+		     "[--lguest=PATH] [--qemu=PATH] [--rounds=1..%d] [--scale=SHARE]",
 		     MAX_ROUNDS);
 	if (choices.guests)
 		bench_guests(&choices);

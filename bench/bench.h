@@ -18,6 +18,7 @@
 struct choices {
 	const char *guests, *boot, *devices, *engine, *lguest, *qemu;
 	unsigned rounds;
+	double scale; /* of the work in a round: less where the processor itself is emulated */
 };
 
 /* One of those that are compared; whoever compares knows what more there is to it. */

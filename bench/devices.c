@@ -41,7 +41,7 @@ struct job {
 	const char *name, *unit;
 	bool network, receives;
 	const char *arguments; /* of the guest, beside count= */
-	unsigned count;	       /* of requests, on KVM */
+	unsigned count;	       /* of requests, at scale 1 */
 	double scale;	       /* requests per second to the unit */
 };
 
@@ -267,7 +267,7 @@ void bench_devices(const struct choices *choices)
 		for (setup.job = jobs; setup.job < jobs + JOBS; setup.job++) {
 			snprintf(setup.command_line, sizeof(setup.command_line),
 				 "%s span=%lld count=%u", setup.job->arguments, IMAGE_SIZE,
-				 setup.job->count);
+				 (unsigned)(setup.job->count * choices->scale) + 1);
 			for (unsigned i = 0; i < LAUNCHERS; i++)
 				run_job(&both[i], &setup, &figures[i], round);
 		}
