@@ -13,6 +13,8 @@ enum devices {
 	RNG = 8,
 	CONFIGURED = CONSOLE | BLOCK | NET, /* those that have a configuration of their own */
 	EACH = CONFIGURED | RNG,
+	ONLY_SPLIT = 16, /* of no use with rings of the other kind */
+	ONLY_PACKED = 32,
 };
 
 enum kind {

@@ -5,6 +5,7 @@
  *   violation=VT-6.2	breaks rule VT-6 in the second of the ways that violations.h lists
  *   violation=all	one after the other
  *   list		prints them all
+ *   packed=1		with packed rings instead of split ones
  *   device=NAME	who suffers it: console (which is always there), block, net, rng
  *
  * Then it looks whether the device takes it as it should: sulking until it is
@@ -16,6 +17,7 @@
 #include "lib/pci.h"
 #include "lib/virtio.h"
 
+#include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_pci.h>
@@ -58,10 +60,16 @@ enum {
 
 /* What chains are made of. */
 static u8 payload = '.';
-static struct vring_desc indirect_table[QUEUE_SIZE + 1];
+static union {
+	struct vring_desc split[QUEUE_SIZE + 1];
+	struct vring_packed_desc packed[QUEUE_SIZE + 1];
+} indirect_table;
 /* A guest has one memory, and one device that it is rude to; the actions need to know them. */
 static u64 end_of_ram;
 static const struct device_type *target;
+/* Another one of the kind, if there is one: it is treated well, and helps. slot 0: there is none.
+ */
+static struct virtio twin;
 
 static void set_status(const struct virtio *v, u8 status)
 {
@@ -144,23 +152,41 @@ static void describe_at(struct virtio *v, u64 address, u32 len)
 	ring_describe(&v->rings[target->queue], 0, (void *)address, len, target->direction, 0);
 }
 
+/* Of a table. In that of a packed ring one entry comes after the other, whatever it says. */
+static void describe_entry(struct virtio *v, u16 index, const void *address, u16 flags, u16 next)
+{
+	flags |= target->direction;
+	if (v->packed)
+		indirect_table.packed[index] = (struct vring_packed_desc){
+			.addr = (u64)address,
+			.len = 1,
+			.flags = flags & ~VRING_DESC_F_NEXT,
+		};
+	else
+		indirect_table.split[index] = (struct vring_desc){(u64)address, 1, flags, next};
+}
+
 /* A descriptor that refers to a table of `count` chained ones. */
 static void describe_indirect(struct virtio *v, u16 index, u32 count, u16 flags)
 {
 	for (u16 i = 0; i < count; i++)
-		indirect_table[i] = (struct vring_desc){
-			.addr = (u64)&payload,
-			.len = 1,
-			.flags = target->direction | (i + 1u < count ? VRING_DESC_F_NEXT : 0),
-			.next = i + 1,
-		};
-	ring_describe(&v->rings[target->queue], index, indirect_table,
-		      count * sizeof(indirect_table[0]), VRING_DESC_F_INDIRECT | flags, 0);
+		describe_entry(v, i, &payload, i + 1u < count ? VRING_DESC_F_NEXT : 0, i + 1);
+	ring_describe(&v->rings[target->queue], index, &indirect_table,
+		      count * sizeof(indirect_table.split[0]), VRING_DESC_F_INDIRECT | flags, 0);
 }
 
 static void offer(struct virtio *v, u16 head)
 {
 	ring_offer(&v->rings[target->queue], head);
+	virtio_notify(v, target->queue);
+}
+
+/* One descriptor, raw, into a packed ring. */
+static void put(struct virtio *v, u16 flags, u16 id)
+{
+	struct ring *ring = &v->rings[target->queue];
+
+	ring_put(ring, &payload, 1, ring_marked_flags(ring, target->direction | flags), id);
 	virtio_notify(v, target->queue);
 }
 
@@ -216,6 +242,15 @@ static bool works(struct virtio *v)
 	return device_works(target, v, room);
 }
 
+/* Something to receive: a network's comes from the twin, others have theirs already. */
+static void provoke(void)
+{
+	static u8 room[REQUEST_ROOM];
+
+	if (twin.slot)
+		check(device_works(target, &twin, room), "the twin works");
+}
+
 static void expect_works(struct virtio *v)
 {
 	check(works(v), "the device works all the same");
@@ -247,6 +282,9 @@ static void commit(struct virtio *v, unsigned index)
 static void prepare(struct virtio *v, enum stage stage, u64 features)
 {
 	features |= FEATURE(VIRTIO_F_VERSION_1);
+	if (v->packed)
+		features |= FEATURE(VIRTIO_F_RING_PACKED);
+	v->event_idx = features & FEATURE(VIRTIO_RING_F_EVENT_IDX);
 	if (!virtio_reset(v))
 		give_up("a reset ends");
 	if (stage >= ACKNOWLEDGED)
@@ -285,12 +323,15 @@ static void violate_again(const struct virtio *v)
 static void expect_not_served(struct virtio *v)
 {
 	struct ring *ring = &v->rings[target->queue];
-	u16 before = ring->used->idx;
+	u16 head;
+	u32 len;
 
+	while (ring_has_used(ring))
+		ring_take(ring, &head, &len);
 	describe(v, 0, 1, 0, 0);
 	offer(v, 0);
 	linger();
-	check_equal(ring->used->idx, before, "no queue is served");
+	check(!ring_has_used(ring), "no queue is served");
 }
 
 /* What a device type keeps in its configuration first: something that does not change. */
@@ -314,7 +355,7 @@ static void expect_broken(struct virtio *v, u16 words)
 	violate_again(v);
 	check(needs_reset(v), "the device still needs a reset");
 	check_equal(first_words(v), words, "device configuration can be read");
-	if (live && v->rings[target->queue].used)
+	if (live && v->rings[target->queue].size)
 		expect_not_served(v);
 }
 
@@ -366,7 +407,7 @@ static void violate(struct virtio *v, unsigned index)
 	print("violated %s\n", violation->name);
 }
 
-/* The first of its kind on the bus. */
+/* The first of its kind on the bus, and its twin. */
 static void find_target(struct virtio *v, const char *name)
 {
 	unsigned slot;
@@ -378,6 +419,13 @@ static void find_target(struct virtio *v, const char *name)
 	if (slot == PCI_SLOTS)
 		give_up("there is a %s", name);
 	virtio_find(v, slot);
+	while (++slot < PCI_SLOTS &&
+	       pci_read32(slot, PCI_VENDOR_ID) != pci_read32(v->slot, PCI_VENDOR_ID))
+		;
+	if (slot == PCI_SLOTS)
+		return;
+	virtio_find(&twin, slot);
+	virtio_start(&twin, FEATURE(VIRTIO_F_VERSION_1), QUEUE_SIZE);
 }
 
 static void list(void)
@@ -385,6 +433,11 @@ static void list(void)
 	for (unsigned i = 0; i < ARRAY_SIZE(violations); i++)
 		print("%s: %s%s\n", violations[i].name, violations[i].what,
 		      violations[i].kind == BREAKS ? "" : " (with --strict)");
+}
+
+static bool possible(const struct virtio *v, unsigned devices)
+{
+	return devices & target->bit && !(devices & (v->packed ? ONLY_SPLIT : ONLY_PACKED));
 }
 
 void guest_main(const struct boot *boot)
@@ -398,11 +451,12 @@ void guest_main(const struct boot *boot)
 		finish();
 	}
 	find_target(&device, boot_option(boot, "device", name, sizeof(name)) ? name : "console");
+	device.packed = boot_option(boot, "packed", name, sizeof(name));
 	if (!boot_option(boot, "violation", name, sizeof(name)))
 		give_up("the command line says violation=NAME, or list");
 	end_of_ram = boot_ram_end(boot);
 	for (unsigned i = 0; i < ARRAY_SIZE(violations); i++) {
-		if (!(violations[i].devices & target->bit) ||
+		if (!possible(&device, violations[i].devices) ||
 		    (strcmp(violations[i].name, name) && strcmp(name, "all")))
 			continue;
 		known = true;

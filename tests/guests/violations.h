@@ -15,7 +15,7 @@
  *
  * With --strict the line on stderr names the rule, "VT-6". Those whose stage is LIVE_INPUT break
  * the rule in a queue that may be looked at only when there is something to receive: give a console
- * --console=virtio and a byte or more on standard input. (VT-13 and VQ-7 are not here: they bind the
+ * --console=virtio and a byte or more on standard input, and a network a twin. (VT-13 and VQ-7 are not here: they bind the
  * device, and only the guest "queue" can see them kept. VQ-8 to VQ-10 are the device's as well.)
  *
  * No include guard: it is to be included as often as it is expanded.
@@ -68,7 +68,7 @@ VIOLATION(VT, 3, 8, REFUSED, NET, DRIVER, 0, "ECN is accepted without segmentati
 /* Queue size */
 VIOLATION(VT, 4, 1, BREAKS, EACH, AGREED, 0, "queue_size 0",
 	  queue_write16(v, target->queue, VIRTIO_PCI_COMMON_Q_SIZE, 0))
-VIOLATION(VT, 4, 2, BREAKS, EACH, AGREED, 0, "queue_size 12",
+VIOLATION(VT, 4, 2, BREAKS, EACH | ONLY_SPLIT, AGREED, 0, "queue_size 12",
 	  queue_write16(v, target->queue, VIRTIO_PCI_COMMON_Q_SIZE, 12))
 VIOLATION(VT, 4, 3, BREAKS, EACH, AGREED, 0, "queue_size above what was offered",
 	  queue_write16(v, target->queue, VIRTIO_PCI_COMMON_Q_SIZE, 512))
@@ -101,25 +101,34 @@ VIOLATION(VT, 6, 5, BREAKS, EACH, AGREED, 0, "a queue is enabled that has no add
 	  queue_write16(v, target->queue, VIRTIO_PCI_COMMON_Q_ENABLE, 1))
 VIOLATION(VT, 6, 6, BREAKS, EACH, SET_UP, 0, "descriptors are not aligned to 16",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_DESCLO, (u64)v->rings[target->queue].desc + 8))
-VIOLATION(VT, 6, 7, BREAKS, EACH, SET_UP, 0, "the available ring is not aligned to 2",
+VIOLATION(VT, 6, 7, BREAKS, EACH | ONLY_SPLIT, SET_UP, 0, "the available ring is not aligned to 2",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_AVAILLO, (u64)v->rings[target->queue].avail + 1))
-VIOLATION(VT, 6, 8, BREAKS, EACH, SET_UP, 0, "the used ring is not aligned to 4",
+VIOLATION(VT, 6, 8, BREAKS, EACH | ONLY_SPLIT, SET_UP, 0, "the used ring is not aligned to 4",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_USEDLO, (u64)v->rings[target->queue].used + 2))
 VIOLATION(VT, 6, 9, BREAKS, EACH, SET_UP, 0, "descriptors are where there is no RAM",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_DESCLO, LAYOUT_PCI_WINDOW))
 VIOLATION(VT, 6, 10, BREAKS, EACH, SET_UP, 0, "all but the last entry of the table is RAM",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_DESCLO, end_of_ram - (QUEUE_SIZE - 1) * sizeof(struct vring_desc)))
-VIOLATION(VT, 6, 11, BREAKS, EACH, SET_UP, 0, "all but the event word of the available ring is RAM",
+VIOLATION(VT, 6, 11, BREAKS, EACH | ONLY_SPLIT, SET_UP, 0, "all but the event word of the available ring is RAM",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_AVAILLO, end_of_ram - AVAIL_WITHOUT_EVENT))
-VIOLATION(VT, 6, 12, BREAKS, EACH, SET_UP, 0, "all but the event word of the used ring is RAM",
+VIOLATION(VT, 6, 12, BREAKS, EACH | ONLY_SPLIT, SET_UP, 0, "all but the event word of the used ring is RAM",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_USEDLO, end_of_ram - USED_WITHOUT_EVENT))
 VIOLATION(VT, 6, 13, BREAKS, EACH, SET_UP, 0, "the table of descriptors wraps past the end of all addresses",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_DESCLO, -16ull))
 VIOLATION(VT, 6, 14, BREAKS, EACH, SET_UP, 0, "the used ring is above 4 GiB, where a short pointer would not see it",
 	  enable_at(v, VIRTIO_PCI_COMMON_Q_USEDLO, 1ull << 52 | (u64)v->rings[target->queue].used))
-VIOLATION(VT, 6, 15, LENIENT, EACH, SET_UP, 0, "used.flags is not 0 when the queue is enabled",
+VIOLATION(VT, 6, 15, LENIENT, EACH | ONLY_SPLIT, SET_UP, 0, "used.flags is not 0 when the queue is enabled",
 	  (v->rings[target->queue].used->flags = 1, virtio_enable_ring(v, target->queue),
 	   set_status(v, STATUS_LIVE), expect_works(v)))
+
+VIOLATION(VT, 6, 16, BREAKS, EACH | ONLY_PACKED, SET_UP, 0, "the driver's event structure is not aligned to 4",
+	  enable_at(v, VIRTIO_PCI_COMMON_Q_AVAILLO, (u64)v->rings[target->queue].driver_event + 2))
+VIOLATION(VT, 6, 17, BREAKS, EACH | ONLY_PACKED, SET_UP, 0, "the device's event structure is not aligned to 4",
+	  enable_at(v, VIRTIO_PCI_COMMON_Q_USEDLO, (u64)v->rings[target->queue].device_event + 2))
+VIOLATION(VT, 6, 18, BREAKS, EACH | ONLY_PACKED, SET_UP, 0, "the driver's event structure is just past the end of RAM",
+	  enable_at(v, VIRTIO_PCI_COMMON_Q_AVAILLO, end_of_ram))
+VIOLATION(VT, 6, 19, BREAKS, EACH | ONLY_PACKED, SET_UP, 0, "the device's event structure is just past the end of RAM",
+	  enable_at(v, VIRTIO_PCI_COMMON_Q_USEDLO, end_of_ram))
 
 /* What a queue in use does not take */
 VIOLATION(VT, 7, 1, BREAKS, EACH, LIVE, 0, "queue_desc of a live queue",
@@ -231,44 +240,51 @@ VIOLATION(VT, 14, 3, BREAKS, EACH, LIVE, 0, "queue_reset without RING_RESET",
 	  queue_write16(v, target->queue, VIRTIO_PCI_COMMON_Q_RESET, 1))
 
 /* The available ring */
-VIOLATION(VQ, 1, 1, BREAKS, EACH, LIVE, 0, "the available index runs ahead by one more than the queue size",
+VIOLATION(VQ, 1, 1, BREAKS, EACH | ONLY_SPLIT, LIVE, 0, "the available index runs ahead by one more than the queue size",
 	  run_ahead(v, QUEUE_SIZE + 1))
-VIOLATION(VQ, 1, 2, BREAKS, EACH, LIVE, 0, "the available index runs backwards",
+VIOLATION(VQ, 1, 2, BREAKS, EACH | ONLY_SPLIT, LIVE, 0, "the available index runs backwards",
 	  run_ahead(v, 0xffff))
-VIOLATION(VQ, 1, 3, BREAKS, EACH, LIVE, 0, "a head that is the queue size",
+VIOLATION(VQ, 1, 3, BREAKS, EACH | ONLY_SPLIT, LIVE, 0, "a head that is the queue size",
 	  offer(v, QUEUE_SIZE))
-VIOLATION(VQ, 1, 4, BREAKS, EACH, LIVE, 0, "a head that is 65535",
+VIOLATION(VQ, 1, 4, BREAKS, EACH | ONLY_SPLIT, LIVE, 0, "a head that is 65535",
 	  offer(v, 0xffff))
+
+VIOLATION(VQ, 1, 5, BREAKS, EACH | ONLY_PACKED, LIVE, 0, "a buffer id that is the queue size",
+	  (describe(v, QUEUE_SIZE, 1, 0, 0), offer(v, QUEUE_SIZE)))
+VIOLATION(VQ, 1, 6, BREAKS, EACH | ONLY_PACKED, LIVE, 0, "a buffer id that is 65535",
+	  put(v, 0, 0xffff))
+VIOLATION(VQ, 1, 7, BREAKS, EACH | ONLY_PACKED, LIVE, 0, "a chain that goes on where nothing was made available",
+	  put(v, VRING_DESC_F_NEXT, 0))
 
 /* Chains */
 VIOLATION(VQ, 2, 1, BREAKS, EACH, LIVE, 0, "a descriptor that is its own next",
 	  (describe(v, 0, 1, VRING_DESC_F_NEXT, 0), offer(v, 0)))
 VIOLATION(VQ, 2, 2, BREAKS, EACH, LIVE, 0, "a loop of two",
 	  (describe(v, 0, 1, VRING_DESC_F_NEXT, 1), describe(v, 1, 1, VRING_DESC_F_NEXT, 0), offer(v, 0)))
-VIOLATION(VQ, 2, 3, BREAKS, EACH, LIVE, 0, "next is outside the table",
+VIOLATION(VQ, 2, 3, BREAKS, EACH | ONLY_SPLIT, LIVE, 0, "next is outside the table",
 	  (describe(v, 0, 1, VRING_DESC_F_NEXT, QUEUE_SIZE), offer(v, 0)))
 VIOLATION(VQ, 2, 4, BREAKS, EACH, LIVE_LARGE, 0, "a chain of more than 2^32 bytes",
 	  offer_huge(v))
-VIOLATION(VQ, 2, 5, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
+VIOLATION(VQ, 2, 5, BREAKS, EACH | ONLY_SPLIT, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
 	  "a chain longer than the queue size, half of it indirect",
 	  (describe(v, 0, 1, VRING_DESC_F_NEXT, 1), describe_indirect(v, 1, QUEUE_SIZE, 0), offer(v, 0)))
-VIOLATION(VQ, 2, 6, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC), "next is outside the indirect table",
-	  (describe_indirect(v, 0, 2, 0), indirect_table[0].next = 2, offer(v, 0)))
+VIOLATION(VQ, 2, 6, BREAKS, EACH | ONLY_SPLIT, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC), "next is outside the indirect table",
+	  (describe_indirect(v, 0, 2, 0), indirect_table.split[0].next = 2, offer(v, 0)))
 
 /* Directions */
 VIOLATION(VQ, 3, 1, BREAKS, CONSOLE | NET, LIVE, 0, "a writable buffer in the transmit queue",
 	  (describe_as(v, 0, VRING_DESC_F_WRITE, 0), offer(v, 0)))
 VIOLATION(VQ, 3, 2, BREAKS, EACH, LIVE, 0, "a readable buffer after a writable one",
 	  (describe_as(v, 0, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1), describe_as(v, 1, 0, 0), offer(v, 0)))
-VIOLATION(VQ, 3, 3, BREAKS, CONSOLE | RNG, LIVE_INPUT, 0, "a readable buffer in a queue for input",
+VIOLATION(VQ, 3, 3, BREAKS, CONSOLE | NET | RNG, LIVE_INPUT, 0, "a readable buffer in a queue for input",
 	  (ring_describe(&v->rings[target->input_queue], 0, &payload, 1, 0, 0), ring_offer(&v->rings[target->input_queue], 0),
-	   virtio_notify(v, target->input_queue)))
+	   virtio_notify(v, target->input_queue), provoke()))
 
 /* Indirect descriptors */
 VIOLATION(VQ, 4, 1, BREAKS, EACH, LIVE, 0, "indirect, which was not negotiated",
 	  (describe_indirect(v, 0, 1, 0), offer(v, 0)))
 VIOLATION(VQ, 4, 2, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC), "indirect inside indirect",
-	  (describe_indirect(v, 0, 1, 0), indirect_table[0].flags = VRING_DESC_F_INDIRECT, offer(v, 0)))
+	  (describe_indirect(v, 0, 1, 0), describe_entry(v, 0, &payload, VRING_DESC_F_INDIRECT, 0), offer(v, 0)))
 VIOLATION(VQ, 4, 3, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC), "indirect together with NEXT",
 	  (describe_indirect(v, 0, 1, VRING_DESC_F_NEXT), v->rings[target->queue].desc[0].next = 1,
 	   describe(v, 1, 1, 0, 0), offer(v, 0)))
@@ -279,6 +295,10 @@ VIOLATION(VQ, 4, 5, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC), "a
 VIOLATION(VQ, 4, 6, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
 	  "an indirect table of more entries than the queue size",
 	  (describe_indirect(v, 0, QUEUE_SIZE + 1, 0), offer(v, 0)))
+
+VIOLATION(VQ, 4, 7, BREAKS, EACH | ONLY_PACKED, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
+	  "indirect in a chain of ordinary descriptors",
+	  (describe(v, 0, 1, VRING_DESC_F_NEXT, 1), describe_indirect(v, 1, 2, 0), offer(v, 0)))
 
 /* Addresses */
 VIOLATION(VQ, 5, 1, BREAKS, EACH, LIVE, 0, "a buffer where there is no RAM",
@@ -292,12 +312,20 @@ VIOLATION(VQ, 5, 4, BREAKS, EACH, LIVE, 0, "a buffer of 4 GiB less one byte",
 VIOLATION(VQ, 5, 5, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC), "an indirect table where there is no RAM",
 	  (describe_indirect(v, 0, 1, 0), v->rings[target->queue].desc[0].addr = LAYOUT_PCI_WINDOW, offer(v, 0)))
 VIOLATION(VQ, 5, 6, BREAKS, EACH, LIVE, FEATURE(VIRTIO_RING_F_INDIRECT_DESC), "a buffer of an indirect table where there is no RAM",
-	  (describe_indirect(v, 0, 1, 0), indirect_table[0].addr = LAYOUT_LAPIC, offer(v, 0)))
+	  (describe_indirect(v, 0, 1, 0), describe_entry(v, 0, (void *)(u64)LAYOUT_LAPIC, 0, 0), offer(v, 0)))
 
 /* Interrupt suppression */
-VIOLATION(VQ, 6, 1, BREAKS, EACH, LIVE, 0, "avail.flags 2",
+VIOLATION(VQ, 6, 1, BREAKS, EACH | ONLY_SPLIT, LIVE, 0, "avail.flags 2",
 	  (v->rings[target->queue].avail->flags = 2, works(v)))
-VIOLATION(VQ, 6, 2, LENIENT, EACH, LIVE, FEATURE(VIRTIO_RING_F_EVENT_IDX), "avail.flags 1 with EVENT_IDX",
+VIOLATION(VQ, 6, 2, LENIENT, EACH | ONLY_SPLIT, LIVE, FEATURE(VIRTIO_RING_F_EVENT_IDX), "avail.flags 1 with EVENT_IDX",
 	  (v->rings[target->queue].avail->flags = 1, expect_works(v)))
+
+VIOLATION(VQ, 6, 3, BREAKS, EACH | ONLY_PACKED, LIVE, 0, "driver event flags 3",
+	  (v->rings[target->queue].driver_event->flags = 3, works(v)))
+VIOLATION(VQ, 6, 4, BREAKS, EACH | ONLY_PACKED, LIVE, 0, "driver event flags 2 without EVENT_IDX",
+	  (v->rings[target->queue].driver_event->flags = VRING_PACKED_EVENT_FLAG_DESC, works(v)))
+VIOLATION(VQ, 6, 5, BREAKS, EACH | ONLY_PACKED, LIVE, FEATURE(VIRTIO_RING_F_EVENT_IDX), "a driver event offset that is the queue size",
+	  (v->rings[target->queue].driver_event->off_wrap = QUEUE_SIZE,
+	   v->rings[target->queue].driver_event->flags = VRING_PACKED_EVENT_FLAG_DESC, works(v)))
 
 /* clang-format on */

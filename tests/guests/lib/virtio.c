@@ -12,8 +12,10 @@
 
 #define VIRTIO_LAST 0x107f
 
-/* Room for the rings of all queues, with their event words. */
-static struct {
+#define DEVICES_MAX 2 /* that a guest drives at a time */
+
+/* Room for the rings of all queues of some devices, with their event words. */
+static struct ring_memory {
 	struct vring_desc desc[RING_SIZE_MAX] __attribute__((aligned(VRING_DESC_ALIGN_SIZE)));
 	u16 avail[3 + RING_SIZE_MAX];
 	struct {
@@ -25,7 +27,7 @@ static struct {
 		__attribute__((aligned(VRING_DESC_ALIGN_SIZE)));
 	struct vring_packed_desc_event driver_event __attribute__((aligned(4)));
 	struct vring_packed_desc_event device_event __attribute__((aligned(4)));
-} ring_memory[RINGS_MAX];
+} ring_memory[DEVICES_MAX][RINGS_MAX];
 
 static void read_capability(struct virtio *virtio, unsigned at)
 {
@@ -57,6 +59,7 @@ static void read_capability(struct virtio *virtio, unsigned at)
 
 void virtio_find(struct virtio *virtio, unsigned slot)
 {
+	static unsigned found;
 	u16 device = pci_read16(slot, PCI_DEVICE_ID);
 	unsigned at = 0;
 
@@ -72,6 +75,7 @@ void virtio_find(struct virtio *virtio, unsigned slot)
 	if (!virtio->common.address || !virtio->notify.address || !virtio->isr.address ||
 	    !virtio->window)
 		give_up("slot %u has all virtio capabilities", slot);
+	virtio->memory = found++ % DEVICES_MAX;
 	virtio->queue_count = MIN(virtio_read16(virtio, VIRTIO_PCI_COMMON_NUMQ), RINGS_MAX);
 }
 
@@ -132,8 +136,10 @@ static void write_address(const struct virtio *virtio, u32 offset, u64 address)
 
 static void lay_out_split(struct virtio *virtio, struct ring *ring)
 {
-	ring->avail = (void *)ring_memory[ring->index].avail;
-	ring->used = (void *)&ring_memory[ring->index].used;
+	struct ring_memory *memory = &ring_memory[virtio->memory][ring->index];
+
+	ring->avail = (void *)memory->avail;
+	ring->used = (void *)&memory->used;
 	write_address(virtio, VIRTIO_PCI_COMMON_Q_DESCLO, (u64)ring->desc);
 	write_address(virtio, VIRTIO_PCI_COMMON_Q_AVAILLO, (u64)ring->avail);
 	write_address(virtio, VIRTIO_PCI_COMMON_Q_USEDLO, (u64)ring->used);
@@ -141,10 +147,12 @@ static void lay_out_split(struct virtio *virtio, struct ring *ring)
 
 static void lay_out_packed(struct virtio *virtio, struct ring *ring)
 {
+	struct ring_memory *memory = &ring_memory[virtio->memory][ring->index];
+
 	ring->packed = true;
-	ring->slots = ring_memory[ring->index].slots;
-	ring->driver_event = &ring_memory[ring->index].driver_event;
-	ring->device_event = &ring_memory[ring->index].device_event;
+	ring->slots = memory->slots;
+	ring->driver_event = &memory->driver_event;
+	ring->device_event = &memory->device_event;
 	ring->wrap = true;
 	ring->used_wrap = true;
 	write_address(virtio, VIRTIO_PCI_COMMON_Q_DESCLO, (u64)ring->slots);
@@ -154,14 +162,15 @@ static void lay_out_packed(struct virtio *virtio, struct ring *ring)
 
 void virtio_set_ring(struct virtio *virtio, unsigned index, u16 size)
 {
+	struct ring_memory *memory = &ring_memory[virtio->memory][index];
 	struct ring *ring = &virtio->rings[index];
 
-	memset(&ring_memory[index], 0, sizeof(ring_memory[index]));
+	memset(memory, 0, sizeof(*memory));
 	memset(ring, 0, sizeof(*ring));
 	ring->index = index;
 	ring->size = size;
 	ring->event_idx = virtio->event_idx;
-	ring->desc = ring_memory[index].desc;
+	ring->desc = memory->desc;
 	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SELECT, (u16)index);
 	virtio_write16(virtio, VIRTIO_PCI_COMMON_Q_SIZE, size);
 	if (virtio->packed)

@@ -85,6 +85,7 @@ struct virtio {
 	struct region common, notify, isr, config;
 	u32 notify_multiplier;
 	unsigned window;      /* offset of the PCI_CFG capability */
+	unsigned memory;      /* whose rings' memory: the last two that were found have their own */
 	unsigned queue_count; /* how many of `rings` the device has queues for */
 	bool packed;	      /* the test's: virtio_negotiate() is to ask for packed rings */
 	bool event_idx;	      /* negotiated */
