@@ -40,7 +40,8 @@ static const struct violation violations[] = {
 struct target {
 	const char *name;
 	enum devices bit;
-	const char *options[2];
+	const char *option; /* NULL: a network and its twin, which it gets its input from */
+	unsigned flags;
 	bool (*make_files)(const char *directory);
 	bool (*check_files)(const char *directory, char *why, size_t size);
 };
@@ -67,14 +68,11 @@ static bool check_disk(const char *directory, char *why, size_t size)
 	return false;
 }
 
-/* A network has a twin, from which it gets its input. */
-#define SEGMENT "--sharenet=violation"
-
 static const struct target targets[] = {
-	{"console", CONSOLE, {"--console=virtio"}, NULL, NULL},
-	{"block", BLOCK, {"--block={files}/disk"}, make_disk, check_disk},
-	{"net", NET, {SEGMENT, SEGMENT}, NULL, NULL},
-	{"rng", RNG, {"--rng"}, NULL, NULL},
+	{"console", CONSOLE, "--console=virtio", 0, NULL, NULL},
+	{"block", BLOCK, "--block={files}/disk", 0, make_disk, check_disk},
+	{"net", NET, NULL, LEAVES_SWITCH, NULL, NULL},
+	{"rng", RNG, "--rng", 0, NULL, NULL},
 };
 
 static bool possible(const struct violation *violation, const struct target *target, bool packed)
@@ -91,10 +89,17 @@ static const char *row_name(const struct target *target, bool packed, const char
 			  strict ? "-strict" : "");
 }
 
-static void set_arguments(struct test *test, const struct target *target, bool packed,
-			  const char *mode, const char *what)
+/* Rows run beside one another: each has a segment for itself. */
+static char *segment(const char *what, bool packed, bool strict)
 {
-	const char *const after[] = {mode,
+	return suite_text("--sharenet=%s%s%s", what, packed ? "-packed" : "",
+			  strict ? "-strict" : "");
+}
+
+static void set_arguments(struct test *test, const struct target *target, bool packed, bool strict,
+			  const char *what)
+{
+	const char *const after[] = {strict ? "--strict" : "--debug-exit",
 				     "64",
 				     "{assets}/guests/violate",
 				     suite_text("device=%s", target->name),
@@ -102,8 +107,11 @@ static void set_arguments(struct test *test, const struct target *target, bool p
 				     packed ? "packed=1" : NULL};
 	unsigned count = 0;
 
-	for (size_t i = 0; i < COUNT(target->options) && target->options[i]; i++)
-		test->args[count++] = target->options[i];
+	if (target->option)
+		test->args[count++] = target->option;
+	else
+		while (count < 2)
+			test->args[count++] = segment(what, packed, strict);
 	for (size_t i = 0; i < COUNT(after); i++)
 		test->args[count++] = after[i];
 }
@@ -130,13 +138,13 @@ static void add_violation(struct suite *suite, const struct violation *violation
 		.make_files = target->make_files,
 		.check_files = target->check_files,
 		/* What the default mode makes of each is also seen in one go: see below. */
-		.flags = strict ? 0 : ON_REQUEST,
+		.flags = target->flags | (strict ? 0 : ON_REQUEST),
 		.unseen = {"FAILED"},
 		.error_lines = told,
 		.status = strict ? CRASHED : ALL_WELL,
 	};
 
-	set_arguments(&test, target, packed, strict ? "--strict" : "--debug-exit", name);
+	set_arguments(&test, target, packed, strict, name);
 	if (!strict)
 		test.seen[0] = suite_text("violated %s\n", name);
 	if (told)
@@ -154,6 +162,7 @@ static void add_all_in_one(struct suite *suite, const struct target *target, boo
 	struct step *step = steps;
 	struct test test = {
 		.name = row_name(target, packed, "all", false),
+		.flags = target->flags,
 		.patience = FOR_STOCK,
 		.make_files = target->make_files,
 		.check_files = target->check_files,
@@ -165,7 +174,7 @@ static void add_all_in_one(struct suite *suite, const struct target *target, boo
 
 	if (!steps)
 		err(EXIT_FAILURE, "out of memory");
-	set_arguments(&test, target, packed, "--debug-exit", "all");
+	set_arguments(&test, target, packed, false, "all");
 	*step++ = (struct step)TYPE(INPUT);
 	for (size_t i = 0; i < COUNT(violations); i++) {
 		if (violations[i].kind != BREAKS || !possible(&violations[i], target, packed))
@@ -187,7 +196,8 @@ static void add_hostile(struct suite *suite, const char *seed, const char *netwo
 		.flags = flags,
 		.patience = FOR_STOCK,
 		.args = {"--cpus={cpus}", "--rng", "--block={files}/disk", network, "--debug-exit",
-			 "64", "{assets}/guests/hostile", suite_text("seed=%s", seed)},
+			 "64", "{assets}/guests/hostile", suite_text("seed=%s", seed),
+			 "rounds=20000"},
 		.make_files = make_disk,
 		.check_files = check_disk,
 		.seen = {"victim: console", "victim: rng", "victim: block", "victim: net",
@@ -224,8 +234,8 @@ void suite_add_violations(struct suite *suite)
 		add_target(suite, target, false);
 		add_target(suite, target, true);
 	}
-	add_hostile(suite, "1", SEGMENT, 0);
-	add_hostile(suite, "2", SEGMENT, 0);
+	add_hostile(suite, "1", "--sharenet=hostile-1", LEAVES_SWITCH);
+	add_hostile(suite, "2", "--sharenet=hostile-2", LEAVES_SWITCH);
 	/* A tap has offloads to offer, and so more to be asked for. */
 	add_hostile(suite, "3", "--tunnet=192.168.250.1", AS_ROOT);
 }
