@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -35,12 +36,13 @@
 struct sandbox {
 	const struct sandbox_options *options;
 	struct privileges privileges;
-	int rules; /* Landlock's, or -1: this kernel has none */
+	_Atomic bool shut; /* the filter is in force */
+	int rules;	   /* Landlock's, or -1: this kernel has none */
 	struct sock_fprog programs[SANDBOX_THREADS];
 	char names[FILTER_NAMES][FILTER_NAME_MAX];
 };
 
-/* A thread and a signal handler are told nothing: they find it here once it is shut. */
+/* A thread, a signal handler and a helper process are told nothing: they find it here. */
 static struct sandbox *the_sandbox;
 
 static const enum filter_kind thread_filters[SANDBOX_THREADS] = {
@@ -71,6 +73,7 @@ struct sandbox *sandbox_new(const struct sandbox_options *options, struct proble
 	}
 	sandbox->options = options;
 	sandbox->rules = -1;
+	the_sandbox = sandbox;
 	/*
 	 * Where there are no filters we do not go on and say so: nobody reads that. Who wants a
 	 * guest all the same has an option.
@@ -140,7 +143,7 @@ static int lock_in(struct sandbox *sandbox, const struct sock_fprog *program, bo
 {
 	int err = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -errno : empty_hands(sandbox->rules);
 
-	the_sandbox = sandbox;
+	sandbox->shut = true;
 	if (!err)
 		err = filter_install(program, every_thread);
 	return err ? problem(why, -err, "cannot lock lguest in: %s", strerror(-err)) : 0;
@@ -172,7 +175,7 @@ void sandbox_thread(enum sandbox_thread kind)
 	struct sandbox *sandbox = the_sandbox;
 	int err;
 
-	if (!sandbox)
+	if (!sandbox || !sandbox->shut)
 		return;
 	err = empty_hands(sandbox->rules);
 	if (!err)
@@ -226,7 +229,7 @@ bool sandbox_denied(const siginfo_t *info, const void *context)
 	struct line line = {.length = 0};
 	char thread[16] = "?";
 
-	if (info->si_code != SYS_SECCOMP || !sandbox)
+	if (info->si_code != SYS_SECCOMP || !sandbox || !sandbox->shut)
 		return false;
 	prctl(PR_GET_NAME, thread);
 	add_text(&line, "lguest: ");
@@ -283,11 +286,15 @@ static int prepare_helper(struct sandbox *sandbox, enum sandbox_helper kind, int
 
 int sandbox_helper(enum sandbox_helper kind, int folder, struct problem *why)
 {
-	struct sandbox *sandbox = calloc(1, sizeof(*sandbox));
+	struct sandbox *sandbox;
 	int err;
 
+	if (the_sandbox && the_sandbox->options->off)
+		return 0;
+	sandbox = calloc(1, sizeof(*sandbox));
 	if (!sandbox)
 		return problem(why, ENOMEM, "out of memory");
+	the_sandbox = sandbox;
 	sandbox->privileges.root_fd = -1;
 	ask_now();
 	err = prepare_helper(sandbox, kind, folder, why);

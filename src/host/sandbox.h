@@ -68,8 +68,8 @@ enum sandbox_helper {
 /*
  * Lock this process in, for good: from now on it opens no file, runs no program, has no
  * capability. From `folder`, if it is not -1, it may remove files. It has one thread, and all that
- * it needs is open. What is denied is named, and ends it with status 2. -errno with *problem
- * filled.
+ * it needs is open. What is denied is named, and ends it with status 2. Nothing where it was forked
+ * from a launcher that is not to be locked in. -errno with *problem filled.
  */
 int sandbox_helper(enum sandbox_helper kind, int folder, struct problem *problem);
 

@@ -475,9 +475,22 @@ static void use_everything(void *opaque)
 	do_make_code();
 }
 
+/* A helper is what its launcher is. */
+static void help_openly(void *opaque)
+{
+	static const struct sandbox_options options = {.off = true};
+	struct problem why;
+
+	(void)opaque;
+	prepare(&options);
+	MUST(!sandbox_helper(SANDBOX_SWITCH, -1, &why));
+	do_socket();
+}
+
 static void test_off(void **state)
 {
 	(void)state;
+	assert_int_equal(child(help_openly, NULL), 0);
 	assert_int_equal(child(use_everything, NULL), 0);
 	assert_memory_equal(said, "lguest: --no-sandbox: ", 22);
 }
