@@ -59,7 +59,7 @@ add_libraries() {
 
 assets=$temp/root/assets
 mkdir -p "$assets"
-for item in lguest systest bench guests guest/cloud/vmlinuz guest/cloud/initrd.img \
+for item in lguest systest prisoner bench guests guest/cloud/vmlinuz guest/cloud/initrd.img \
 	    guest/generic/vmlinuz guest/generic/initrd.img \
 	    address-undefined/lguest address-undefined/systest; do
 	[ -e "$build/$item" ] || continue
@@ -67,7 +67,10 @@ for item in lguest systest bench guests guest/cloud/vmlinuz guest/cloud/initrd.i
 	cp -rlL "$build/$item" "$assets/$item"
 done
 rm -rf "$assets/guests/obj"
-for program in lguest systest bench address-undefined/lguest address-undefined/systest; do
+# Somebody to become.
+mkdir -p "$temp/root/etc"
+echo 'nobody:x:65534:65534:nobody:/:/bin/false' >"$temp/root/etc/passwd"
+for program in lguest systest prisoner bench address-undefined/lguest address-undefined/systest; do
 	[ ! -e "$build/$program" ] || add_libraries "$build/$program"
 done
 for file in $copies; do
