@@ -95,9 +95,10 @@ void privileges_release(struct privileges *privileges)
 	privileges->root_fd = -1;
 }
 
+/* Into it first: then we are at the new root, and not outside. */
 static int enter_root(struct privileges *privileges, struct problem *why)
 {
-	if (fchdir(privileges->root_fd) || chroot(".") || chdir("/"))
+	if (fchdir(privileges->root_fd) || chroot("."))
 		return problem(why, errno, "--chroot=%s: cannot make it the root directory: %s",
 			       privileges->chroot, strerror(errno));
 	log_verbose("%s is the root directory now", privileges->chroot);

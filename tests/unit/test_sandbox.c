@@ -186,21 +186,24 @@ static void do_make_code(void)
 	MUST(!mprotect(page, 1, PROT_READ | PROT_EXEC));
 }
 
-/* More than a heap keeps, so that it has to ask for it, and gives it back. */
+/* More than a heap keeps, so that it has to ask for it, and gives it back; and mappings that grow.
+ */
 static void do_malloc(void)
 {
-	enum { PIECES = 100, PIECE = 100000 };
+	enum { PIECES = 100, PIECE = 10000, LARGE = 1000000 };
 	static char *pieces[PIECES];
 
 	for (unsigned i = 0; i < PIECES; i++) {
 		pieces[i] = malloc(PIECE);
 		MUST(pieces[i]);
 		memset(pieces[i], 1, PIECE);
-		pieces[i] = realloc(pieces[i], PIECE * 2);
-		MUST(pieces[i]);
 	}
-	for (unsigned i = PIECES; i-- > 0;)
+	for (unsigned i = PIECES; i-- > 1;)
 		free(pieces[i]);
+	pieces[0] = realloc(pieces[0], LARGE);
+	pieces[0] = realloc(pieces[0], LARGE * 10);
+	MUST(pieces[0]);
+	free(pieces[0]);
 }
 
 static void do_clock(void)
