@@ -226,7 +226,8 @@ int tap_open(struct netif *netif, struct problem *why)
 
 	netif->fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (netif->fd < 0)
-		return problem(why, errno, "--tunnet: cannot open " TUN_DEVICE ": %s%s",
+		return problem(why, errno,
+			       "--tunnet: cannot make a tap device: " TUN_DEVICE ": %s%s",
 			       strerror(errno), advice(errno));
 	err = make_interface(netif->fd, name, why);
 	if (!err) {

@@ -519,6 +519,7 @@ static int run_suite(struct choices *choices)
 	suite_add_rootfs(&suite);
 	suite_add_disks(&suite);
 	suite_add_usernet(&suite);
+	suite_add_networks(&suite);
 	make_jobs(&jobs, &suite, &engines, choices->engine, choices->filters);
 	if (choices->list) {
 		list_jobs(&jobs);

@@ -445,6 +445,8 @@ static void check(struct run *run)
 		run_fail(run, "%s", why);
 	check_children(run);
 	check_nothing_left(run);
+	if (test->flags & OWN_NETWORK && !world_is_clean(why, sizeof(why)))
+		run_fail(run, "%s", why);
 	fetch_rest(run);
 	check_words(run, &run->output, "stdout", test->seen, test->unseen);
 	check_words(run, &run->errors, "stderr", test->error_seen, test->error_unseen);
@@ -542,6 +544,7 @@ static bool connect_run(struct run *run, struct verdict *verdict)
 static bool prepare(struct run *run, struct verdict *verdict)
 {
 	const unsigned flags = run->test->flags;
+	char why[256];
 
 	if (flags & (AS_ROOT | OWN_NETWORK) && getuid() != 0)
 		return skip(run, verdict, "only root can do this");
@@ -551,6 +554,8 @@ static bool prepare(struct run *run, struct verdict *verdict)
 		return skip(run, verdict, "network namespaces are forbidden here");
 	if (flags & OWN_NETWORK && !network_make())
 		return run_fail(run, "ip cannot set a network up");
+	if (run->test->extend_network && !run->test->extend_network(why, sizeof(why)))
+		return run_fail(run, "%s", why);
 	if (!make_directories(run) || !connect_run(run, verdict))
 		return false;
 	if ((run->test->make_files && !run->test->make_files(run->files)) ||

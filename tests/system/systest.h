@@ -87,6 +87,7 @@ enum step_kind {
 	STEP_REMEMBER,	    /* note descriptors, threads and resident memory */
 	STEP_COMPARE,	    /* they are as they were noted */
 	STEP_IDLE,	    /* wait until lguest takes less than `number` percent of a processor */
+	STEP_RUN,	    /* a shell command succeeds, here, in the network of the row */
 	STEP_CLOCK_NOTE,    /* read the guest's clock, at a shell's prompt, and note ours */
 	STEP_CLOCK_COMPARE, /* as much time has passed there as here, but for `number` ms */
 	STEP_SERVE,	    /* say `text` to whoever calls at port `number` of the loopback */
@@ -120,6 +121,7 @@ struct step {
 #define COMPARE		    {STEP_COMPARE, NULL, 0}
 #define IDLE(percent)	    {STEP_IDLE, NULL, percent}
 #define CLOCK_NOTE	    {STEP_CLOCK_NOTE, NULL, 0}
+#define RUN(t)		    {STEP_RUN, t, 0}
 #define CLOCK_COMPARE(ms)   {STEP_CLOCK_COMPARE, NULL, ms}
 #define SERVE(port, t)	    {STEP_SERVE, t, port}
 #define FETCH(port, t)	    {STEP_FETCH, t, port}
@@ -172,6 +174,9 @@ struct test {
 	 */
 	const char *copy;
 
+	/* OWN_NETWORK: puts in what else is there. False, and *why says what failed. */
+	bool (*extend_network)(char *why, size_t size);
+
 	/* When lguest has ended: are the files there as they should be? False, and *why says what
 	 * is not. */
 	bool (*check_files)(const char *directory, char *why, size_t size);
@@ -213,6 +218,7 @@ void suite_add_sandbox(struct suite *suite);
 void suite_add_rootfs(struct suite *suite);
 void suite_add_disks(struct suite *suite);
 void suite_add_usernet(struct suite *suite);
+void suite_add_networks(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;
@@ -273,6 +279,22 @@ bool wires_raw(const struct wires *wires);
 
 /* What was typed has been read. */
 bool wires_input_read(const struct wires *wires);
+
+/*
+ * A far network namespace, behind an interface "cable" that both have, and servers in it; for rows
+ * with OWN_NETWORK. `here` and `there` are shell commands for the near and the far end. False, and
+ * *why says what failed.
+ */
+bool world_make(const char *here, const char *there, char *why, size_t size);
+/* No interface of lguest's is left behind. False, and *why names one. */
+bool world_is_clean(char *why, size_t size);
+bool world_run(const char *commands);
+
+/* Ports at the far end: of 64 MiB, of 1 GiB, and of somebody who takes either back. */
+enum { WORLD_SENDS = 7001, WORLD_SENDS_LONG = 7002, WORLD_TAKES = 7003 };
+#define WORLD_SENDS_TEXT      "7001"
+#define WORLD_SENDS_LONG_TEXT "7002"
+#define WORLD_TAKES_TEXT      "7003"
 
 /* What a process holds, out of /proc. */
 struct resources {
