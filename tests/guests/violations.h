@@ -8,15 +8,15 @@
  *   VIOLATION(part, rule, number,	the name: VT-6.2 is the second way to break rule VT-6
  *	       kind,			BREAKS, LENIENT or REFUSED: targets.h
  *	       devices,			EACH that it can be done to, or which
- *	       stage, features,		how far the driver came, and what it negotiated besides VERSION_1
+ *	       stage, features,		how far the driver came, what it negotiated beside VERSION_1
  *	       what,			in words
- *	       action)			C, with `v` the device and `target` what it is; only the guest
- *					expands it
+ *	       action)			C, with `v` the device and `target` what it is
  *
  * With --strict the line on stderr names the rule, "VT-6". Those whose stage is LIVE_INPUT break
  * the rule in a queue that may be looked at only when there is something to receive: give a console
- * --console=virtio and a byte or more on standard input, and a network a twin. (VT-13 and VQ-7 are not here: they bind the
- * device, and only the guest "queue" can see them kept. VQ-8 to VQ-10 are the device's as well.)
+ * --console=virtio and a byte or more on standard input, and a network a twin. (VT-13 and VQ-7 are
+ * not here: they bind the device, and only the guest "queue" can see them kept. VQ-8 to VQ-10 are
+ * the device's as well.)
  *
  * No include guard: it is to be included as often as it is expanded.
  */

@@ -64,7 +64,7 @@ static bool check_disk(const char *directory, char *why, size_t size)
 
 	if (stat(suite_text("%s/disk", directory), &disk) == 0 && disk.st_size == DISK_SIZE)
 		return true;
-	snprintf(why, size, "the disk is no longer %u bytes long", DISK_SIZE);
+	snprintf(why, size, "the disk is no longer %d bytes long", DISK_SIZE);
 	return false;
 }
 
