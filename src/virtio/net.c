@@ -598,16 +598,17 @@ static u64 now(void)
 static u64 pause_after_kick(struct net_batch *batch)
 {
 	const u64 at = now();
+	unsigned gaps;
 
 	if (!batch->streak || at - batch->woken > QUICK_SUCCESSION) {
 		batch->streak = 0;
 		batch->since = at;
 	}
 	batch->woken = at;
-	if (++batch->streak < batch->patience)
+	gaps = batch->streak++;
+	if (!gaps || batch->streak < batch->patience)
 		return 0;
-	return MIN(MAX((at - batch->since) / (batch->streak - 1) * PAUSE_PACKETS, PAUSE_MIN),
-		   PAUSE_MAX);
+	return MIN(MAX((at - batch->since) / gaps * PAUSE_PACKETS, PAUSE_MIN), PAUSE_MAX);
 }
 
 static void end_pauses(struct net_batch *batch, bool worth_it)

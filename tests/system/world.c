@@ -107,7 +107,7 @@ static void take_and_answer(int client)
 static void *serve(void *opaque)
 {
 	const int server = *(int *)opaque;
-	struct sockaddr_in name;
+	struct sockaddr_in name = {0};
 	socklen_t length = sizeof(name);
 
 	getsockname(server, (struct sockaddr *)&name, &length);

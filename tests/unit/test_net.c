@@ -1068,6 +1068,7 @@ static void test_child_ends(void **state)
 	assert_int_equal(f->netif.child_fd, -1);
 	assert_int_equal(waitpid(child, &status, 0), -1); /* buried */
 	assert_string_equal(fake_guest_said(&f->guest),
+			    "lguest: net0: the wire has ended\n"
 			    "lguest: net0: the wire is gone: the link is down\n");
 	assert_int_equal(fake_guest_read(&f->guest, 0, REGISTERS_ISR, 1), 2);
 	assert_link_is_down(f);
@@ -1100,7 +1101,8 @@ static void test_wire_is_cut(void **state)
 	net_link_lost(&f->net);
 	assert_int_equal(f->netif.child_fd, -1);
 	assert_string_equal(fake_guest_said(&f->guest),
-			    "lguest: net0: the wire is gone: the link is down\n");
+			    "lguest: net0: the wire is gone: the link is down\n"
+			    "lguest: net0: the wire has ended\n");
 }
 
 /* A frame is stuck at a wire that is then cut. */
