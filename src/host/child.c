@@ -106,7 +106,8 @@ int child_start(struct child *child, const int *fds, unsigned count, void (*run)
 	/* A child of root's may go on as somebody else, and open it by name all the same. */
 	fchmod(ready[1], 0666);
 	memcpy(all, (int[]){null, ready[1], words[1]}, CHILD_FD * sizeof(*all));
-	memcpy(all + CHILD_FD, fds, count * sizeof(*fds));
+	for (unsigned i = 0; i < count; i++)
+		all[CHILD_FD + i] = fds[i];
 	pid = fork();
 	if (pid == 0) {
 		become_child(self, all, CHILD_FD + count);

@@ -121,7 +121,9 @@ bool frames_was_last(const struct frames *frames, const struct iovec *iov, unsig
 	size_t left = frames->out_end ? frames->out_end - FRAMES_LENGTH : 0;
 
 	for (unsigned i = 0; i < count; i++) {
-		if (iov[i].iov_len > left || memcmp(at, iov[i].iov_base, iov[i].iov_len) != 0)
+		if (iov[i].iov_len > left)
+			return false;
+		if (iov[i].iov_len && memcmp(at, iov[i].iov_base, iov[i].iov_len) != 0)
 			return false;
 		at += iov[i].iov_len;
 		left -= iov[i].iov_len;
@@ -134,7 +136,7 @@ size_t frame_gather(const struct iovec *iov, unsigned count, u8 *to, size_t room
 	size_t total = 0;
 
 	for (unsigned i = 0; i < count; i++) {
-		if (total < room)
+		if (iov[i].iov_len && total < room)
 			memcpy(to + total, iov[i].iov_base, MIN(iov[i].iov_len, room - total));
 		total += iov[i].iov_len;
 	}

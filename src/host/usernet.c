@@ -27,6 +27,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+_Static_assert(NETIF_HEADER + FRAMES_MAX == NETIF_FRAME_MAX, "one kind of frame");
+
 struct usernet {
 	struct child child;
 	struct frames frames;

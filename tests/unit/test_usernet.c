@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -642,6 +643,206 @@ static void test_death_of_who_serves(void **state)
 	assert_no_child();
 }
 
+/* Somebody else of the name passt, first in the PATH. */
+
+struct impostor {
+	char folder[32], *path;
+};
+
+static struct impostor send_impostor(const char *script)
+{
+	struct impostor impostor = {"/tmp/test-usernet-XXXXXX", strdup(getenv("PATH"))};
+	char name[64], path[4096];
+	int fd;
+
+	assert_non_null(mkdtemp(impostor.folder));
+	chmod(impostor.folder, 0755);
+	snprintf(name, sizeof(name), "%s/passt", impostor.folder);
+	fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	dprintf(fd, "#!/bin/sh\n%s\n", script);
+	fchmod(fd, 0755);
+	close(fd);
+	snprintf(path, sizeof(path), "%s:%s", impostor.folder, impostor.path);
+	setenv("PATH", path, 1);
+	return impostor;
+}
+
+static void dismiss(struct impostor *impostor)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s/passt", impostor->folder);
+	unlink(name);
+	rmdir(impostor->folder);
+	setenv("PATH", impostor->path, 1);
+	free(impostor->path);
+}
+
+#define SERVE "echo $$\n"
+#define LONG  60000
+
+/* A long one that begins with its number; header and frame, the latter in two parts. */
+static int send_long(struct netif *netif, u8 number)
+{
+	static u8 header[NETIF_HEADER], frame[LONG];
+	const struct iovec iov[] = {{header, NETIF_HEADER}, {frame, 14}, {frame + 14, LONG - 14}};
+
+	fill_frame(frame, LONG);
+	frame[0] = number;
+	return netif->ops->send(netif, iov, 3);
+}
+
+static struct netif open_echo(struct impostor *echo, const struct netif_options *options)
+{
+	struct problem why;
+	struct netif netif;
+
+	*echo = send_impostor(SERVE "exec cat <&3 >&3");
+	if (netif_open(&netif, options, 0, &why))
+		fail_msg("%s", why.text);
+	assert_string_equal(netif.name, "passt");
+	setsockopt(netif.fd, SOL_SOCKET, SO_SNDBUF, &(int){16384}, sizeof(int));
+	return netif;
+}
+
+/* Those that have come back: they are frame number `received` and so on. */
+static void receive_long(struct netif *netif, unsigned *received)
+{
+	static u8 back[NETIF_FRAME_MAX];
+	const struct iovec iov = {back, sizeof(back)};
+	ssize_t got;
+
+	while ((got = netif->ops->receive(netif, &iov, 1)) > 0) {
+		assert_int_equal(got, NETIF_HEADER + LONG);
+		assert_int_equal(back[NETIF_HEADER], *received);
+		for (size_t i = 1; i < LONG; i++)
+			if (back[NETIF_HEADER + i] != byte_of(LONG, i))
+				fail_msg("byte %zu of frame %u", i, *received);
+		++*received;
+	}
+	assert_int_equal(got, -EAGAIN);
+}
+
+/* So long that a socket takes them by halves only; each comes back from an echo, once. */
+static void test_long_frames_there_and_back(void **state)
+{
+	enum { FRAMES = 40 };
+	static const struct netif_options options = {.kind = NETIF_USER};
+	struct impostor echo;
+	struct netif netif = open_echo(&echo, &options);
+	unsigned sent = 0, received = 0, again = 0;
+
+	(void)state;
+	while (received < FRAMES) {
+		struct pollfd fd = {.fd = netif.fd, .events = POLLIN};
+
+		if (sent < FRAMES) {
+			const int err = send_long(&netif, sent);
+
+			if (err)
+				assert_int_equal(err, -EAGAIN);
+			sent += !err;
+			again += err == -EAGAIN;
+			fd.events |= POLLOUT;
+		}
+		assert_int_equal(poll(&fd, 1, -1), 1);
+		receive_long(&netif, &received);
+	}
+	assert_true(again > 0);
+	netif_close(&netif);
+	assert_no_child();
+	dismiss(&echo);
+}
+
+/* A driver was reset when its frame was half sent: the next one says another, and both arrive. */
+static void test_half_a_frame_and_then_another(void **state)
+{
+	static const struct netif_options options = {.kind = NETIF_USER};
+	struct impostor echo;
+	struct netif netif = open_echo(&echo, &options);
+	unsigned received = 0;
+	int err = -EAGAIN;
+
+	(void)state;
+	assert_int_equal(send_long(&netif, 0), -EAGAIN);
+	while (received < 2) {
+		struct pollfd fd = {.fd = netif.fd, .events = POLLIN};
+
+		if (err) {
+			err = send_long(&netif, 1);
+			fd.events |= POLLOUT;
+		}
+		assert_int_equal(poll(&fd, 1, -1), 1);
+		receive_long(&netif, &received);
+	}
+	netif_close(&netif);
+	assert_no_child();
+	dismiss(&echo);
+}
+
+static void test_gibberish(void **state)
+{
+	struct impostor impostor =
+		send_impostor(SERVE "printf '\\377\\377\\377\\377oh' >&3; exec cat <&3");
+	struct netif_options options = {.kind = NETIF_USER};
+	struct problem why;
+	struct netif netif;
+	u8 frame[NETIF_FRAME_MAX];
+
+	(void)state;
+	if (netif_open(&netif, &options, 0, &why))
+		fail_msg("%s", why.text);
+	assert_int_equal(receive_one(&netif, frame, sizeof(frame)), -EPROTO);
+	netif_close(&netif);
+	assert_no_child();
+	dismiss(&impostor);
+}
+
+static void test_libslirp_where_passt_fails(void **state)
+{
+	struct impostor impostor = send_impostor("echo 'not in the mood' >&2; exit 1");
+	struct netif_options options = {.kind = NETIF_USER};
+	struct problem why;
+	struct netif netif;
+
+	(void)state;
+	if (netif_open(&netif, &options, 0, &why))
+		fail_msg("%s", why.text);
+	assert_string_equal(netif.name, "libslirp");
+	netif_close(&netif);
+	assert_no_child();
+	dismiss(&impostor);
+}
+
+/* The same port twice: one at a time it is free, but whoever serves cannot have it twice. */
+static void test_neither(void **state)
+{
+	struct impostor impostor = send_impostor("echo \"$*\" >&2; exit 1");
+	struct netif_options options = {.kind = NETIF_USER, .forward_count = 3};
+	struct problem why;
+	struct netif netif;
+	char words[100];
+
+	(void)state;
+	close(take_port(false, &options.forwards[0].host_port));
+	options.forwards[0].guest_port = 22;
+	options.forwards[1] = options.forwards[0];
+	options.forwards[2] = options.forwards[0];
+	options.forwards[2].udp = true;
+	assert_int_equal(netif_open(&netif, &options, 0, &why), -ECHILD);
+	snprintf(words, sizeof(words), "--tcp-ports %u:22,%u:22 --udp-ports %u:22;",
+		 options.forwards[0].host_port, options.forwards[0].host_port,
+		 options.forwards[0].host_port);
+	if (!strstr(why.text, words))
+		fail_msg("%s", why.text);
+	snprintf(words, sizeof(words), "cannot forward TCP port %u: Address already in use",
+		 options.forwards[0].host_port);
+	if (!strstr(why.text, words))
+		fail_msg("%s", why.text);
+	assert_no_child();
+	dismiss(&impostor);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -664,6 +865,11 @@ int main(void)
 		cmocka_unit_test(test_child_killed_is_told),
 		cmocka_unit_test(test_child_dies_with_its_parent),
 		cmocka_unit_test(test_libslirp_where_there_is_no_passt),
+		cmocka_unit_test(test_long_frames_there_and_back),
+		cmocka_unit_test(test_half_a_frame_and_then_another),
+		cmocka_unit_test(test_gibberish),
+		cmocka_unit_test(test_libslirp_where_passt_fails),
+		cmocka_unit_test(test_neither),
 		cmocka_unit_test(test_busy_port),
 		cmocka_unit_test(test_death_of_who_serves),
 	};
