@@ -351,23 +351,32 @@ static bool add_forwards(struct slirp_process *process, const struct netif_optio
 	return true;
 }
 
-void slirp_main(void *opaque)
+static bool set_up(struct slirp_process *process, const struct netif_options *options)
 {
-	struct slirp_process *process = calloc(1, sizeof(*process));
 	struct problem why;
 
-	prctl(PR_SET_NAME, "lguest-slirp");
-	if (!process || !load_library(process))
-		return;
+	if (!load_library(process))
+		return false;
 	frames_init(&process->frames, CHILD_FD);
 	/* Ports below 1024 may be root's alone: they are bound before it is nobody. */
-	if (!start_stack(process) || !add_forwards(process, opaque))
-		return;
+	if (!start_stack(process) || !add_forwards(process, options))
+		return false;
 	child_become_nobody();
 	if (sandbox_helper(SANDBOX_SLIRP, -1, &why)) {
 		fprintf(stderr, "%s\n", why.text);
-		return;
+		return false;
 	}
-	child_serves(STDOUT_FILENO);
-	serve(process);
+	return true;
+}
+
+void slirp_main(void *opaque)
+{
+	struct slirp_process *process = calloc(1, sizeof(*process));
+
+	prctl(PR_SET_NAME, "lguest-slirp");
+	if (process && set_up(process, opaque)) {
+		child_serves(STDOUT_FILENO);
+		serve(process);
+	}
+	free(process);
 }

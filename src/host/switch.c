@@ -248,8 +248,7 @@ static bool is_of(int socket, u32 user)
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
-	return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-	       peer.uid == user;
+	return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == user;
 }
 
 static void admit(struct ether_switch *ether_switch, const struct switch_place *place)

@@ -56,7 +56,7 @@ void switch_unplug_left(struct ether_switch *ether_switch);
 /* Where guests and their switch meet; all of it is open. */
 struct switch_place {
 	int folder, listening, lock;
-	u32 user; /* nobody else's guests are let in */
+	u32 user;			     /* nobody else's guests are let in */
 	const char *socket_name, *lock_name; /* in that folder */
 };
 

@@ -27,8 +27,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-_Static_assert(NETIF_HEADER + FRAMES_MAX == NETIF_FRAME_MAX, "one kind of frame");
-
 struct usernet {
 	struct child child;
 	struct frames frames;
@@ -181,7 +179,7 @@ static int start_one(struct netif *netif, struct problem *why)
 	char passt_why[200], slirp_why[200];
 	int err;
 
-	snprintf(arguments.fd, sizeof(arguments.fd), "%u", CHILD_FD);
+	snprintf(arguments.fd, sizeof(arguments.fd), "%d", CHILD_FD);
 	snprintf(arguments.mtu, sizeof(arguments.mtu), "%u", netif->mtu);
 	forward_list(arguments.tcp, sizeof(arguments.tcp), netif->options, false);
 	forward_list(arguments.udp, sizeof(arguments.udp), netif->options, true);

@@ -117,12 +117,15 @@ bool network_serve(int port, const char *text)
 	if (!server)
 		return false;
 	*server = (struct server){socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), text};
-	if (server->listening < 0 ||
-	    bind(server->listening, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(server->listening, 8) < 0)
-		return false;
-	errno = pthread_create(&thread, NULL, serve, server);
-	return errno == 0 && pthread_detach(thread) == 0;
+	if (server->listening >= 0 &&
+	    bind(server->listening, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+	    listen(server->listening, 8) == 0) {
+		errno = pthread_create(&thread, NULL, serve, server);
+		if (!errno)
+			return pthread_detach(thread) == 0;
+	}
+	free(server);
+	return false;
 }
 
 bool network_fetch(int port, const char *wanted)

@@ -659,8 +659,39 @@ static void test_one_segment(void **state)
 	}
 }
 
-/* Whoever has died with the lock in hand no longer holds it. Whoever lives and holds it is told of.
+/*
+ * A switch that ends has the lock, and takes it away under the hands of somebody who waits for it.
+ * Who then has a lock that is nowhere must begin anew. (A guest that is slower than our pause sees
+ * nothing of it, and passes.)
  */
+static void test_lock_that_is_taken_away(void **state)
+{
+	int lock, status;
+	pid_t guest;
+
+	(void)state;
+	mkdir(in_scratch("lguest"), 0700);
+	lock = open(in_scratch("lguest/garden.lock"), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_int_equal(flock(lock, LOCK_EX), 0);
+	guest = fork();
+	if (guest == 0) {
+		struct netif netif;
+
+		close(lock);
+		enter(&netif, &garden);
+		if (access(in_scratch("lguest/garden.lock"), F_OK) < 0)
+			_exit(1);
+		netif_close(&netif);
+		_exit(0);
+	}
+	usleep(50000);
+	unlink(in_scratch("lguest/garden.lock"));
+	close(lock);
+	assert_int_equal(waitpid(guest, &status, 0), guest);
+	assert_int_equal(status, 0);
+	bury_switches(1);
+}
+
 static void test_foreign_thing_at_the_socket(void **state)
 {
 	struct netif netif;
@@ -716,6 +747,7 @@ int main(void)
 		FOLDER(test_switch_outlives_its_starter),
 		FOLDER(test_first_and_last_at_once),
 		FOLDER(test_one_segment),
+		FOLDER(test_lock_that_is_taken_away),
 		FOLDER(test_foreign_thing_at_the_socket),
 	};
 

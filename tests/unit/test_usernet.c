@@ -561,10 +561,17 @@ static void assert_no_child(void)
 	assert_int_equal(errno, ECHILD);
 }
 
+static char *copy_path(void)
+{
+	const char *path = getenv("PATH");
+
+	return strdup(path ? path : "");
+}
+
 /* Without a PATH there is no passt. */
 static void test_libslirp_where_there_is_no_passt(void **state)
 {
-	char *path = strdup(getenv("PATH"));
+	char *path = copy_path();
 	struct netif_options options = {.kind = NETIF_USER, .forward_count = 1};
 	struct problem why;
 	struct netif netif;
@@ -651,7 +658,7 @@ struct impostor {
 
 static struct impostor send_impostor(const char *script)
 {
-	struct impostor impostor = {"/tmp/test-usernet-XXXXXX", strdup(getenv("PATH"))};
+	struct impostor impostor = {"/tmp/test-usernet-XXXXXX", copy_path()};
 	char name[64], path[4096];
 	int fd;
 
