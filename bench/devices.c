@@ -19,6 +19,7 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,13 @@ static void become_qemu(const struct launcher *launcher, const void *guest)
 }
 
 /* Taps */
+
+/* Where there are no other taps, and what the guests send gets nowhere. */
+static void leave_network(void)
+{
+	if (unshare(CLONE_NEWNET))
+		fail("cannot have a network namespace of my own: %s", strerror(errno));
+}
 
 /* The one that this launcher has made, brought up. Its index. */
 static int bring_up(const struct launcher *launcher, const struct process *process)
@@ -263,6 +271,7 @@ void bench_devices(const struct choices *choices)
 	snprintf(setup.guest, sizeof(setup.guest), "%s/load", choices->devices);
 	snprintf(setup.image, sizeof(setup.image), "%s/load.img", choices->devices);
 	make_image(setup.image);
+	leave_network();
 	for (unsigned round = 0; round < choices->rounds; round++) {
 		for (setup.job = jobs; setup.job < jobs + JOBS; setup.job++) {
 			snprintf(setup.command_line, sizeof(setup.command_line),

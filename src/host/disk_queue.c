@@ -28,6 +28,8 @@
 
 #define STEP_MAX GiB(1) /* bytes in one go: more is cut short by the kernel anyway */
 
+#define QUICK_WRITE KiB(64)
+
 /* O_DIRECT: buffers of ours for the guest's that do not lie as it wants, and how large each is. */
 #define BOUNCES	    16
 #define BOUNCE_SIZE KiB(64)
@@ -444,6 +446,26 @@ static void ring_send(struct disk_queue *queue)
 
 /* The queue */
 
+static u64 step_bytes(const struct step *step)
+{
+	u64 bytes = step->count ? 0 : step->len;
+
+	for (unsigned i = 0; i < step->count; i++)
+		bytes += step->iov[i].iov_len;
+	return bytes;
+}
+
+/*
+ * A write into the host's cache is a copy of memory. On most file systems a ring has a thread of
+ * the kernel's do it, lest it have to wait after all; a small one is done before that thread is
+ * awake.
+ */
+static bool is_quick(const struct disk *disk, const struct step *step)
+{
+	return step->kind == STEP_WRITE && (!disk->memory_alignment || step->cached) &&
+	       !step->flags && step_bytes(step) <= QUICK_WRITE;
+}
+
 /* Step by step, until somebody else has to end one. */
 static void go_on(struct disk_queue *queue, struct disk_request *request)
 {
@@ -454,7 +476,7 @@ static void go_on(struct disk_queue *queue, struct disk_request *request)
 			list_add(&queue->parked, request);
 			return;
 		}
-		if (queue->has_ring && step.kind != STEP_DISCARD) {
+		if (queue->has_ring && step.kind != STEP_DISCARD && !is_quick(queue->disk, &step)) {
 			ring_put(queue, request, &step);
 			return;
 		}
