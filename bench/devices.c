@@ -47,18 +47,18 @@ struct job {
 };
 
 static const struct job jobs[] = {
-	{"read 4 KiB, depth 1", "IOPS", false, false, "job=read size=4096 depth=1", 4000, 1},
-	{"read 4 KiB, depth 32", "IOPS", false, false, "job=read size=4096 depth=32", 20000, 1},
-	{"write 4 KiB, depth 1", "IOPS", false, false, "job=write size=4096 depth=1", 4000, 1},
-	{"write 4 KiB, depth 32", "IOPS", false, false, "job=write size=4096 depth=32", 20000, 1},
+	{"read 4 KiB, depth 1", "IOPS", false, false, "job=read size=4096 depth=1", 10000, 1},
+	{"read 4 KiB, depth 32", "IOPS", false, false, "job=read size=4096 depth=32", 100000, 1},
+	{"write 4 KiB, depth 1", "IOPS", false, false, "job=write size=4096 depth=1", 10000, 1},
+	{"write 4 KiB, depth 32", "IOPS", false, false, "job=write size=4096 depth=32", 100000, 1},
 	{"read 1 MiB, in order", "MB/s", false, false, "job=read size=1048576 depth=4", 1000,
 	 1048576 / 1e6},
 	{"write 1 MiB, in order", "MB/s", false, false, "job=write size=1048576 depth=4", 500,
 	 1048576 / 1e6},
-	{"send 60 bytes", "packets/s", true, false, "job=send size=60", 100000, 1},
-	{"send 64 KiB, TSO", "Gbit/s", true, false, "job=send size=65000 gso=1", 20000,
+	{"send 60 bytes", "packets/s", true, false, "job=send size=60", 1000000, 1},
+	{"send 64 KiB, TSO", "Gbit/s", true, false, "job=send size=65000 gso=1", 50000,
 	 65000 * 8 / 1e9},
-	{"receive 60 bytes", "packets/s", true, true, "job=receive", 50000, 1},
+	{"receive 60 bytes", "packets/s", true, true, "job=receive", 200000, 1},
 };
 #define JOBS (sizeof(jobs) / sizeof(jobs[0]))
 
