@@ -310,7 +310,7 @@ static bool wants_notification_packed(const struct fake_driver *driver, u16 coun
 	return vring_need_event(event, driver->next, driver->next - count);
 }
 
-bool fake_driver_publish(struct fake_driver *driver)
+u16 fake_driver_show(struct fake_driver *driver)
 {
 	u16 count;
 
@@ -325,6 +325,13 @@ bool fake_driver_publish(struct fake_driver *driver)
 		driver->published = driver->added;
 		store(&driver->avail->idx, driver->published, memory_order_release);
 	}
+	return count;
+}
+
+bool fake_driver_publish(struct fake_driver *driver)
+{
+	const u16 count = fake_driver_show(driver);
+
 	/* virtio: Notifying The Device: this must be out before we look what is wanted. */
 	atomic_thread_fence(memory_order_seq_cst);
 	return driver->packed ? wants_notification_packed(driver, count)

@@ -102,6 +102,9 @@ void fake_driver_put(struct fake_driver *driver, struct vring_packed_desc desc);
 /* Show the device all that was added. Whether the device wants to be notified. */
 bool fake_driver_publish(struct fake_driver *driver);
 
+/* The same for those who do not care: how many entries of the ring that was. */
+u16 fake_driver_show(struct fake_driver *driver);
+
 /* Take the next used element, and its descriptors back. False: there is none. */
 bool fake_driver_take(struct fake_driver *driver, u16 *head, u32 *written);
 
