@@ -183,7 +183,8 @@ host_tests() {
 	systest_here host-plain build/lguest
 	runs=1
 	if [ "$1" = check-long ]; then
-		systest_here host-plain build/lguest violation/V cloud-busy debian-login
+		systest_here host-plain build/lguest violation/V cloud-busy debian-login \
+			tunnet-routed-long
 		runs=2
 	fi
 	if [ -e "$out/kvm.log" ]; then

@@ -3,6 +3,9 @@
  * Guests on a tap device (--tunnet): what a user gets wrong, and a distribution's
  * kernel that talks to the host and to a far namespace, routed and bridged. The rest
  * of the world is tests/system/world.c.
+ *
+ * On the soft engine only: the machine that has KVM where others have none has no tools
+ * to make networks with.
  */
 #include "systest.h"
 
@@ -50,6 +53,7 @@ static bool bridged(char *why, size_t size)
 static const struct test tests[] = {
 	{
 		.name = "tunnet-routed",
+		.only = "soft",
 		.patience = FOR_STOCK,
 		.flags = OWN_NETWORK,
 		.extend_network = routed,
@@ -63,6 +67,7 @@ static const struct test tests[] = {
 	},
 	{
 		.name = "tunnet-routed-long",
+		.only = "soft",
 		.patience = FOR_TEN_BOOTS,
 		.flags = OWN_NETWORK | ON_REQUEST,
 		.extend_network = routed,
@@ -75,6 +80,7 @@ static const struct test tests[] = {
 	{
 		/* The bridge keeps its address while ports come and go. */
 		.name = "tunnet-bridged",
+		.only = "soft",
 		.patience = FOR_STOCK,
 		.flags = OWN_NETWORK,
 		.extend_network = bridged,
@@ -91,6 +97,7 @@ static const struct test tests[] = {
 	{
 		/* RUN-3: what was done to the tap meanwhile is still so. */
 		.name = "tunnet-reboot",
+		.only = "soft",
 		.patience = FOR_STOCK,
 		.flags = OWN_NETWORK,
 		.args = {"--tunnet=192.168.19.1/25", CLOUD},
@@ -106,6 +113,7 @@ static const struct test tests[] = {
 	{
 		/* Each has its own MAC address, and the guest is told which is which. */
 		.name = "tunnet-twice",
+		.only = "soft",
 		.patience = FOR_STOCK,
 		.flags = OWN_NETWORK,
 		.args = {"--tunnet=192.168.19.1", "--tunnet=192.168.20.1:52:54:00:12:34:56", CLOUD},
@@ -123,6 +131,7 @@ static const struct test tests[] = {
 	{
 		/* Somebody takes the tap away: the guest sees its link go down, and lives. */
 		.name = "tunnet-deleted",
+		.only = "soft",
 		.patience = FOR_STOCK,
 		.flags = OWN_NETWORK,
 		.args = {"--tunnet=192.168.19.1", CLOUD},
@@ -140,7 +149,7 @@ static const struct test tests[] = {
 	/* What a user gets wrong. */
 	{
 		.name = "tunnet-no-right",
-		.engines = NO_ENGINE,
+		.only = "soft",
 		.patience = FOR_USAGE,
 		.flags = AS_NOBODY | OWN_NETWORK,
 		.args = {"--tunnet=192.168.19.1", HELLO},
@@ -152,7 +161,7 @@ static const struct test tests[] = {
 	},
 	{
 		.name = "tunnet-no-bridge",
-		.engines = NO_ENGINE,
+		.only = "soft",
 		.patience = FOR_USAGE,
 		.flags = OWN_NETWORK,
 		.args = {"--tunnet=192.168.19.1", "--tunnet=bridge:br7", HELLO},
@@ -163,7 +172,7 @@ static const struct test tests[] = {
 	},
 	{
 		.name = "tunnet-not-a-bridge",
-		.engines = NO_ENGINE,
+		.only = "soft",
 		.patience = FOR_USAGE,
 		.flags = OWN_NETWORK,
 		.args = {"--tunnet=bridge:lo", HELLO},

@@ -194,6 +194,8 @@ static const struct trial trials[] = {
 	  .steps = STEPS(SIGNAL_THREAD("console/0", SIGSEGV))}},
 	{"there is no", {.name = "missing", .args = {"{assets}/no-such-guest"}}},
 	{"there is no", {.name = "missing-copy", .args = SCRIPT(":"), .copy = "no-such-file"}},
+	{"this failed: false",
+	 {.name = "run", .args = SCRIPT("read a"), .steps = STEPS(RUN("true"), RUN("false"))}},
 	{"not what was wanted in /",
 	 {.name = "files", .args = SCRIPT(":"), .check_files = never_right}},
 };
