@@ -21,6 +21,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,17 @@ struct server {
 	void *opaque;
 };
 
+/*
+ * Room for as many frames as the host allows, on the way to the guest above all: passt drops what a
+ * socket does not take, and a guest's TCP takes seconds to get over it.
+ */
+static void widen(int socket)
+{
+	const int most = INT_MAX / 2; /* the kernel doubles it, and has its own idea of too much */
+
+	setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most));
+}
+
 /* 0, and the child serves on the other end of netif->fd; or -errno with `why`. */
 static int start(struct netif *netif, const struct server *server, char *why, size_t size)
 {
@@ -151,6 +163,8 @@ static int start(struct netif *netif, const struct server *server, char *why, si
 		snprintf(why, size, "socketpair: %s", strerror(errno));
 		return -errno;
 	}
+	widen(ends[0]);
+	widen(ends[1]);
 	err = child_start(&usernet->child, &ends[1], 1, server->main, server->opaque);
 	close(ends[1]);
 	if (err)
