@@ -236,6 +236,24 @@ static const struct test hostile[] = {
 	},
 };
 
+/* On a segment they are refused because they were not offered; a tap offers them. */
+static void add_dependency(struct suite *suite, const char *name)
+{
+	const struct test test = {
+		.name = suite_text("violation/net/tap-%s-strict", name),
+		.only = "soft",
+		.flags = AS_ROOT,
+		.args = {"--strict", "--tunnet=192.168.250.1", "64", "{assets}/guests/violate",
+			 "device=net", suite_text("violation=%s", name)},
+		.unseen = {"FAILED"},
+		.error_seen = {"VT-3: features ", ": one needs another that is missing"},
+		.error_lines = 1,
+		.status = CRASHED,
+	};
+
+	suite_add(suite, &test);
+}
+
 static void add_target(struct suite *suite, const struct target *target, bool packed)
 {
 	for (size_t i = 0; i < COUNT(violations); i++) {
@@ -259,6 +277,8 @@ void suite_add_violations(struct suite *suite)
 		add_target(suite, target, false);
 		add_target(suite, target, true);
 	}
+	add_dependency(suite, "VT-3.7");
+	add_dependency(suite, "VT-3.8");
 	for (size_t i = 0; i < COUNT(hostile); i++)
 		suite_add(suite, &hostile[i]);
 }
