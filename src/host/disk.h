@@ -103,6 +103,13 @@ struct disk_request *disk_take(struct disk_queue *queue);
  */
 void disk_wait(struct disk_queue *queue);
 
+/*
+ * While this is so, no request goes further than the step that it is at: where there was more to
+ * do, its result is -ECANCELED. What the host has been given to do by then, a small part of what
+ * may be in flight, is still to be awaited.
+ */
+void disk_hurry(struct disk_queue *queue, bool hurry);
+
 /* How many are in flight: put in and not yet taken back. */
 unsigned disk_in_flight(const struct disk_queue *queue);
 

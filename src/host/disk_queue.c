@@ -26,7 +26,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define STEP_MAX GiB(1) /* bytes in one go: more is cut short by the kernel anyway */
+/*
+ * Bytes in one go. A step that was begun cannot be called off, and a guest may have begun one for
+ * each place in the ring: disk_hurry() has to wait for them all.
+ */
+#define STEP_MAX MiB(2)
 
 #define QUICK_WRITE KiB(64)
 
@@ -71,7 +75,7 @@ struct request_list {
 struct disk_queue {
 	struct disk *disk;
 	unsigned in_flight;
-	bool has_ring;
+	bool has_ring, hurried;
 	struct io_uring ring;
 	struct request_list done, parked; /* the latter wait for a bounce buffer */
 	struct iovec zeroes[ZEROES_TIMES];
@@ -138,21 +142,25 @@ static void bounce_copy(const struct disk_request *request, u64 len)
 }
 
 /*
- * All that is left, without changing the caller's buffers: a buffer that was begun is finished by
- * itself first.
+ * As many buffers as make a step, without changing the caller's: one that was begun, or is larger,
+ * goes by itself.
  */
 static void step_over_buffers(const struct disk_request *request, struct step *step)
 {
 	u64 inside;
 	const struct iovec *iov = find_progress(request, &inside);
 	const unsigned left = request->iov_count - (iov - request->iov);
+	u64 len = iov->iov_len - inside;
+	unsigned count = 1;
 
-	if (inside || left == 1) {
+	while (!inside && count < left && len + iov[count].iov_len <= STEP_MAX)
+		len += iov[count++].iov_len;
+	if (count == 1) {
 		step->buffer = (u8 *)iov->iov_base + inside;
-		step->len = MIN(iov->iov_len - inside, STEP_MAX);
+		step->len = MIN(len, STEP_MAX);
 	} else {
 		step->iov = iov;
-		step->count = left;
+		step->count = count;
 	}
 }
 
@@ -471,6 +479,8 @@ static void go_on(struct disk_queue *queue, struct disk_request *request)
 {
 	struct step step;
 
+	if (queue->hurried && request->phase != PHASE_DONE)
+		finish(request, -ECANCELED);
 	while (request->phase != PHASE_DONE) {
 		if (!next_step(queue, request, &step)) {
 			list_add(&queue->parked, request);
@@ -552,6 +562,11 @@ void disk_wait(struct disk_queue *queue)
 {
 	if (queue->has_ring && !queue->done.first)
 		io_uring_submit_and_wait(&queue->ring, 1);
+}
+
+void disk_hurry(struct disk_queue *queue, bool hurry)
+{
+	queue->hurried = hurry;
 }
 
 unsigned disk_in_flight(const struct disk_queue *queue)

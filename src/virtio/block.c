@@ -324,7 +324,9 @@ static bool take_chain(struct block *block, unsigned index, const struct chain *
 static bool end(struct block *block, unsigned index, struct block_request *request)
 {
 	if (request->disk.result) {
-		tell_error(block, &request->disk);
+		/* There is no guest any more to miss what block_rest() has called off. */
+		if (request->disk.result != -ECANCELED)
+			tell_error(block, &request->disk);
 		answer(block, index, request, VIRTIO_BLK_S_IOERR);
 	} else if (request->segment < request->segments) {
 		put_segment(block, index, request);
@@ -373,15 +375,21 @@ static unsigned block_serve(struct virtio_device *device, unsigned index)
 	       (disk_in_flight(queue->disk) ? WAIT_SOURCE : 0);
 }
 
+/*
+ * A reset waits for all that was asked for, be it terabytes. The guest has itself to blame; but
+ * when the machine is to end, somebody else waits, who is not to be kept (RUN-2).
+ */
 static void block_rest(struct virtio_device *device, unsigned index)
 {
 	struct block *block = block_of(device);
 	struct disk_queue *queue = block->queues[index]->disk;
 
 	while (disk_in_flight(queue)) {
+		disk_hurry(queue, !machine_running(device->machine));
 		disk_wait(queue);
 		take_done(block, index);
 	}
+	disk_hurry(queue, false);
 }
 
 static int block_source(struct virtio_device *device, unsigned index)

@@ -595,8 +595,8 @@ static void test_flush(void **state)
 
 /*
  * A transfer that the kernel cuts short, in the middle of a buffer: there is a page that it cannot
- * get at, until we let it. Only a ring leaves us the time, and a small write goes through it only if
- * it is to be durable.
+ * get at, until we let it. Only a ring leaves us the time, and a small write goes through it only
+ * if it is to be durable.
  */
 static void test_cut_short(void **state)
 {
@@ -941,6 +941,79 @@ static const bool by_ring = false, by_hand = true;
 #test " (preadv)", test, setup, teardown, (void *)&by_hand                         \
 	}
 
+#define LARGE (MiB(7) + 512)
+
+/* What makes more than one step, with edges of steps inside buffers and between them. */
+static void test_large(void **state)
+{
+	static const u32 cuts[] = {512, MiB(1), MiB(1) - 512, MiB(2), MiB(1), MiB(2), 512};
+	struct fixture *f = *state;
+	u8 *data = malloc(LARGE), *back = calloc(1, LARGE);
+	struct iovec iov[ARRAY_SIZE(cuts)];
+	struct disk_request r = {
+		.operation = DISK_WRITE,
+		.offset = 512,
+		.len = LARGE,
+		.iov = iov,
+		.iov_count = ARRAY_SIZE(cuts),
+	};
+	u64 at = 0;
+
+	assert_non_null(data);
+	assert_non_null(back);
+	assert_int_equal(ftruncate(f->fd, MiB(8)), 0);
+	open_disk(f);
+	fill(data, LARGE, 512, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(cuts); at += cuts[i++])
+		iov[i] = (struct iovec){data + at, cuts[i]};
+	assert_int_equal(at, LARGE);
+	assert_int_equal(request(f, &r), 0);
+	assert_int_equal(pread(f->fd, back, LARGE, 512), LARGE);
+	assert_memory_equal(back, data, LARGE);
+	/* The same backwards: other cuts, and other edges. */
+	memset(back, 0, LARGE);
+	for (unsigned i = ARRAY_SIZE(cuts); i-- > 0; at -= cuts[i])
+		iov[ARRAY_SIZE(cuts) - 1 - i] = (struct iovec){back + LARGE - at, cuts[i]};
+	r.operation = DISK_READ;
+	assert_int_equal(request(f, &r), 0);
+	assert_memory_equal(back, data, LARGE);
+	free(back);
+	free(data);
+}
+
+/* In a hurry nothing more is begun; what was begun is awaited. */
+static void test_hurry(void **state)
+{
+	struct fixture *f = *state;
+	u8 *data = malloc(MiB(8));
+	struct iovec iov = {data, MiB(8)};
+	struct disk_request r = {
+		.operation = DISK_WRITE, .len = MiB(8), .iov = &iov, .iov_count = 1};
+
+	assert_non_null(data);
+	memset(data, 0x55, MiB(8));
+	assert_int_equal(ftruncate(f->fd, MiB(8)), 0);
+	open_disk(f);
+	disk_hurry(f->queue, true);
+	assert_int_equal(request(f, &r), -ECANCELED);
+	assert_zero(file_at(f, 0, SIZE), SIZE);
+	assert_int_equal(simple(f, DISK_ZERO, 0, MiB(1), false), -ECANCELED);
+	disk_hurry(f->queue, false);
+	if (!*f->synchronous) {
+		disk_put(f->queue, &r);
+		disk_hurry(f->queue, true);
+		disk_send(f->queue);
+		assert_ptr_equal(await(f->queue), &r);
+		assert_int_equal(r.result, -ECANCELED);
+		assert_memory_equal(file_at(f, 0, SIZE), data, SIZE);
+		assert_zero(file_at(f, MiB(8) - SIZE, SIZE), SIZE);
+		disk_hurry(f->queue, false);
+	}
+	assert_int_equal(request(f, &r), 0);
+	assert_memory_equal(file_at(f, MiB(8) - SIZE, SIZE), data, SIZE);
+	free(data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -972,6 +1045,8 @@ int main(void)
 		BOTH_WAYS(test_direct_unaligned, setup),
 		BOTH_WAYS(test_device, setup),
 		BOTH_WAYS(test_large_blocks, setup),
+		BOTH_WAYS(test_large, setup),
+		BOTH_WAYS(test_hurry, setup),
 	};
 
 	return cmocka_run_group_tests_name("disk", tests, NULL, NULL);
