@@ -11,6 +11,7 @@
 #include "host/privileges.h"
 #include "host/sandbox.h"
 
+#include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -27,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -274,6 +276,24 @@ static void do_raise(void)
 	MUST(!raise(SIGUSR1));
 }
 
+/* The last words of the C library: stack smashing detected. */
+static void do_last_words(void)
+{
+	struct iovec nothing_to_say = {&byte, 0};
+
+	MUST(writev(STDERR_FILENO, &nothing_to_say, 1) == 0);
+}
+
+/* As either of the C library's ways of asking for a terminal's state. */
+static void do_terminal(void)
+{
+	struct termios2 state;
+
+	MUST(ioctl(file_fd, TCGETS, &state) < 0 && errno == ENOTTY);
+	MUST(ioctl(file_fd, TCGETS2, &state) < 0 && errno == ENOTTY);
+	MUST(ioctl(file_fd, TCSETS2, &state) < 0 && errno == ENOTTY);
+}
+
 static void do_another_filter(void)
 {
 	sandbox_thread(SANDBOX_QUEUE);
@@ -311,6 +331,8 @@ static const struct {
 	{do_malloc, M | V | Q, ""},
 	{do_clock, M | V | Q, ""},
 	{do_raise, M | V | Q, ""},
+	{do_last_words, M | V | Q, ""},
+	{do_terminal, M | V | Q, ""},
 #if !FILTER_SANITIZED
 	{do_clone, 0, "clone("},
 #endif
