@@ -66,12 +66,14 @@ static void name_sectors(struct fuzzed *fuzzed, u64 first, u64 count)
 		fuzzed->named[i] = true;
 }
 
-/* Mostly on the disk or near its end, now and then far beyond. */
+/* Often near the end of the disk, and now and then far beyond. */
 static u64 take_sector(struct input *input)
 {
 	const u8 sector = take(input, 1);
 
-	return sector < 0xf0 ? sector % (SECTORS + 2) : -(u64)sector % 4 + (1ull << sector % 64);
+	if (sector < SECTORS)
+		return sector;
+	return sector < 0xf0 ? SECTORS - 4 + sector % 8 : -(u64)sector % 4 + (1ull << sector % 64);
 }
 
 /* Of a segment of a discard, or of a write-zeroes. */

@@ -12,7 +12,6 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #define NOTIFY	 0x3000
 #define ISR	 0x1000
@@ -25,6 +24,14 @@ enum {
 	UP_INDIRECT = 0x04,
 	UP_SMALL = 0x08,
 	UP_MSIX = 0x10,
+};
+
+/* The first byte of an input. */
+enum {
+	RUN_STRICT = 0x01,
+	RUN_POLITE = 0x02,
+	RUN_DOWN = 0x04, /* it is all steps; otherwise the device is brought up first */
+	RUN_LATER = 3,	 /* from here on: how it is to be brought up at the end */
 };
 
 static _Atomic unsigned lines;
@@ -450,6 +457,13 @@ static void wild_step(struct world *world, struct input *input, u8 what)
 	}
 }
 
+static void take_bring_up(struct world *world, struct input *input)
+{
+	const u8 how = take(input, 1);
+
+	bring_up(world, how, take(input, 1));
+}
+
 static void step(struct world *world, struct input *input)
 {
 	const u8 what = take(input, 1);
@@ -464,8 +478,7 @@ static void step(struct world *world, struct input *input)
 		config_access(world, input, false);
 		break;
 	case 8:
-		offset = take(input, 1);
-		bring_up(world, offset, take(input, 1));
+		take_bring_up(world, input);
 		break;
 	case 9:
 	case 10:
@@ -486,7 +499,9 @@ static void step(struct world *world, struct input *input)
 			world->ops->step(world, input, what / 16);
 		break;
 	default:
-		if (!world->polite)
+		if (world->polite)
+			offer(world, input);
+		else
 			wild_step(world, input, what);
 		break;
 	}
@@ -524,7 +539,7 @@ u32 world_ask(struct world *world, unsigned queue, const struct fake_buffer *buf
 	while (!fake_driver_take(driver, &head, &written)) {
 		if (world->ops->moment)
 			world->ops->moment(world);
-		usleep(10);
+		sched_yield();
 	}
 	return written;
 }
@@ -545,8 +560,10 @@ void world_run(struct world *world, const u8 *data, size_t size)
 
 	power_cycle(world);
 	memset(world->drivers, 0, sizeof(world->drivers));
-	world->machine.strict = how & 1;
-	world->polite = how & 2;
+	world->machine.strict = how & RUN_STRICT;
+	world->polite = how & RUN_POLITE;
+	if (!(how & RUN_DOWN))
+		take_bring_up(world, &input);
 	while (input.left) {
 		step(world, &input);
 		check(world);
@@ -554,6 +571,6 @@ void world_run(struct world *world, const u8 *data, size_t size)
 			world->ops->moment(world);
 	}
 	power_cycle(world);
-	must_work(world, how >> 2);
+	must_work(world, how >> RUN_LATER);
 	power_cycle(world);
 }
