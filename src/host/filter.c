@@ -60,6 +60,7 @@ struct call {
 #define CALL_MYSELF(name, who)	    {SCMP_SYS(name), who, true, 0, {}}
 
 #define EQUALS(n, value)	    {n, SCMP_CMP_EQ, value, 0}
+#define ISNT(n, value)		    {n, SCMP_CMP_NE, value, 0}
 #define BITS(n, mask, value)	    {n, SCMP_CMP_MASKED_EQ, mask, value}
 /* clang-format on */
 
@@ -68,6 +69,7 @@ enum {
 	PRCTL_OPTION = 0,
 	ARCH_PRCTL_CODE = 0,
 	SECCOMP_OPERATION = 0,
+	SIGACTION_SIGNAL = 0,
 	CLONE_FLAGS = 0,
 	OPENAT_FLAGS = 2,
 	IOCTL_REQUEST = 1,
@@ -127,7 +129,9 @@ static const struct call calls[] = {
 	CALL(time, ALL),
 	CALL(restart_syscall, ALL),
 	CALL(rt_sigprocmask, ALL),
-	CALL(rt_sigaction, ALL),
+	/* Not what is done about a denied call: a thread that is no longer ours could try on. */
+	CALL(rt_sigaction, MAIN),
+	CALL_IF(rt_sigaction, ALL, ISNT(SIGACTION_SIGNAL, SIGSYS)),
 	CALL(sched_yield, ALL),
 	CALL(getpid, ALL),
 	CALL(gettid, ALL),

@@ -276,6 +276,12 @@ static void do_raise(void)
 	MUST(!raise(SIGUSR1));
 }
 
+/* As one would who wants to be denied something and live. */
+static void do_live_on(void)
+{
+	MUST(signal(SIGSYS, SIG_IGN) != SIG_ERR);
+}
+
 /* The last words of the C library: stack smashing detected. */
 static void do_last_words(void)
 {
@@ -331,6 +337,7 @@ static const struct {
 	{do_malloc, M | V | Q, ""},
 	{do_clock, M | V | Q, ""},
 	{do_raise, M | V | Q, ""},
+	{do_live_on, M, "rt_sigaction("},
 	{do_last_words, M | V | Q, ""},
 	{do_terminal, M | V | Q, ""},
 #if !FILTER_SANITIZED
