@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define RAM_MIB	   "256"
-#define IMAGE_SIZE (256ll << 20)
+#define IMAGE_SIZE (64ll << 20)
 #define LAUNCHERS  2
 #define PEER	   (LAUNCHERS - 1)
 /* What a guest leaves with when all was well. */
@@ -70,9 +70,10 @@ struct setup {
 	char command_line[256];
 };
 
+/* Of one job. */
 struct figures {
-	double rate[JOBS][MAX_ROUNDS];
-	double kicks[JOBS][MAX_ROUNDS], interrupts[JOBS][MAX_ROUNDS]; /* of a request */
+	double rate[MAX_ROUNDS];
+	double kicks[MAX_ROUNDS], interrupts[MAX_ROUNDS]; /* of a request */
 };
 
 static void become_lguest(const struct launcher *launcher, const void *guest)
@@ -180,7 +181,6 @@ static void flood(int interface, const struct process *process)
 static void run_job(const struct launcher *launcher, struct setup *setup, struct figures *figures,
 		    unsigned round)
 {
-	const size_t at = setup->job - jobs;
 	struct process process = start(launcher, setup);
 	uint64_t requests, kicks, interrupts;
 	double began, took;
@@ -203,9 +203,9 @@ static void run_job(const struct launcher *launcher, struct setup *setup, struct
 		fail_launcher(launcher, &process, "the guest does not say what it did");
 	check_status(launcher, &process, wait_for_end(&process));
 	close(process.errors);
-	figures->rate[at][round] = requests / (took / 1e3) * setup->job->scale;
-	figures->kicks[at][round] = (double)kicks / requests;
-	figures->interrupts[at][round] = (double)interrupts / requests;
+	figures->rate[round] = requests / (took / 1e3) * setup->job->scale;
+	figures->kicks[round] = (double)kicks / requests;
+	figures->interrupts[round] = (double)interrupts / requests;
 }
 
 /* Every byte of it is there, so that no read finds a hole. */
@@ -224,7 +224,7 @@ static void make_image(const char *path)
 	close(fd);
 }
 
-static void report(const struct launcher *launchers, struct figures *figures, unsigned rounds)
+static void print_head(const struct launcher *launchers)
 {
 	printf("%-22s %-10s", "", "");
 	for (unsigned i = 0; i < LAUNCHERS; i++)
@@ -233,21 +233,20 @@ static void report(const struct launcher *launchers, struct figures *figures, un
 	for (unsigned i = 0; i < LAUNCHERS; i++)
 		printf(" %12s %11s %11s", "", "kicks", "interrupts");
 	printf("\n");
-	for (unsigned job = 0; job < JOBS; job++) {
-		double rate[LAUNCHERS];
+}
 
-		printf("%-22s %-10s", jobs[job].name, jobs[job].unit);
-		for (unsigned i = 0; i < LAUNCHERS; i++) {
-			rate[i] = median(figures[i].rate[job], rounds);
-			printf(" %12.*f %11.3f %11.3f", rate[i] < 1000 ? 2 : 0, rate[i],
-			       median(figures[i].kicks[job], rounds),
-			       median(figures[i].interrupts[job], rounds));
-		}
-		printf(" (%.2f)\n", rate[0] / rate[PEER]);
+static void print_row(const struct job *job, struct figures *figures, unsigned rounds)
+{
+	double rate[LAUNCHERS];
+
+	printf("%-22s %-10s", job->name, job->unit);
+	for (unsigned i = 0; i < LAUNCHERS; i++) {
+		rate[i] = median(figures[i].rate, rounds);
+		printf(" %12.*f %11.3f %11.3f", rate[i] < 1000 ? 2 : 0, rate[i],
+		       median(figures[i].kicks, rounds), median(figures[i].interrupts, rounds));
 	}
-	printf("medians of %u rounds, in turns; kicks and interrupts of a request; in brackets: "
-	       "how many times the peer's rate\n",
-	       rounds);
+	printf(" (%.2f)\n", rate[0] / rate[PEER]);
+	fflush(stdout);
 }
 
 void bench_devices(const struct choices *choices)
@@ -272,16 +271,19 @@ void bench_devices(const struct choices *choices)
 	snprintf(setup.image, sizeof(setup.image), "%s/load.img", choices->devices);
 	make_image(setup.image);
 	leave_network();
-	for (unsigned round = 0; round < choices->rounds; round++) {
-		for (setup.job = jobs; setup.job < jobs + JOBS; setup.job++) {
-			snprintf(setup.command_line, sizeof(setup.command_line),
-				 "%s span=%lld count=%u", setup.job->arguments, IMAGE_SIZE,
-				 (unsigned)(setup.job->count * choices->scale) + 1);
+	print_head(both);
+	for (setup.job = jobs; setup.job < jobs + JOBS; setup.job++) {
+		snprintf(setup.command_line, sizeof(setup.command_line), "%s span=%lld count=%u",
+			 setup.job->arguments, IMAGE_SIZE,
+			 (unsigned)(setup.job->count * choices->scale) + 1);
+		for (unsigned round = 0; round < choices->rounds; round++)
 			for (unsigned i = 0; i < LAUNCHERS; i++)
 				run_job(&both[i], &setup, &figures[i], round);
-		}
+		print_row(setup.job, figures, choices->rounds);
 	}
 	unlink(setup.image);
-	report(both, figures, choices->rounds);
+	printf("medians of %u rounds, in turns; kicks and interrupts of a request; in brackets: "
+	       "how many times the peer's rate\n",
+	       choices->rounds);
 	free(figures);
 }

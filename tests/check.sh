@@ -307,12 +307,18 @@ variant() {
 	$MAKE -k -j2 SANITIZE="$@"
 }
 
+# What guests are made of comes from the network, while other things are compiled.
+prepare_images() {
+	prepare guest scripts/guest cloud generic outer && prepare rootfs scripts/rootfs
+}
+
 check() {
+	prepare_images &
+	images=$!
 	prepare build $MAKE -k -j2 all guests systest || return
-	prepare guest scripts/guest cloud generic outer || return
-	prepare rootfs scripts/rootfs
 	prepare build-asan variant address,undefined all || return
 	prepare build-checked $MAKE -k -j2 CHECKED=1 all build/checked/diff || return
+	wait $images || return
 
 	build/lguest --engine=help | grep -q '^kvm *usable' || start_outer_tests "$1"
 
