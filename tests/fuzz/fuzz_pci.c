@@ -32,6 +32,7 @@ struct world {
 	struct pci_bus pci;
 	struct pci_device devices[DEVICES];
 	u64 seen[DEVICES][PCI_BARS]; /* where bar_moved() said that the BAR is, or ~0 */
+	bool master[DEVICES];	     /* as the device saw when it last was told to look */
 };
 
 static const unsigned slots[] = {5, 13, 31, 0, 7}; /* the devices, the bridge, nobody */
@@ -113,10 +114,28 @@ static void bar_moved(struct pci_device *device, unsigned bar, u64 base, bool ma
 	*seen = mapped ? base : ~0ull;
 }
 
+static void bus_master_changed(struct pci_device *device)
+{
+	struct world *world = container_of(device->pci, struct world, pci);
+
+	must_be_unlocked(&device->lock);
+	world->master[device - world->devices] = pci_is_bus_master(device);
+}
+
+/* A reset tells nobody: whoever resets the bus sees to the devices as well. */
+static void reset(struct world *world)
+{
+	ioapic_reset(&world->ioapic, &world->engine);
+	pci_reset(&world->pci, &world->engine);
+	for (unsigned i = 0; i < DEVICES; i++)
+		world->master[i] = pci_is_bus_master(&world->devices[i]);
+}
+
 static const struct pci_ops device_ops = {
 	.window_read = window_read,
 	.window_write = window_write,
 	.bar_moved = bar_moved,
+	.bus_master_changed = bus_master_changed,
 };
 
 static struct world *world_new(void)
@@ -167,6 +186,7 @@ static void check_device(struct world *world, unsigned index)
 		MUST(world->seen[index][i] == (bar->mapped ? base : ~0ull));
 		MUST(!bar->mapped || bar->region.base == base);
 	}
+	MUST(world->master[index] == !!(command & PCI_COMMAND_MASTER));
 	MUST(!memcmp(device->config, device->power_on, PCI_COMMAND));
 	MUST(!memcmp(device->config + PCI_STATUS, device->power_on + PCI_STATUS,
 		     PCI_CACHE_LINE_SIZE - PCI_STATUS));
@@ -274,7 +294,7 @@ static void step(struct world *world, struct input *input)
 		ioapic_eoi(&world->ioapic, take(input, 1));
 		break;
 	case 15:
-		pci_reset(&world->pci, &world->engine);
+		reset(world);
 		break;
 	}
 }
@@ -286,8 +306,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 
 	if (!world)
 		world = world_new();
-	ioapic_reset(&world->ioapic, &world->engine);
-	pci_reset(&world->pci, &world->engine);
+	reset(world);
 	while (input.left) {
 		step(world, &input);
 		world_must_be_unlocked(world);
