@@ -298,6 +298,19 @@ static const char *unfit_for_guest(const struct net *net, header_t *header, u64 
 	return NULL;
 }
 
+/* What the device writes is told to whom it may concern (guest_ram_written()). */
+static void tell_written(const struct net *net, u64 bytes)
+{
+	const struct memory *memory = net->virtio.memory;
+
+	for (const struct iovec *iov = held_iov(net->receive); bytes; iov++) {
+		const u64 len = MIN(bytes, iov->iov_len);
+
+		guest_ram_written(memory, memory_gpa(memory, iov->iov_base), len);
+		bytes -= len;
+	}
+}
+
 /* 1: there is a frame, or was one. 0: none waits. -errno: there will never be one again. */
 static int take_frame(struct net *net)
 {
@@ -311,6 +324,8 @@ static int take_frame(struct net *net)
 	length = net->netif->ops->receive(net->netif, vector, parts);
 	if (length < 0)
 		return length == -EAGAIN ? 0 : length;
+	/* Whatever becomes of the frame now, it is in the guest's RAM. */
+	tell_written(net, MIN((u64)length, receive->placed));
 	unfit = unfit_for_guest(net, &receive->header, length);
 	if (unfit)
 		count_dropped(net, &net->received, unfit);
@@ -333,19 +348,6 @@ static unsigned share_out(struct net_receive *receive)
 		left -= receive->used[n++].written;
 	} while (left);
 	return n;
-}
-
-/* What the device writes is told to whom it may concern (guest_ram_written()). */
-static void tell_written(const struct net *net, u64 bytes)
-{
-	const struct memory *memory = net->virtio.memory;
-
-	for (const struct iovec *iov = held_iov(net->receive); bytes; iov++) {
-		const u64 len = MIN(bytes, iov->iov_len);
-
-		guest_ram_written(memory, memory_gpa(memory, iov->iov_base), len);
-		bytes -= len;
-	}
 }
 
 static void release_held(struct net_receive *receive, unsigned count)

@@ -116,9 +116,39 @@ static const struct engine_ops engine_ops = {
 	.remove_notifier = fuzz_remove_notifier,
 };
 
+/* Note that about the part of this that is in DATA. */
+static void mark(bool *bytes, u64 gpa, u64 len)
+{
+	const u64 end = MIN(gpa + len, (u64)WORLD_RAM);
+
+	gpa = MAX(gpa, (u64)DATA);
+	if (gpa < end)
+		memset(bytes + gpa - DATA, true, end - gpa);
+}
+
 static void note_write(void *opaque, u64 gpa, u64 len)
 {
-	MUST(memory_at(opaque, gpa, len));
+	struct world *world = opaque;
+
+	MUST(memory_at(world->memory, gpa, len));
+	mark(world->told, gpa, len);
+}
+
+/*
+ * A polite driver writes nothing to DATA itself. So what is there was written by the device, which
+ * was allowed to, and has said so. At rest.
+ */
+static void check_data(const struct world *world)
+{
+	const u8 *data = world->memory->base + DATA;
+	static const u8 zeroes[PAGE_SIZE];
+
+	for (unsigned page = 0; page < DATA_SIZE; page += PAGE_SIZE) {
+		if (!memcmp(data + page, zeroes, PAGE_SIZE))
+			continue;
+		for (unsigned i = page; i < page + PAGE_SIZE; i++)
+			MUST(!data[i] || (world->lent[i] && world->told[i]));
+	}
 }
 
 void world_init(struct world *world, const struct fuzzed_ops *ops)
@@ -132,7 +162,7 @@ void world_init(struct world *world, const struct fuzzed_ops *ops)
 	world->bus = bus_new();
 	MUST(world->memory && world->bus);
 	world->memory->written = note_write;
-	world->memory->written_opaque = world->memory;
+	world->memory->written_opaque = world;
 	ioapic_init(&world->ioapic, world->bus);
 	pci_init(&world->pci, world->bus, &world->ioapic);
 }
@@ -149,6 +179,8 @@ static void power_cycle(struct world *world)
 	ioapic_reset(&world->ioapic, &world->engine);
 	pci_reset(&world->pci, &world->engine);
 	memset(world->memory->base, 0, WORLD_RAM);
+	memset(world->lent, 0, sizeof(world->lent));
+	memset(world->told, 0, sizeof(world->told));
 	if (!machine_running(&world->machine)) {
 		MUST(world->machine.strict && world->machine.status == EXIT_CRASHED);
 		eventfd_read(world->machine.stop_fd, &count);
@@ -346,6 +378,9 @@ static void offer(struct world *world, struct input *input)
 	direct = what & 0x10 || request.count > driver->size ? request.count : 0;
 	if (!direct && !driver->packed && what & 0x20)
 		direct = 1;
+	for (unsigned i = 0; i < request.count; i++)
+		if (request.buffers[i].writable)
+			mark(world->lent, request.buffers[i].gpa, request.buffers[i].len);
 	head = fake_driver_add_indirect(driver, request.buffers, request.count, direct);
 	if (head < 0)
 		return;
@@ -570,6 +605,9 @@ void world_run(struct world *world, const u8 *data, size_t size)
 		if (world->ops->moment)
 			world->ops->moment(world);
 	}
+	virtio_power_on(world->virtio);
+	if (!world->was_wild)
+		check_data(world);
 	power_cycle(world);
 	must_work(world, how >> RUN_LATER);
 	power_cycle(world);

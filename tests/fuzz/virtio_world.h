@@ -93,6 +93,10 @@ struct world {
 
 	struct fake_driver drivers[WORLD_QUEUES];
 	struct request requests[WORLD_QUEUES][QUEUE_ENTRIES]; /* by head */
+
+	/* Each byte of DATA, since the last time at rest: a polite driver has lent it to the device
+	   to write to; the device has said that it wrote there (guest_ram_written()). */
+	bool lent[DATA_SIZE], told[DATA_SIZE];
 	bool polite;
 	bool wild;     /* registers or RAM may be anything: not as the driver thinks */
 	bool was_wild; /* since the last time at rest */
