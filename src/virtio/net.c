@@ -148,13 +148,37 @@ static struct iovec *held_iov(struct net_receive *receive)
 	return receive->iov + receive->iov_first;
 }
 
-static void forget_held(struct net_receive *receive)
+/* What the device writes is told to whom it may concern (guest_ram_written()). */
+static void tell_written(const struct net *net, u64 bytes)
 {
+	const struct memory *memory = net->virtio.memory;
+
+	for (const struct iovec *iov = held_iov(net->receive); bytes; iov++) {
+		const u64 len = MIN(bytes, iov->iov_len);
+
+		guest_ram_written(memory, memory_gpa(memory, iov->iov_base), len);
+		bytes -= len;
+	}
+}
+
+/* It is not handed over, but what there is of it in the guest's RAM is there. */
+static void forget_frame(struct net *net)
+{
+	struct net_receive *receive = net->receive;
+
+	tell_written(net, MIN(receive->frame, receive->placed));
+	receive->frame = 0;
+}
+
+static void forget_held(struct net *net)
+{
+	struct net_receive *receive = net->receive;
+
+	forget_frame(net);
 	receive->first = receive->count = 0;
 	receive->iov_first = receive->iov_count = 0;
 	receive->room = 0;
 	receive->slots = 0;
-	receive->frame = 0;
 }
 
 /* Room at the end of both arrays for one chain more. */
@@ -298,19 +322,6 @@ static const char *unfit_for_guest(const struct net *net, header_t *header, u64 
 	return NULL;
 }
 
-/* What the device writes is told to whom it may concern (guest_ram_written()). */
-static void tell_written(const struct net *net, u64 bytes)
-{
-	const struct memory *memory = net->virtio.memory;
-
-	for (const struct iovec *iov = held_iov(net->receive); bytes; iov++) {
-		const u64 len = MIN(bytes, iov->iov_len);
-
-		guest_ram_written(memory, memory_gpa(memory, iov->iov_base), len);
-		bytes -= len;
-	}
-}
-
 /* 1: there is a frame, or was one. 0: none waits. -errno: there will never be one again. */
 static int take_frame(struct net *net)
 {
@@ -324,13 +335,12 @@ static int take_frame(struct net *net)
 	length = net->netif->ops->receive(net->netif, vector, parts);
 	if (length < 0)
 		return length == -EAGAIN ? 0 : length;
-	/* Whatever becomes of the frame now, it is in the guest's RAM. */
-	tell_written(net, MIN((u64)length, receive->placed));
+	receive->frame = length;
 	unfit = unfit_for_guest(net, &receive->header, length);
-	if (unfit)
+	if (unfit) {
 		count_dropped(net, &net->received, unfit);
-	else
-		receive->frame = length;
+		forget_frame(net);
+	}
 	return 1;
 }
 
@@ -426,7 +436,7 @@ static unsigned receive_frames(struct net *net)
 			return WAIT_KICK;
 		} else {
 			count_dropped(net, &net->received, "it does not fit the driver's buffers");
-			receive->frame = 0;
+			forget_frame(net);
 		}
 	}
 	return WAIT_SOURCE; /* of which there is none any more: until the queue is to rest */
@@ -747,7 +757,7 @@ static void say_count(struct net *net, const struct net_count *count, unsigned q
 static void net_reset_queue(struct virtio_device *device, unsigned queue)
 {
 	if (queue == QUEUE_RECEIVE)
-		forget_held(net_of(device)->receive);
+		forget_held(net_of(device));
 }
 
 static void net_reset(struct virtio_device *device)
@@ -758,7 +768,7 @@ static void net_reset(struct virtio_device *device)
 	say_count(net, &net->received, QUEUE_RECEIVE, "received");
 	start_count(net, &net->received, QUEUE_RECEIVE);
 	start_count(net, &net->sent, QUEUE_TRANSMIT);
-	forget_held(net->receive);
+	forget_held(net);
 }
 
 static void net_destroy(struct virtio_device *device)
