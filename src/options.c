@@ -281,7 +281,8 @@ static int set_chroot(struct options *options, const char *name, const char *val
 
 static const struct option known[] = {
 	{"initrd", "FILE", "initial RAM disk for the kernel", set_initrd},
-	{"block", "FILE", "a disk: FILE[,ro][,id=NAME][,direct] (,, for a comma in FILE)", set_block},
+	{"block", "FILE", "a disk: FILE[,ro][,id=NAME][,direct] (,, for a comma in FILE)",
+	 set_block},
 	{"tunnet", "ADDRESS", "a network: the host's IP[/BITS][:MAC], or bridge:NAME[:MAC]",
 	 set_net},
 	{"net", "user", "a network without root: user[,hostfwd=tcp:PORT:PORT]", set_net},
