@@ -124,12 +124,15 @@ static int give_address(int control, const char *name, const struct netif_option
 			struct problem *why)
 {
 	const u32 mask = ~0u << (32 - options->bits);
+	/* RFC 3021: where two stations are all, none is left to be everybody's: it is the guest's.
+	 */
+	const u32 everybody = options->bits < 31 ? options->address | ~mask : INADDR_ANY;
 	int err = set_address(control, SIOCSIFADDR, name, options->address);
 
 	if (!err)
 		err = set_address(control, SIOCSIFNETMASK, name, mask);
 	if (!err)
-		err = set_address(control, SIOCSIFBRDADDR, name, options->address | ~mask);
+		err = set_address(control, SIOCSIFBRDADDR, name, everybody);
 	if (err)
 		return problem(why, -err, "--tunnet: cannot give %s the address %s/%u: %s", name,
 			       inet_ntoa((struct in_addr){htonl(options->address)}), options->bits,

@@ -97,8 +97,12 @@ static void test_netmasks(void **state)
 {
 	static const struct {
 		unsigned bits;
-		u32 mask;
-	} tests[] = {{1, 0x80000000}, {8, 0xff000000}, {25, 0xffffff80}, {32, 0xffffffff}};
+		u32 mask, broadcast; /* 0: has none */
+	} tests[] = {
+		{1, 0x80000000, 0xffffffff},  {8, 0xff000000, 0xc0ffffff},
+		{25, 0xffffff80, 0xc0a8137f}, {30, 0xfffffffc, 0xc0a81303},
+		{31, 0xfffffffe, 0},	      {32, 0xffffffff, 0},
+	};
 
 	(void)state;
 	if (!may_make_taps)
@@ -112,6 +116,8 @@ static void test_netmasks(void **state)
 		open_tap(&netif, &options);
 		request = ask(SIOCGIFNETMASK, "lguest0");
 		assert_int_equal(address_of(&request), tests[i].mask);
+		request = ask(SIOCGIFBRDADDR, "lguest0");
+		assert_int_equal(address_of(&request), tests[i].broadcast);
 		netif_close(&netif);
 	}
 }
