@@ -257,6 +257,13 @@ static void switch_main(void *opaque)
 	_exit(0);
 }
 
+/* No switch is there to do it. We have the lock; who waits for it sees that it is no more. */
+static void remove_files(const struct share *share)
+{
+	unlinkat(share->folder.fd, share->socket_name, 0);
+	unlinkat(share->folder.fd, share->lock_name, 0);
+}
+
 static int start_switch(struct share *share, struct problem *why)
 {
 	int fds[] = {listen_at(share), share->folder.fd};
@@ -264,13 +271,15 @@ static int start_switch(struct share *share, struct problem *why)
 	char words[200];
 	int err;
 
-	if (fds[0] < 0)
+	if (fds[0] < 0) {
+		remove_files(share);
 		return problem(why, -fds[0], "--sharenet=%s: cannot listen in %s: %s", share->name,
 			       share->folder.path, strerror(-fds[0]));
+	}
 	err = child_start(&child, fds, ARRAY_SIZE(fds), switch_main, share);
 	close(fds[0]);
 	if (err) {
-		unlinkat(share->folder.fd, share->socket_name, 0);
+		remove_files(share);
 		return problem(why, -err, "--sharenet=%s: cannot start a switch: %s", share->name,
 			       strerror(-err));
 	}
@@ -280,7 +289,7 @@ static int start_switch(struct share *share, struct problem *why)
 	else
 		child_end(&child);
 	if (err) {
-		unlinkat(share->folder.fd, share->socket_name, 0);
+		remove_files(share);
 		return problem(why, -err, "--sharenet=%s: cannot start a switch: it %s",
 			       share->name, words);
 	}

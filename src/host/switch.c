@@ -32,8 +32,11 @@
 /* Frames that one guest may send before it is the others' turn. */
 #define BATCH 64
 
-/* How soon a switch without guests looks again whether the one who was just coming has come. */
-#define LONELY_MS 20
+/*
+ * How soon a switch without guests looks again whether the one who was just coming has come, and
+ * one that cannot let anybody in, whether it can.
+ */
+#define RETRY_MS 20
 
 struct mac_entry {
 	u8 mac[ETH_ALEN];
@@ -251,7 +254,8 @@ static bool is_of(int socket, u32 user)
 	return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == user;
 }
 
-static void admit(struct ether_switch *ether_switch, const struct switch_place *place)
+/* False: somebody waits for whom there is no descriptor, or no memory, just now. */
+static bool admit(struct ether_switch *ether_switch, const struct switch_place *place)
 {
 	int socket;
 
@@ -261,6 +265,7 @@ static void admit(struct ether_switch *ether_switch, const struct switch_place *
 		else
 			close(socket);
 	}
+	return errno == EAGAIN;
 }
 
 /*
@@ -285,13 +290,15 @@ static bool end(const struct switch_place *place)
 void switch_run(const struct switch_place *place)
 {
 	struct ether_switch *ether_switch = switch_new();
+	bool open = true;
 
 	if (!ether_switch)
 		return;
 	for (;;) {
-		switch_turn(ether_switch, place->listening,
-			    switch_guests(ether_switch) ? -1 : LONELY_MS);
-		admit(ether_switch, place);
+		/* Whoever waits before a closed door would have us turn without a rest. */
+		switch_turn(ether_switch, open ? place->listening : -1,
+			    open && switch_guests(ether_switch) ? -1 : RETRY_MS);
+		open = admit(ether_switch, place);
 		/* The last one's leave is answered when nothing is left to be seen of us. */
 		if (!switch_guests(ether_switch) && end(place))
 			break;

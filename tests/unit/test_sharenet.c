@@ -20,10 +20,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -692,6 +694,96 @@ static void test_lock_that_is_taken_away(void **state)
 	bury_switches(1);
 }
 
+/* Neither a switch that cannot start, nor what it would have needed, is left. */
+static void test_switch_that_cannot_start(void **state)
+{
+	struct netif netif;
+	struct problem why;
+
+	(void)state;
+	mkdir(in_scratch("lguest"), 0700);
+	/* In the way of its socket. */
+	mkdir(in_scratch("lguest/garden.sock"), 0700);
+	assert_true(netif_open(&netif, &garden, 0, &why) < 0);
+	assert_non_null(strstr(why.text, "--sharenet=garden: cannot"));
+	assert_int_equal(access(in_scratch("lguest/garden.lock"), F_OK), -1);
+	rmdir(in_scratch("lguest/garden.sock"));
+	rmdir(in_scratch("lguest"));
+}
+
+/* One that has just two descriptors left. */
+static pid_t start_narrow_switch(int listening)
+{
+	struct switch_place place = {
+		.folder = open(scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+		.listening = listening,
+		.lock = open(in_scratch("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600),
+		.user = geteuid(),
+		.socket_name = "none",
+		.lock_name = "lock",
+	};
+	const pid_t pid = fork();
+
+	if (pid == 0) {
+		const rlim_t first = dup(place.lock);
+
+		close((int)first);
+		setrlimit(RLIMIT_NOFILE, &(struct rlimit){first + 2, first + 2});
+		switch_run(&place);
+		_exit(0);
+	}
+	close(place.folder);
+	close(place.lock);
+	return pid;
+}
+
+static bool is_welcome(int guest, int timeout)
+{
+	struct pollfd fd = {.fd = guest, .events = POLLIN};
+	struct switch_welcome welcome;
+
+	return poll(&fd, 1, timeout) == 1 &&
+	       recv(guest, &welcome, sizeof(welcome), 0) == sizeof(welcome);
+}
+
+/* Who cannot be let in waits until somebody leaves; and the switch does not wear itself out. */
+static void test_switch_without_descriptors(void **state)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof(sa_family_t); /* any name will do */
+	const int listening = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+	struct timespec worked;
+	int guests[3], status;
+	clockid_t clock;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(bind(listening, (struct sockaddr *)&name, size), 0);
+	assert_int_equal(listen(listening, ARRAY_SIZE(guests)), 0);
+	size = sizeof(name);
+	assert_int_equal(getsockname(listening, (struct sockaddr *)&name, &size), 0);
+	/* First: it is not to have our ends of the guests' sockets. */
+	pid = start_narrow_switch(listening);
+	close(listening);
+	for (unsigned i = 0; i < ARRAY_SIZE(guests); i++) {
+		guests[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(guests[i], (struct sockaddr *)&name, size), 0);
+	}
+	assert_true(is_welcome(guests[0], -1));
+	assert_true(is_welcome(guests[1], -1));
+	assert_false(is_welcome(guests[2], 300));
+	assert_int_equal(clock_getcpuclockid(pid, &clock), 0);
+	assert_int_equal(clock_gettime(clock, &worked), 0);
+	assert_int_equal(worked.tv_sec, 0);
+	assert_in_range(worked.tv_nsec, 0, 100000000);
+	close(guests[0]);
+	assert_true(is_welcome(guests[2], -1));
+	close(guests[1]);
+	close(guests[2]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void test_foreign_thing_at_the_socket(void **state)
 {
 	struct netif netif;
@@ -748,6 +840,8 @@ int main(void)
 		FOLDER(test_first_and_last_at_once),
 		FOLDER(test_one_segment),
 		FOLDER(test_lock_that_is_taken_away),
+		FOLDER(test_switch_that_cannot_start),
+		FOLDER(test_switch_without_descriptors),
 		FOLDER(test_foreign_thing_at_the_socket),
 	};
 
