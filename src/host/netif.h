@@ -95,6 +95,7 @@ struct netif {
 			 and -1 again once the main thread has seen that */
 	u8 mac[ETH_ALEN]; /* the guest's */
 	u16 mtu;	  /* bytes of payload: 1500 */
+	bool exceeds_mtu; /* what is received may be longer all the same */
 	void *own;	  /* the back end's */
 };
 

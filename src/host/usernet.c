@@ -254,6 +254,8 @@ int usernet_open(struct netif *netif, struct problem *why)
 	if (!usernet)
 		return problem(why, ENOMEM, "out of memory");
 	netif->own = usernet;
+	/* passt hands a datagram of UDP's over as it came, in a single frame. */
+	netif->exceeds_mtu = true;
 	/* There is nobody else on this segment, so any address of the guest's own will do. */
 	snprintf(seed, sizeof(seed), "user %u", netif->index);
 	netif_set_mac(netif, seed);

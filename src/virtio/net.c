@@ -31,7 +31,7 @@
 #define FEATURE(name) (1ull << VIRTIO_NET_F_##name)
 
 /* Of any interface, and of one that leaves work undone and has the other side do it. */
-#define OWN_FEATURES (FEATURE(MAC) | FEATURE(MTU) | FEATURE(STATUS) | FEATURE(MRG_RXBUF))
+#define OWN_FEATURES (FEATURE(MAC) | FEATURE(STATUS) | FEATURE(MRG_RXBUF))
 #define OFFLOADS                                                                                   \
 	(FEATURE(CSUM) | FEATURE(HOST_TSO4) | FEATURE(HOST_TSO6) | FEATURE(HOST_ECN) |             \
 	 FEATURE(GUEST_CSUM) | FEATURE(GUEST_TSO4) | FEATURE(GUEST_TSO6) | FEATURE(GUEST_ECN))
@@ -214,7 +214,8 @@ static u64 room_wanted(const struct net *net)
 {
 	if (!net_has(net, VIRTIO_NET_F_MRG_RXBUF))
 		return 1;
-	if (net_has(net, VIRTIO_NET_F_GUEST_TSO4) || net_has(net, VIRTIO_NET_F_GUEST_TSO6))
+	if (net_has(net, VIRTIO_NET_F_GUEST_TSO4) || net_has(net, VIRTIO_NET_F_GUEST_TSO6) ||
+	    net->netif->exceeds_mtu)
 		return NETIF_FRAME_MAX;
 	return NETIF_HEADER + ETH_HLEN + VLAN_TAG + net->netif->mtu;
 }
@@ -781,8 +782,7 @@ static const struct virtio_ops net_ops = {
 	.id = VIRTIO_ID_NET,
 	.class_code = NET_CLASS,
 	.features = OWN_FEATURES,
-	/* Up to and with the last field that OWN_FEATURES have: the link's speed comes behind it.
-	 */
+	/* Up to and with the MTU: the link's speed comes behind it, which we do not offer. */
 	.config_len = offsetof(struct virtio_net_config, speed),
 	.serve = net_serve,
 	.source = net_source,
@@ -803,6 +803,9 @@ int net_init(struct net *net, struct pci_bus *pci, unsigned slot, struct machine
 
 	net->virtio.ops = &net_ops;
 	net->virtio.offered = netif->ops->set_offloads ? OFFLOADS : 0;
+	/* virtio: Device configuration layout: who has offered it must not hand over more. */
+	if (!netif->exceeds_mtu)
+		net->virtio.offered |= FEATURE(MTU);
 	net->netif = netif;
 	net->link_up = true;
 	net->receive = calloc(1, sizeof(*net->receive));

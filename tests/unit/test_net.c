@@ -106,7 +106,7 @@ static const struct netif_ops without_offloads = {
 	.send = wire_send,
 };
 
-static int setup_wire(void **state, const struct netif_ops *ops, bool strict)
+static int setup_wire(void **state, const struct netif_ops *ops, bool exceeds_mtu, bool strict)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct problem why;
@@ -121,6 +121,7 @@ static int setup_wire(void **state, const struct netif_ops *ops, bool strict)
 		.fd = ends[0],
 		.child_fd = -1,
 		.mtu = 1500,
+		.exceeds_mtu = exceeds_mtu,
 		.own = f,
 	};
 	memcpy(f->netif.mac, mac, ETH_ALEN);
@@ -136,17 +137,22 @@ static int setup_wire(void **state, const struct netif_ops *ops, bool strict)
 
 static int setup(void **state)
 {
-	return setup_wire(state, &with_offloads, false);
+	return setup_wire(state, &with_offloads, false, false);
 }
 
 static int setup_plain(void **state)
 {
-	return setup_wire(state, &without_offloads, false);
+	return setup_wire(state, &without_offloads, false, false);
+}
+
+static int setup_exceeding(void **state)
+{
+	return setup_wire(state, &without_offloads, true, false);
 }
 
 static int setup_strict(void **state)
 {
-	return setup_wire(state, &with_offloads, true);
+	return setup_wire(state, &with_offloads, false, true);
 }
 
 static int teardown(void **state)
@@ -763,6 +769,23 @@ static void test_receive_all_at_once(void **state)
 	f->guest.memory->written = NULL;
 }
 
+/* From a back end that does not promise to keep to the MTU. */
+static void test_receive_exceeding(void **state)
+{
+	struct fixture *f = *state;
+	const struct frame frame = make_frame(0);
+	u64 gpa[4];
+
+	bring_up(&f->guest, STAGE_DRIVER, 0);
+	assert_int_equal(offered_features(&f->guest) & 0xffffff, OTHERS & ~FEATURE(MTU));
+	bring_up(&f->guest, STAGE_LIVE, MERGEABLE);
+	for (unsigned i = 0; i < 4; i++)
+		gpa[i] = add_room(f, 1526);
+	submit(&f->guest, RECEIVE);
+	arrive(f, &frame, 4042);
+	assert_merged(f, gpa, 1526, &frame, 4042);
+}
+
 /* The longest that there are, in the smallest number of buffers and in many. */
 static void test_receive_longest(void **state)
 {
@@ -1170,9 +1193,10 @@ static void test_few_notifications(void **state)
 	}
 }
 
-#define TEST(name)	  cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define TEST_PLAIN(name)  cmocka_unit_test_setup_teardown(name, setup_plain, teardown)
-#define TEST_STRICT(name) cmocka_unit_test_setup_teardown(name, setup_strict, teardown)
+#define TEST(name)	     cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_PLAIN(name)     cmocka_unit_test_setup_teardown(name, setup_plain, teardown)
+#define TEST_EXCEEDING(name) cmocka_unit_test_setup_teardown(name, setup_exceeding, teardown)
+#define TEST_STRICT(name)    cmocka_unit_test_setup_teardown(name, setup_strict, teardown)
 
 int main(void)
 {
@@ -1195,6 +1219,7 @@ int main(void)
 		TEST(test_receive_in_pieces_mergeable),
 		TEST(test_receive_merged),
 		TEST(test_receive_all_at_once),
+		TEST_EXCEEDING(test_receive_exceeding),
 		TEST(test_receive_longest),
 		TEST(test_receive_waits_for_room),
 		TEST(test_receive_too_small),
