@@ -141,7 +141,7 @@ start_outer_tests() {
 	plain="systest --assets=/assets --engine=kvm --timeout-scale=4 --lguest=/assets/lguest"
 	sanitized="env ASAN_OPTIONS=handle_segv=0 systest --assets=/assets --engine=kvm --timeout-scale=6 \
 		--lguest=/assets/address-undefined/lguest"
-	start_outer kvm 2 900 <<-END
+	start_outer kvm 2 1200 <<-END
 		$plain \$($plain --list | grep -vE '^(cloud|generic|debian)-')
 		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic|debian)-|-strict/')
 	END
