@@ -28,6 +28,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,8 +61,10 @@ struct launcher {
 	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
 	unsigned running; /* how many of them */
 	int signal_fd;
-	sigset_t polled;   /* what it reports */
-	bool signalled;	   /* it was a signal that ended the machine */
+	sigset_t polled;      /* what it reports */
+	bool signalled;	      /* it was a signal that ended the machine */
+	bool stopping;	      /* the machine has ended, and we wait for all that is in it... */
+	_Atomic bool at_rest; /* ...to come to rest */
 	u64 patience_ends; /* ms, CLOCK_MONOTONIC: asked to shut down, it has until then. 0: was not
 			    */
 	struct sigaction old_actions[NSIG]; /* of the fatal signals */
@@ -367,15 +370,6 @@ static int start_vcpus(struct launcher *launcher, struct problem *why)
 	return 0;
 }
 
-/* The machine is no longer running: nor are its vCPUs, when this returns, nor its queues. */
-static void stop_vcpus(struct launcher *launcher)
-{
-	launcher->engine->ops->stop(launcher->engine);
-	while (launcher->running)
-		pthread_join(launcher->vcpus[--launcher->running].thread, NULL);
-	rest_devices(launcher);
-}
-
 /* How long a guest that was asked to shut down may take, in s: RUN-2 has the rest. */
 #define SHUTDOWN_PATIENCE 30
 
@@ -397,11 +391,28 @@ static int patience_left(const struct launcher *launcher)
 	return launcher->patience_ends > now ? (int)(launcher->patience_ends - now) : 0;
 }
 
+/*
+ * The machine has ended, but something of it does not come to rest: a request to a disk that the
+ * host never answers. There is no waiting for it and no way around it, so we leave as we stand. How
+ * the machine ended is known, unless that was in peace.
+ */
+static _Noreturn void abandon(struct launcher *launcher, unsigned number)
+{
+	const struct machine *machine = &launcher->machine;
+
+	terminal_restore(&launcher->terminal);
+	terminal_flush(&launcher->terminal, -1, 0);
+	log_line("%s", machine->why[0] ? machine->why : "ended by a signal, with work left undone");
+	_exit(machine->status ? machine->status : EXIT_SIGNAL + (int)number);
+}
+
 static void end_by_signal(struct launcher *launcher, unsigned number, const char *why)
 {
 	launcher->signalled = true;
 	machine_stop(&launcher->machine, EXIT_SIGNAL + (int)number, "ended by signal %u (%s)%s",
 		     number, strsignal((int)number), why);
+	if (launcher->stopping)
+		abandon(launcher, number);
 }
 
 /*
@@ -434,7 +445,8 @@ static void take_signal(struct launcher *launcher)
 			terminal_set_raw(&launcher->terminal);
 			break;
 		case SIGTERM:
-			if (launcher->patience_ends)
+			/* What has ended cannot be asked. */
+			if (launcher->patience_ends || machine_stopped(&launcher->machine))
 				end_by_signal(launcher, SIGTERM, "");
 			else
 				ask_to_shut_down(launcher);
@@ -503,6 +515,81 @@ static void look_after(struct launcher *launcher)
 		serial_pump(&launcher->board.serial);
 		devices_polled(&launcher->devices, others, other_count);
 	}
+}
+
+/* In ms: what takes longer to come to rest than this is worth a word to the user. */
+#define REST_PATIENCE 1000
+
+static void come_to_rest(struct launcher *launcher)
+{
+	while (launcher->running)
+		pthread_join(launcher->vcpus[--launcher->running].thread, NULL);
+	rest_devices(launcher);
+}
+
+/* The thread that waits for all others, so that the main thread need not. */
+static void *rest_main(void *opaque)
+{
+	struct launcher *launcher = opaque;
+
+	come_to_rest(launcher);
+	atomic_store(&launcher->at_rest, true);
+	machine_wake(&launcher->machine);
+	return NULL;
+}
+
+/*
+ * The signals, until all is at rest. That may be never: then it is by signals that the user gets
+ * rid of us, and ^C shall be one.
+ */
+static void await_rest(struct launcher *launcher)
+{
+	bool told = false;
+	eventfd_t count;
+
+	while (!atomic_load(&launcher->at_rest)) {
+		struct pollfd fds[] = {
+			poll_for(launcher->machine.wake_fd, POLLIN),
+			poll_for(launcher->signal_fd, POLLIN),
+		};
+		const int n = poll(fds, ARRAY_SIZE(fds), REST_PATIENCE);
+
+		if (n > 0 && fds[0].revents)
+			eventfd_read(launcher->machine.wake_fd, &count);
+		if (n > 0 && fds[1].revents)
+			take_signal(launcher);
+		if (n)
+			continue;
+		terminal_restore(&launcher->terminal);
+		if (!told)
+			log_line("a device does not come to rest, as the host has not answered it "
+				 "yet; a signal (^C) ends lguest without it");
+		told = true;
+	}
+}
+
+/*
+ * The machine is no longer running: nor are its vCPUs, when this returns, nor its queues. If it has
+ * ended for good, the user has the terminal back first.
+ */
+static void stop_vcpus(struct launcher *launcher)
+{
+	pthread_t thread;
+
+	if (machine_stopped(&launcher->machine)) {
+		terminal_restore(&launcher->terminal);
+		poll_deadly_signals_only(launcher);
+	}
+	launcher->engine->ops->stop(launcher->engine);
+	atomic_store(&launcher->at_rest, false);
+	if (pthread_create(&thread, NULL, rest_main, launcher)) {
+		come_to_rest(launcher);
+		return;
+	}
+	launcher->stopping = true;
+	await_rest(launcher);
+	launcher->stopping = false;
+	pthread_join(thread, NULL);
 }
 
 /* Before the guest's first instruction, once: a reboot finds the door shut. */

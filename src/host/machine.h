@@ -66,6 +66,12 @@ static inline bool machine_running(const struct machine *machine)
 	return atomic_load_explicit(&machine->state, memory_order_acquire) == MACHINE_RUNNING;
 }
 
+/* It has ended, and not merely to start afresh. */
+static inline bool machine_stopped(const struct machine *machine)
+{
+	return atomic_load_explicit(&machine->state, memory_order_acquire) == MACHINE_STOPPED;
+}
+
 /* Have the main thread look at the terminal again. Any thread. */
 void machine_wake(struct machine *machine);
 

@@ -504,6 +504,32 @@ static const struct test consoles[] = {
 		.status = ALL_WELL,
 	},
 	{
+		/* Some device never comes to rest. Once the user knows, one more signal will do. */
+		.name = "stuck-device",
+		.input = A_TERMINAL,
+		.output = A_TERMINAL,
+		.args = {"64", GUEST("hvcecho"), "console=hvc0"},
+		.steps = STEPS(EXPECT("hvcecho: ready\n"), TERMINAL_RAW, FREEZE_THREAD("console/0"),
+			       SIGNAL(SIGINT), EXPECT_ERROR("does not come to rest"),
+			       SIGNAL(SIGTERM)),
+		.error_seen = {"ended by signal 2 "},
+		.error_lines = 2,
+		.status = 128 + SIGINT,
+	},
+	{
+		/* By a key, as the terminal is the user's again. */
+		.name = "stuck-device-by-keys",
+		.input = A_TERMINAL,
+		.output = A_TERMINAL,
+		.args = {"64", GUEST("hvcecho"), "console=hvc0"},
+		.steps = STEPS(EXPECT("hvcecho: ready\n"), TERMINAL_RAW, FREEZE_THREAD("console/0"),
+			       TYPE_KEYS("\3\3\3"), EXPECT_ERROR("does not come to rest"),
+			       TYPE("\3")),
+		.error_seen = {"three ^C: ended by the user"},
+		.error_lines = 2,
+		.status = 128 + SIGINT,
+	},
+	{
 		.name = "hvcecho-last-console",
 		.args = {"--debug-exit", "64", GUEST("hvcecho"), "console=ttyS0,115200",
 			 "console=hvc0"},

@@ -93,10 +93,18 @@ static bool fetch(int fd, struct text *text)
 	return true;
 }
 
+/* Who has frozen a thread is told first that it has died, and only then of the process. */
+static void bury_frozen(struct run *run, int flags)
+{
+	if (run->frozen && waitpid(run->frozen, NULL, flags | __WALL) == run->frozen)
+		run->frozen = 0;
+}
+
 static void notice_end(struct run *run)
 {
 	int status;
 
+	bury_frozen(run, WNOHANG);
 	if (run->ended || waitpid(run->pid, &status, WNOHANG | WUNTRACED) != run->pid)
 		return;
 	if (WIFSTOPPED(status)) {
@@ -431,6 +439,7 @@ static void wait_for_end(struct run *run)
 		return;
 	run_fail(run, "still running after %.0f s", patience(run->test, run->settings));
 	kill(run->pid, SIGKILL);
+	bury_frozen(run, 0);
 	waitpid(run->pid, NULL, 0);
 }
 

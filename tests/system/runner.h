@@ -32,6 +32,7 @@ struct run {
 	double deadline;
 
 	pid_t pid;
+	pid_t frozen; /* a thread of it, or 0 */
 	bool ended;
 	int status; /* as in struct test, once it has ended */
 

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -154,6 +156,21 @@ static bool signal_thread(struct run *run, const struct step *step)
 	thread = thread_named(run->pid, step->text);
 	if (syscall(SYS_tgkill, run->pid, thread, step->number) < 0)
 		return run_fail(run, "tgkill: %s", strerror(errno));
+	return true;
+}
+
+/* As a debugger would: the others run on. It is the runner's to bury. */
+static bool freeze_thread(struct run *run, const struct step *step)
+{
+	int status;
+
+	if (!turn_until(run, thread_exists, step, "a thread named"))
+		return false;
+	run->frozen = thread_named(run->pid, step->text);
+	if (ptrace(PTRACE_SEIZE, run->frozen, NULL, NULL) < 0 ||
+	    ptrace(PTRACE_INTERRUPT, run->frozen, NULL, NULL) < 0 ||
+	    waitpid(run->frozen, &status, __WALL) != run->frozen || !WIFSTOPPED(status))
+		return run_fail(run, "cannot freeze %s: %s", step->text, strerror(errno));
 	return true;
 }
 
@@ -366,6 +383,8 @@ static bool run_step(struct run *run, const struct step *step)
 		return send_signal(run, step->number);
 	case STEP_SIGNAL_THREAD:
 		return signal_thread(run, step);
+	case STEP_FREEZE_THREAD:
+		return freeze_thread(run, step);
 	case STEP_TERMINAL_RAW:
 		return turn_until(run, terminal_is_raw, step, "a raw terminal");
 	case STEP_REMEMBER:

@@ -83,6 +83,7 @@ enum step_kind {
 	STEP_OUTPUT_FULL,   /* wait until a piped standard output takes no more */
 	STEP_SIGNAL,	    /* send signal `number` to lguest */
 	STEP_SIGNAL_THREAD, /* send it to the thread of the name `text` */
+	STEP_FREEZE_THREAD, /* that thread goes no further, whoever waits for it */
 	STEP_TERMINAL_RAW,  /* wait until the terminal is as a guest wants it */
 	STEP_REMEMBER,	    /* note descriptors, threads and resident memory */
 	STEP_COMPARE,	    /* they are as they were noted */
@@ -116,6 +117,7 @@ struct step {
 #define OUTPUT_FULL	    {STEP_OUTPUT_FULL, NULL, 0}
 #define SIGNAL(n)	    {STEP_SIGNAL, NULL, n}
 #define SIGNAL_THREAD(t, n) {STEP_SIGNAL_THREAD, t, n}
+#define FREEZE_THREAD(t)    {STEP_FREEZE_THREAD, t, 0}
 #define TERMINAL_RAW	    {STEP_TERMINAL_RAW, NULL, 0}
 #define REMEMBER	    {STEP_REMEMBER, NULL, 0}
 #define COMPARE		    {STEP_COMPARE, NULL, 0}
