@@ -332,7 +332,7 @@ void pci_set_bar(struct pci_device *device, unsigned bar, u32 size, const struct
 		 void *opaque)
 {
 	assert(bar < PCI_BARS && !device->bars[bar].size);
-	assert(size >= 16 && !(size & (size - 1)));
+	assert(size >= 16 && is_power_of_two(size));
 	device->bars[bar].size = size;
 	device->bars[bar].region = (struct region){
 		.size = size,

@@ -213,7 +213,7 @@ static int find_alignment(struct disk *disk, struct problem *why)
 
 static bool is_block_size(u64 size)
 {
-	return size >= DISK_SECTOR && size <= BLOCK_SIZE_MAX && !(size & (size - 1));
+	return size >= DISK_SECTOR && size <= BLOCK_SIZE_MAX && is_power_of_two(size);
 }
 
 /* A number of the device's queue out of sysfs; a partition's is its disk's. 0 if there is none. */

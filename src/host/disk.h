@@ -15,6 +15,7 @@
 #ifndef HOST_DISK_H
 #define HOST_DISK_H
 
+#include "host/machine.h"
 #include "host/problem.h"
 
 #include <sys/uio.h>
@@ -81,9 +82,12 @@ struct disk_queue;
 
 /*
  * `depth`: how many requests may be in flight, at most. Any thread, and then the one that uses it.
- * NULL with *problem filled.
+ * While the machine does not run, no request goes further than the step that it is at: where there
+ * was more to do, its result is -ECANCELED. What the host has been given to do by then, a small
+ * part of what may be in flight, is still to be awaited. NULL with *problem filled.
  */
-struct disk_queue *disk_queue_new(struct disk *disk, unsigned depth, struct problem *problem);
+struct disk_queue *disk_queue_new(struct disk *disk, const struct machine *machine, unsigned depth,
+				  struct problem *problem);
 void disk_queue_free(struct disk_queue *queue); /* nothing is in flight */
 
 /*
@@ -102,13 +106,6 @@ struct disk_request *disk_take(struct disk_queue *queue);
 /* Sleep until one may be taken back (or go on, see disk_take()). Something is in flight, and sent.
  */
 void disk_wait(struct disk_queue *queue);
-
-/*
- * While this is so, no request goes further than the step that it is at: where there was more to
- * do, its result is -ECANCELED. What the host has been given to do by then, a small part of what
- * may be in flight, is still to be awaited.
- */
-void disk_hurry(struct disk_queue *queue, bool hurry);
 
 /* How many are in flight: put in and not yet taken back. */
 unsigned disk_in_flight(const struct disk_queue *queue);

@@ -28,7 +28,7 @@
 
 /*
  * Bytes in one go. A step that was begun cannot be called off, and a guest may have begun one for
- * each place in the ring: disk_hurry() has to wait for them all.
+ * each place in the ring: whoever ends the machine has to wait for them all.
  */
 #define STEP_MAX MiB(2)
 
@@ -75,7 +75,8 @@ struct request_list {
 struct disk_queue {
 	struct disk *disk;
 	unsigned in_flight;
-	bool has_ring, hurried;
+	bool has_ring;
+	const struct machine *machine;
 	struct io_uring ring;
 	struct request_list done, parked; /* the latter wait for a bounce buffer */
 	struct iovec zeroes[ZEROES_TIMES];
@@ -178,11 +179,6 @@ static void step_over_zeroes(struct disk_queue *queue, const struct disk_request
 	}
 }
 
-static bool is_multiple(u64 value, u64 of)
-{
-	return !(value & (of - 1));
-}
-
 static bool lies_well(const struct disk *disk, const struct step *step)
 {
 	if (!step->count)
@@ -217,7 +213,10 @@ static bool go_directly(struct disk_queue *queue, struct disk_request *request, 
 	step->count = 0;
 	step->buffer = request->bounce->data;
 	step->len = MIN(left, BOUNCE_SIZE);
-	if (step->kind == STEP_WRITE)
+	/* Zeroes that lie too badly for this disk: they have no buffers of the request's. */
+	if (request->operation == DISK_ZERO)
+		memset(step->buffer, 0, step->len);
+	else if (step->kind == STEP_WRITE)
 		bounce_copy(request, step->len);
 	return true;
 }
@@ -479,9 +478,11 @@ static void go_on(struct disk_queue *queue, struct disk_request *request)
 {
 	struct step step;
 
-	if (queue->hurried && request->phase != PHASE_DONE)
-		finish(request, -ECANCELED);
 	while (request->phase != PHASE_DONE) {
+		if (!machine_running(queue->machine)) {
+			finish(request, -ECANCELED);
+			break;
+		}
 		if (!next_step(queue, request, &step)) {
 			list_add(&queue->parked, request);
 			return;
@@ -564,11 +565,6 @@ void disk_wait(struct disk_queue *queue)
 		io_uring_submit_and_wait(&queue->ring, 1);
 }
 
-void disk_hurry(struct disk_queue *queue, bool hurry)
-{
-	queue->hurried = hurry;
-}
-
 unsigned disk_in_flight(const struct disk_queue *queue)
 {
 	return queue->in_flight;
@@ -595,14 +591,17 @@ static bool make_bounces(struct disk_queue *queue)
 	return queue->bounce_memory;
 }
 
-struct disk_queue *disk_queue_new(struct disk *disk, unsigned depth, struct problem *why)
+struct disk_queue *disk_queue_new(struct disk *disk, const struct machine *machine, unsigned depth,
+				  struct problem *why)
 {
 	static const u8 zeroes[ZEROES_SIZE] __attribute__((aligned(PAGE_SIZE)));
 	struct disk_queue *queue = calloc(1, sizeof(*queue));
 	int err;
 
-	if (queue)
+	if (queue) {
 		queue->disk = disk;
+		queue->machine = machine;
+	}
 	if (!queue || !make_bounces(queue)) {
 		free(queue);
 		problem(why, ENOMEM, "out of memory");

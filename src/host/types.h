@@ -42,4 +42,15 @@ static inline u64 align_up(u64 value, u64 to)
 	return align_down(value + to - 1, to);
 }
 
+/* `of` is a power of two. */
+static inline bool is_multiple(u64 value, u64 of)
+{
+	return !(value & (of - 1));
+}
+
+static inline bool is_power_of_two(u64 value)
+{
+	return value && is_multiple(value, value);
+}
+
 #endif

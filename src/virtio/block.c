@@ -72,6 +72,11 @@ static void account(const struct block *block, void *at, u64 len)
 	guest_ram_written(memory, memory_gpa(memory, at), len);
 }
 
+static void put_back(struct block_queue *queue, struct block_request *request)
+{
+	queue->free[queue->free_count++] = request;
+}
+
 /* Of what can be told as one number, the data come first, and then the status (VQ-9). */
 static void answer(struct block *block, unsigned index, struct block_request *request, u8 status)
 {
@@ -86,7 +91,7 @@ static void answer(struct block *block, unsigned index, struct block_request *re
 		written = request->disk.len;
 	*request->status = status;
 	account(block, request->status, sizeof(status));
-	queue->free[queue->free_count++] = request;
+	put_back(queue, request);
 	queue_push_head(virtio_queue(&block->virtio, index), request->head,
 			written + sizeof(status));
 }
@@ -323,10 +328,12 @@ static bool take_chain(struct block *block, unsigned index, const struct chain *
 /* Ending. False: there is more to do for it. */
 static bool end(struct block *block, unsigned index, struct block_request *request)
 {
-	if (request->disk.result) {
-		/* There is no guest any more to miss what block_rest() has called off. */
-		if (request->disk.result != -ECANCELED)
-			tell_error(block, &request->disk);
+	if (request->disk.result == -ECANCELED) {
+		/* The machine has ended. A guest whose vCPUs have yet to hear of it sees no error.
+		 */
+		put_back(block->queues[index], request);
+	} else if (request->disk.result) {
+		tell_error(block, &request->disk);
 		answer(block, index, request, VIRTIO_BLK_S_IOERR);
 	} else if (request->segment < request->segments) {
 		put_segment(block, index, request);
@@ -377,7 +384,8 @@ static unsigned block_serve(struct virtio_device *device, unsigned index)
 
 /*
  * A reset waits for all that was asked for, be it terabytes. The guest has itself to blame; but
- * when the machine is to end, somebody else waits, who is not to be kept (RUN-2).
+ * when the machine is to end, somebody else waits, who is not to be kept (RUN-2): then requests
+ * are called off, see disk_queue_new().
  */
 static void block_rest(struct virtio_device *device, unsigned index)
 {
@@ -385,11 +393,9 @@ static void block_rest(struct virtio_device *device, unsigned index)
 	struct disk_queue *queue = block->queues[index]->disk;
 
 	while (disk_in_flight(queue)) {
-		disk_hurry(queue, !machine_running(device->machine));
 		disk_wait(queue);
 		take_done(block, index);
 	}
-	disk_hurry(queue, false);
 }
 
 static int block_source(struct virtio_device *device, unsigned index)
@@ -482,7 +488,8 @@ static void block_destroy(struct virtio_device *device)
 	queues_free(block_of(device));
 }
 
-static int queue_make(struct block *block, unsigned index, struct problem *why)
+static int queue_make(struct block *block, unsigned index, const struct machine *machine,
+		      struct problem *why)
 {
 	struct block_queue *queue = calloc(1, sizeof(*queue));
 
@@ -495,7 +502,7 @@ static int queue_make(struct block *block, unsigned index, struct problem *why)
 			&queue->requests[QUEUE_SIZE_MAX - 1 - queue->free_count];
 		queue->free_count++;
 	}
-	queue->disk = disk_queue_new(block->disk, QUEUE_SIZE_MAX, why);
+	queue->disk = disk_queue_new(block->disk, machine, QUEUE_SIZE_MAX, why);
 	return queue->disk ? 0 : -ENOMEM;
 }
 
@@ -530,7 +537,7 @@ int block_init(struct block *block, struct pci_bus *pci, unsigned slot, struct m
 	block->virtio.offered = features_of(block);
 	for (unsigned i = 0; !err && i < queues; i++) {
 		directions[i] = QUEUE_BOTH;
-		err = queue_make(block, i, why);
+		err = queue_make(block, i, machine, why);
 	}
 	if (!err)
 		err = virtio_plug(&block->virtio, pci, slot, machine, memory, directions, queues,

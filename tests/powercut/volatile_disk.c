@@ -68,7 +68,8 @@ void disk_close(struct disk *disk)
 	close(disk->fd);
 }
 
-struct disk_queue *disk_queue_new(struct disk *disk, unsigned depth, struct problem *why)
+struct disk_queue *disk_queue_new(struct disk *disk, const struct machine *machine, unsigned depth,
+				  struct problem *why)
 {
 	struct disk_queue *queue =
 		calloc(1, sizeof(*queue) + depth * sizeof(struct disk_request *));
@@ -221,12 +222,6 @@ void disk_wait(struct disk_queue *queue)
 	struct pollfd fd = {.fd = queue->event, .events = POLLIN};
 
 	poll(&fd, 1, -1);
-}
-
-/* It never dawdles. */
-void disk_hurry(struct disk_queue *queue, bool hurry)
-{
-	(void)queue, (void)hurry;
 }
 
 unsigned disk_in_flight(const struct disk_queue *queue)

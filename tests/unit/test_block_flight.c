@@ -46,7 +46,7 @@ struct disk_queue {
 	unsigned done_count, taken; /* of which so many were taken back */
 	unsigned in_flight;
 	_Atomic bool free_running; /* every request is done as soon as it is sent */
-	_Atomic bool hurried;
+	const struct machine *machine;
 };
 
 static struct disk_queue *queues[QUEUES]; /* in the order in which they were made */
@@ -69,7 +69,8 @@ void disk_close(struct disk *disk)
 	(void)disk;
 }
 
-struct disk_queue *disk_queue_new(struct disk *disk, unsigned depth, struct problem *why)
+struct disk_queue *disk_queue_new(struct disk *disk, const struct machine *machine, unsigned depth,
+				  struct problem *why)
 {
 	struct disk_queue *queue = calloc(1, sizeof(*queue));
 
@@ -79,6 +80,7 @@ struct disk_queue *disk_queue_new(struct disk *disk, unsigned depth, struct prob
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->changed, NULL);
 	queue->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	queue->machine = machine;
 	queues[queues[0] ? 1 : 0] = queue;
 	return queue;
 }
@@ -176,11 +178,6 @@ void disk_wait(struct disk_queue *queue)
 	while (queue->taken == queue->done_count)
 		pthread_cond_wait(&queue->changed, &queue->lock);
 	pthread_mutex_unlock(&queue->lock);
-}
-
-void disk_hurry(struct disk_queue *queue, bool hurry)
-{
-	queue->hurried = hurry;
 }
 
 unsigned disk_in_flight(const struct disk_queue *queue)
@@ -557,7 +554,6 @@ static void stop_in_flight(struct fixture *f, void (*stop)(struct fixture *f))
 	for (unsigned i = 0; i < MANY; i++) {
 		await_wait(0);
 		assert_false(stopper.stopped);
-		assert_false(queues[0]->hurried);
 		assert_int_equal(*status[i], 0xee);
 		finish(0, i, 0);
 	}
@@ -636,19 +632,17 @@ static void test_end_in_flight(void **state)
 	await_in_flight(0, MANY);
 	pthread_create(&stopper.thread, NULL, stopper_main, &stopper);
 	await_wait(0);
-	assert_false(queues[0]->hurried);
+	assert_ptr_equal(queues[0]->machine, &f->guest.machine);
 	machine_stop(&f->guest.machine, EXIT_POWERED_OFF, NULL);
 	finish(0, 0, 0);
 	await_wait(0);
-	assert_true(queues[0]->hurried);
 	for (unsigned i = 1; i < MANY; i++)
 		finish(0, i, -ECANCELED);
 	pthread_join(stopper.thread, NULL);
 	assert_int_equal(*status[0], VIRTIO_BLK_S_OK);
 	for (unsigned i = 1; i < MANY; i++)
-		assert_int_equal(*status[i], VIRTIO_BLK_S_IOERR);
-	/* Not for good: after a reboot there is time again. */
-	assert_false(queues[0]->hurried);
+		assert_int_equal(*status[i], 0xee);
+	assert_int_equal(f->guest.queues[0].used->idx, 1);
 	assert_string_equal(fake_guest_said(&f->guest), "");
 }
 
