@@ -518,7 +518,7 @@ static void look_after(struct launcher *launcher)
 }
 
 /* In ms: what takes longer to come to rest than this is worth a word to the user. */
-#define REST_PATIENCE 1000
+#define REST_PATIENCE 3000
 
 static void come_to_rest(struct launcher *launcher)
 {
