@@ -248,7 +248,6 @@ static const struct {
 	/* The driver has accepted features, or is gone; and a disk's discarded sectors. */
 	{TUNSETOFFLOAD, VCPU},
 	{BLKDISCARD, QUEUE},
-	{BLKZEROOUT, QUEUE},
 
 	/* The terminal: any thread that dies leaves it as it was. glibc 2.42 says it with a 2. */
 	{TCGETS, THREADS},
