@@ -23,6 +23,9 @@
 /* Bytes: a fraction of a millisecond of work, so that looking up costs next to nothing. */
 #define PIECE KiB(64)
 
+/* Bytes: a driver with many long chains hears after so many, and not after its terabyte. */
+#define SIGNAL_AFTER MiB(1)
+
 /* The used ring has no number for 4 GiB: the very last byte of a chain that long is left out. */
 #define FILL_MAX UINT32_MAX
 
@@ -90,10 +93,19 @@ static u32 fill(struct virtio_device *device, const struct chain *chain)
 static unsigned rng_serve(struct virtio_device *device, unsigned index)
 {
 	struct chain chain;
+	u64 unsaid = 0;
 	int taken;
 
-	while ((taken = virtio_pop(device, index, &chain)) > 0)
-		queue_push(virtio_queue(device, index), &chain, fill(device, &chain));
+	while ((taken = virtio_pop(device, index, &chain)) > 0) {
+		const u32 filled = fill(device, &chain);
+
+		queue_push(virtio_queue(device, index), &chain, filled);
+		unsaid += filled;
+		if (unsaid >= SIGNAL_AFTER) {
+			virtio_signal(device, index);
+			unsaid = 0;
+		}
+	}
 	return taken ? WAIT_BROKEN : WAIT_KICK;
 }
 

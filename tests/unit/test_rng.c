@@ -239,6 +239,24 @@ static void test_reset_cuts_a_long_request_short(void **state)
 	assert_true(is_zero(target(f) + 64, MiB(4) - 64));
 }
 
+/* The driver hears of each long chain when it is filled, not when all are. */
+static void test_long_chains_are_told_one_by_one(void **state)
+{
+	struct fixture *f = *state;
+	const struct fake_buffer buffer = {TARGET, MiB(1), true};
+	u16 head;
+
+	enable_msix(&f->guest, 2);
+	bring_up(&f->guest, STAGE_LIVE, FEATURE_VERSION_1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(fake_driver_add(&f->guest.queues[REQUESTS], &buffer, 1) >= 0);
+	submit(&f->guest, REQUESTS);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(await_used(&f->guest, REQUESTS, &head), MiB(1));
+	common_set(&f->guest, VIRTIO_PCI_COMMON_STATUS, 0);
+	assert_int_equal(fake_engine_sent(&f->guest.engine), 3);
+}
+
 /* PCI-4: a device that may not be bus master for a while is not reset; its driver loses nothing. */
 static void test_no_request_is_lost_at_rest(void **state)
 {
@@ -280,6 +298,7 @@ int main(void)
 		TEST(test_two_fills_differ),
 		TEST(test_readable_buffer_is_a_violation),
 		TEST(test_reset_cuts_a_long_request_short),
+		TEST(test_long_chains_are_told_one_by_one),
 		TEST(test_no_request_is_lost_at_rest),
 		TEST(test_no_memory_ends_the_machine),
 	};
