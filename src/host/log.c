@@ -11,9 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How long, in ms, a line waits for whoever reads our standard error. */
-#define PATIENCE 200
-
 static bool log_verbosely;
 
 /* Lines that nobody was there to read. */
@@ -37,7 +34,7 @@ static bool reader_is_there(void)
 {
 	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-	return poll(&out, 1, log_lost ? 0 : PATIENCE) > 0;
+	return poll(&out, 1, log_lost ? 0 : LOG_PATIENCE) > 0;
 }
 
 static void write_line(const char *line, size_t length)

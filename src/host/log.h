@@ -11,6 +11,9 @@
 
 #include "host/types.h"
 
+/* How long, in ms, a line waits for whoever reads our standard error. */
+#define LOG_PATIENCE 200
+
 /* --verbose: set once, before any thread is started. */
 void log_set_verbose(bool verbose);
 bool log_is_verbose(void);

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,8 +110,11 @@ static int find_rules(int *rules, enum landlock_network network, const char *rea
 	if (FILTER_SANITIZED) /* they open files for their reports */
 		return 0;
 	*rules = landlock_rules(network, readable, folder);
-	if (*rules == -EOPNOTSUPP) {
-		log_verbose("this kernel has no Landlock: files are kept shut by the filter alone");
+	/* EPERM: a container's list of calls is older than Landlock, as far as we are concerned. */
+	if (*rules == -EOPNOTSUPP || *rules == -EPERM) {
+		log_verbose("%s: files are kept shut by the filter alone",
+			    *rules == -EPERM ? "Landlock is forbidden here"
+					     : "this kernel has no Landlock");
 		*rules = -1;
 	} else if (*rules < 0) {
 		return problem(why, -*rules, "cannot make rules for Landlock: %s",
@@ -226,6 +230,7 @@ bool sandbox_denied(const siginfo_t *info, const void *context)
 {
 	const struct sandbox *sandbox = the_sandbox;
 	const unsigned number = info->si_syscall;
+	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
 	struct line line = {.length = 0};
 	char thread[16] = "?";
 
@@ -243,7 +248,8 @@ bool sandbox_denied(const siginfo_t *info, const void *context)
 	}
 	add_arguments(&line, context);
 	add_text(&line, "\n");
-	if (write(STDERR_FILENO, line.text, line.length) < 0)
+	/* Who has stopped reading does not keep a process that has come to its end. */
+	if (poll(&out, 1, LOG_PATIENCE) > 0 && write(STDERR_FILENO, line.text, line.length) < 0)
 		_exit(EXIT_CRASHED);
 	return true;
 }

@@ -7,6 +7,7 @@
  */
 #include "host/filter.h"
 #include "host/landlock.h"
+#include "host/log.h"
 #include "host/machine.h"
 #include "host/privileges.h"
 #include "host/sandbox.h"
@@ -20,6 +21,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <pwd.h>
+#include <seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -703,6 +705,54 @@ static void test_landlock(void **state)
 	assert_int_equal(child(live_without_files, readable), 0);
 }
 
+/* An old container's list of calls forbids Landlock: then the filter has to do. */
+static void live_without_landlock(void *opaque)
+{
+	static const struct sandbox_options options;
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	struct sandbox *sandbox;
+
+	(void)opaque;
+	MUST(!seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(landlock_create_ruleset),
+			       0));
+	MUST(!seccomp_load(filter));
+	MUST(landlock_rules(LANDLOCK_NO_NETWORK, NULL, -1) == -EPERM);
+	log_set_verbose(true);
+	sandbox = prepare(&options);
+	enter(sandbox);
+	open("/dev/null", O_RDONLY);
+}
+
+static void test_forbidden_landlock(void **state)
+{
+	(void)state;
+	assert_int_equal(child(live_without_landlock, NULL), EXIT_CRASHED);
+	assert_non_null(strstr(said, "Landlock is forbidden here"));
+	assert_non_null(strstr(said, "the sandbox denied open"));
+}
+
+/* Nobody reads what it has to say: it is not said, but comes to its end. */
+static void be_denied_unread(void *opaque)
+{
+	int words[2];
+	char page[4096] = "";
+
+	(void)opaque;
+	MUST(!pipe2(words, O_NONBLOCK));
+	while (write(words[1], page, sizeof(page)) > 0)
+		;
+	MUST(!fcntl(words[1], F_SETFL, 0));
+	dup2(words[1], STDERR_FILENO);
+	lock_in();
+	open("/dev/null", O_RDONLY);
+}
+
+static void test_denied_unread(void **state)
+{
+	(void)state;
+	assert_int_equal(child(be_denied_unread, NULL), EXIT_CRASHED);
+}
+
 /* Helpers */
 
 static void help(enum sandbox_helper kind)
@@ -793,11 +843,21 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_actions),	     cmocka_unit_test(test_every_thread),
-		cmocka_unit_test(test_numbers),	     cmocka_unit_test(test_names),
-		cmocka_unit_test(test_off),	     cmocka_unit_test(test_not_found),
-		cmocka_unit_test(test_not_root),     cmocka_unit_test(test_nobody),
-		cmocka_unit_test(test_capabilities), cmocka_unit_test(test_landlock),
+		cmocka_unit_test(test_actions),
+		cmocka_unit_test(test_every_thread),
+		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_off),
+		cmocka_unit_test(test_not_found),
+		cmocka_unit_test(test_not_root),
+		cmocka_unit_test(test_nobody),
+		cmocka_unit_test(test_capabilities),
+		cmocka_unit_test(test_landlock),
+#if !FILTER_SANITIZED
+		cmocka_unit_test(test_forbidden_landlock),
+		cmocka_unit_test(test_denied_unread),
+#endif
+
 		cmocka_unit_test(test_helpers),
 	};
 
