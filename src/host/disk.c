@@ -48,9 +48,12 @@ static int cannot_open(const struct disk_options *options, int err, struct probl
 		       options->file, strerror(err), options->file);
 }
 
-static bool is_disk(mode_t mode)
+static int check_kind(const struct disk_options *options, mode_t mode, struct problem *why)
 {
-	return S_ISREG(mode) || S_ISBLK(mode);
+	if (S_ISREG(mode) || S_ISBLK(mode))
+		return 0;
+	return problem(why, EINVAL, "the disk %s is %s, neither a file nor a block device",
+		       options->file, file_kind(mode));
 }
 
 /* Some devices do things when they are opened, so we look first. */
@@ -60,25 +63,27 @@ static int open_file(struct disk *disk, struct problem *why)
 	/* Non-blocking: a FIFO may have taken the file's place by now. */
 	int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
 	struct stat st;
+	int err;
 
 	if (stat(options->file, &st))
 		return problem(why, errno, "cannot open the disk %s: %s", options->file,
 			       strerror(errno));
-	if (is_disk(st.st_mode)) {
-		flags |= options->read_only ? O_RDONLY : O_RDWR;
-		flags |= options->direct ? O_DIRECT : 0;
-		/* Of a block device this means: nobody who has mounted it, or means to. */
-		flags |= S_ISBLK(st.st_mode) && !options->read_only ? O_EXCL : 0;
-		disk->fd = open(options->file, flags);
-		if (disk->fd < 0)
-			return cannot_open(options, errno, why);
-		if (fstat(disk->fd, &st))
-			return problem(why, errno, "cannot examine the disk %s: %s", options->file,
-				       strerror(errno));
-	}
-	if (!is_disk(st.st_mode))
-		return problem(why, EINVAL, "the disk %s is %s, neither a file nor a block device",
-			       options->file, file_kind(st.st_mode));
+	err = check_kind(options, st.st_mode, why);
+	if (err)
+		return err;
+	flags |= options->read_only ? O_RDONLY : O_RDWR;
+	flags |= options->direct ? O_DIRECT : 0;
+	/* Of a block device this means: nobody who has mounted it, or means to. */
+	flags |= S_ISBLK(st.st_mode) && !options->read_only ? O_EXCL : 0;
+	disk->fd = open(options->file, flags);
+	if (disk->fd < 0)
+		return cannot_open(options, errno, why);
+	if (fstat(disk->fd, &st))
+		return problem(why, errno, "cannot examine the disk %s: %s", options->file,
+			       strerror(errno));
+	err = check_kind(options, st.st_mode, why);
+	if (err)
+		return err;
 	disk->is_device = S_ISBLK(st.st_mode);
 	/* io_uring would hand each "would block" on to us. */
 	fcntl(disk->fd, F_SETFL, fcntl(disk->fd, F_GETFL) & ~O_NONBLOCK);
