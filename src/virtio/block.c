@@ -151,14 +151,15 @@ static void put_segment(struct block *block, unsigned index, struct block_reques
 static bool is_inside(struct block *block, unsigned index, u64 sector, u64 count)
 {
 	const u64 sectors = block->disk->sectors;
-	struct violation violation = {.strict_only = true};
+	struct violation violation;
 
 	if (sector <= sectors && count <= sectors - sector)
 		return true;
-	snprintf(violation.text, sizeof(violation.text),
-		 "queue %u: DEV-2: %" PRIu64 " sectors from %" PRIu64
-		 " on, but the disk has only %" PRIu64,
-		 index, count, sector, sectors);
+	violation_set(&violation,
+		      "queue %u: DEV-2: %" PRIu64 " sectors from %" PRIu64
+		      " on, but the disk has only %" PRIu64,
+		      index, count, sector, sectors);
+	violation.strict_only = true;
 	virtio_violation(&block->virtio, &violation);
 	return false;
 }
@@ -254,11 +255,6 @@ static u8 begin_segments(struct block *block, unsigned index, struct block_reque
 	return STATUS_LATER;
 }
 
-static bool accepted(const struct block *block, unsigned feature)
-{
-	return block->virtio.accepted >> feature & 1;
-}
-
 static u8 begin(struct block *block, unsigned index, struct block_request *request,
 		const struct chain *chain, u64 sector)
 {
@@ -272,11 +268,11 @@ static u8 begin(struct block *block, unsigned index, struct block_request *reque
 	case VIRTIO_BLK_T_GET_ID:
 		return begin_get_id(block, request, chain);
 	case VIRTIO_BLK_T_DISCARD:
-		if (accepted(block, VIRTIO_BLK_F_DISCARD))
+		if (virtio_has(&block->virtio, VIRTIO_BLK_F_DISCARD))
 			return begin_segments(block, index, request, chain);
 		break;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		if (accepted(block, VIRTIO_BLK_F_WRITE_ZEROES))
+		if (virtio_has(&block->virtio, VIRTIO_BLK_F_WRITE_ZEROES))
 			return begin_segments(block, index, request, chain);
 		break;
 	}
@@ -289,14 +285,15 @@ static u8 begin(struct block *block, unsigned index, struct block_request *reque
 static bool has_header_and_status(struct block *block, unsigned index, const struct chain *chain)
 {
 	const unsigned header = sizeof(struct virtio_blk_outhdr);
-	struct violation violation = {0};
+	struct violation violation;
 
 	if (chain->readable_len >= header && chain->writable_len)
 		return true;
-	snprintf(violation.text, sizeof(violation.text),
-		 "queue %u: DEV-2: request at head %u has %" PRIu64 " bytes to read and %" PRIu64
-		 " to write, must have %u for the header and 1 for the status",
-		 index, chain->head, chain->readable_len, chain->writable_len, header);
+	violation_set(&violation,
+		      "queue %u: DEV-2: request at head %u has %" PRIu64
+		      " bytes to read and %" PRIu64
+		      " to write, must have %u for the header and 1 for the status",
+		      index, chain->head, chain->readable_len, chain->writable_len, header);
 	virtio_violation(&block->virtio, &violation);
 	return false;
 }
@@ -328,7 +325,7 @@ static bool take_chain(struct block *block, unsigned index, const struct chain *
 /* Ending. False: there is more to do for it. */
 static bool end(struct block *block, unsigned index, struct block_request *request)
 {
-	if (request->disk.result == -ECANCELED) {
+	if (request->disk.result == -ECANCELED && !machine_running(block->virtio.machine)) {
 		/* The machine has ended. A guest whose vCPUs have yet to hear of it sees no error.
 		 */
 		put_back(block->queues[index], request);
@@ -421,7 +418,7 @@ static bool block_config_write(struct virtio_device *device, unsigned offset, un
 	struct block *block = block_of(device);
 
 	if (offset != offsetof(struct virtio_blk_config, wce) || len != 1 || value > 1 ||
-	    !accepted(block, VIRTIO_BLK_F_CONFIG_WCE))
+	    !virtio_has(device, VIRTIO_BLK_F_CONFIG_WCE))
 		return false;
 	atomic_store(&block->writeback, value);
 	return true;
@@ -526,7 +523,6 @@ static const struct virtio_ops block_ops = {
 int block_init(struct block *block, struct pci_bus *pci, unsigned slot, struct machine *machine,
 	       const struct memory *memory, struct disk *disk, unsigned queues, struct problem *why)
 {
-	enum queue_direction directions[BLOCK_QUEUES_MAX];
 	int err = 0;
 
 	block->virtio.ops = &block_ops;
@@ -535,13 +531,10 @@ int block_init(struct block *block, struct pci_bus *pci, unsigned slot, struct m
 	memset(block->queues, 0, sizeof(block->queues));
 	fill_config(block);
 	block->virtio.offered = features_of(block);
-	for (unsigned i = 0; !err && i < queues; i++) {
-		directions[i] = QUEUE_BOTH;
+	for (unsigned i = 0; !err && i < queues; i++)
 		err = queue_make(block, i, machine, why);
-	}
 	if (!err)
-		err = virtio_plug(&block->virtio, pci, slot, machine, memory, directions, queues,
-				  why);
+		err = virtio_plug(&block->virtio, pci, slot, machine, memory, NULL, queues, why);
 	if (err)
 		queues_free(block);
 	return err;

@@ -223,17 +223,14 @@ static bool vector_check(struct virtio_pci *pci, u16 *vector, struct violation *
 static bool queue_size_fits(const struct virtio_queue *queue, u16 size, struct violation *violation)
 {
 	const struct virtio_device *device = queue->device;
-	const bool settled = device->status & VIRTIO_CONFIG_S_FEATURES_OK;
+	const bool split = device->status & VIRTIO_CONFIG_S_FEATURES_OK &&
+			   !virtio_has(device, VIRTIO_F_RING_PACKED);
 
-	if (settled && !virtio_has(device, VIRTIO_F_RING_PACKED) &&
-	    (!size || size & (size - 1) || size > QUEUE_SIZE_MAX))
-		return violation_set(
-			violation, "queue %u: VT-4: queue_size %u, must be a power of two up to %u",
-			queue->index, size, QUEUE_SIZE_MAX);
-	if (!size || size > QUEUE_SIZE_MAX)
-		return violation_set(violation, "queue %u: VT-4: queue_size %u, must be 1 to %u",
-				     queue->index, size, QUEUE_SIZE_MAX);
-	return true;
+	if (size && size <= QUEUE_SIZE_MAX && (!split || is_power_of_two(size)))
+		return true;
+	return violation_set(violation, "queue %u: VT-4: queue_size %u, must be %s %u",
+			     queue->index, size, split ? "a power of two up to" : "1 to",
+			     QUEUE_SIZE_MAX);
 }
 
 static bool queue_size_write(struct virtio_queue *queue, u16 size, struct violation *violation)

@@ -43,17 +43,6 @@
 
 /* Violations */
 
-bool violation_set(struct violation *violation, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(violation->text, sizeof(violation->text), format, args);
-	va_end(args);
-	violation->strict_only = false;
-	return false;
-}
-
 bool violation_unless_lenient(const struct virtio_device *device, struct violation *violation,
 			      const char *format, ...)
 {
@@ -624,7 +613,7 @@ static int queues_open(struct virtio_device *device, const enum queue_direction 
 		queue->ring.memory = device->memory;
 		queue->ring.device = device->name;
 		queue->ring.index = i;
-		queue->ring.direction = directions[i];
+		queue->ring.direction = directions ? directions[i] : QUEUE_BOTH;
 		queue_forget(queue);
 		err = queue_open(queue);
 		if (err) {

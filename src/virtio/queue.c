@@ -28,7 +28,7 @@
 /* virtio: The Virtqueue Descriptor Table: no chain is longer than this in total. */
 #define CHAIN_BYTES_MAX GiB(4)
 
-int ring_broken(struct violation *violation, const char *format, ...)
+bool violation_set(struct violation *violation, const char *format, ...)
 {
 	va_list args;
 
@@ -36,7 +36,7 @@ int ring_broken(struct violation *violation, const char *format, ...)
 	vsnprintf(violation->text, sizeof(violation->text), format, args);
 	va_end(args);
 	violation->strict_only = false;
-	return -EPROTO;
+	return false;
 }
 
 /* Starting */
@@ -48,14 +48,15 @@ static void *area_at(const struct queue *queue, const char *name, u64 gpa,
 	void *area;
 
 	if (gpa % shape->alignment) {
-		ring_broken(violation, "VT-6: %s 0x%llx is not aligned to %u bytes", name,
-			    (unsigned long long)gpa, shape->alignment);
+		violation_set(violation, "VT-6: %s 0x%llx is not aligned to %u bytes", name,
+			      (unsigned long long)gpa, shape->alignment);
 		return NULL;
 	}
 	area = memory_at(queue->memory, gpa, len);
 	if (!area)
-		ring_broken(violation, "VT-6: %s 0x%llx, %llu bytes long, does not lie inside RAM",
-			    name, (unsigned long long)gpa, (unsigned long long)len);
+		violation_set(violation,
+			      "VT-6: %s 0x%llx, %llu bytes long, does not lie inside RAM", name,
+			      (unsigned long long)gpa, (unsigned long long)len);
 	return area;
 }
 

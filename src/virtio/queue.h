@@ -34,6 +34,9 @@ struct violation {
 	bool strict_only; /* common drivers do it: goes unsaid without --strict */
 };
 
+/* Fill in *violation, for a rule that counts always. False. */
+bool violation_set(struct violation *violation, const char *format, ...) PRINTF(2, 3);
+
 /* split.c's notes. The indices are free-running, as they are in the rings. */
 struct split_ring {
 	u16 next_avail; /* of the next chain to take */

@@ -63,8 +63,8 @@ struct table {
 	bool indirect;
 };
 
-/* -EPROTO, with *violation filled. */
-int PRINTF(2, 3) ring_broken(struct violation *violation, const char *format, ...);
+/* violation_set(), and -EPROTO. */
+#define ring_broken(...) (violation_set(__VA_ARGS__), -EPROTO)
 
 /* An empty chain, whose first descriptor is at that index. */
 void walk_begin(struct walk *walk, unsigned first);

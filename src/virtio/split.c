@@ -48,8 +48,8 @@ static bool split_start(struct queue *queue, struct violation *violation)
 
 	queue->split = (struct split_ring){.next_avail = 0};
 	if (flags && queue->strict) {
-		ring_broken(violation,
-			    "VT-6: used.flags is %u when the queue is enabled, must be 0", flags);
+		violation_set(violation,
+			      "VT-6: used.flags is %u when the queue is enabled, must be 0", flags);
 		violation->strict_only = true;
 		return false;
 	}
@@ -235,8 +235,8 @@ static int split_wants_interrupt(struct queue *queue, struct violation *violatio
 	if (queue->strict) {
 		flags = ring_load(&avail_ring(queue)->flags, memory_order_relaxed);
 		if (flags) {
-			ring_broken(violation, "VQ-6: avail.flags is %u, must be 0 with EVENT_IDX",
-				    flags);
+			violation_set(violation,
+				      "VQ-6: avail.flags is %u, must be 0 with EVENT_IDX", flags);
 			violation->strict_only = true;
 			return -EPROTO;
 		}

@@ -83,11 +83,6 @@ struct virtio_pci {
 	bool mapped;
 };
 
-static inline bool virtio_has(const struct virtio_device *device, unsigned feature)
-{
-	return device->accepted >> feature & 1;
-}
-
 /* common.c */
 
 #define VIRTIO_COMMON_LENGTH                                                                       \
@@ -113,11 +108,9 @@ void virtio_reset_queue(struct virtio_queue *queue);
 void virtio_heed_bus_master(struct virtio_device *device);
 
 /*
- * Fill in *violation; always false. The second is for rules that only --strict knows:
- * it is false under --strict and true without, when the driver is to be taken in the
- * obvious sense.
+ * As violation_set(), for rules that only --strict knows: false under --strict and true without,
+ * when the driver is to be taken in the obvious sense.
  */
-bool violation_set(struct violation *violation, const char *format, ...) PRINTF(2, 3);
 bool violation_unless_lenient(const struct virtio_device *device, struct violation *violation,
 			      const char *format, ...) PRINTF(3, 4);
 

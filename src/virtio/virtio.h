@@ -94,9 +94,16 @@ struct virtio_device {
 	struct virtio_pci *pci;
 };
 
+/* The driver has accepted this feature. */
+static inline bool virtio_has(const struct virtio_device *device, unsigned feature)
+{
+	return device->accepted >> feature & 1;
+}
+
 /*
- * Make the device known to the PCI bus at that slot, with these queues, and start their
- * threads (they rest until DRIVER_OK). `device->ops` is set. -errno with *problem filled.
+ * Make the device known to the PCI bus at that slot, with these queues (`directions` NULL: each
+ * goes both ways), and start their threads (they rest until DRIVER_OK). `device->ops` is set.
+ * -errno with *problem filled.
  */
 int virtio_plug(struct virtio_device *device, struct pci_bus *pci, unsigned slot,
 		struct machine *machine, const struct memory *memory,
