@@ -142,8 +142,9 @@ start_outer_tests() {
 	sanitized="env ASAN_OPTIONS=handle_segv=0 systest --assets=/assets --engine=kvm --timeout-scale=6 \
 		--lguest=/assets/address-undefined/lguest"
 	start_outer kvm 2 1200 <<-END
-		$plain \$($plain --list | grep -vE '^(cloud|generic|debian)-')
-		$sanitized \$($sanitized --list | grep -vE '^(cloud|generic|debian)-|-strict/')
+		$plain \$($plain --list | grep -E '/kvm$' | grep -vE '^(cloud|generic|debian)-' | sed 's/^/=/')
+		$sanitized \$($sanitized --list | grep -E '/kvm$' |
+			grep -vE '^(cloud|generic|debian)-|-strict/' | sed 's/^/=/')
 	END
 	start_outer kvm-stock 1 1200 --disk=build/guest/rootfs/disk.img $(disk_tools) <<-END
 		$plain cloud- generic-1 generic-2 debian-root

@@ -200,7 +200,9 @@ static const struct test tests[] = {
 		CHECKS_ITSELF,
 	},
 	{
+		/* The outer VM has no file system that could. */
 		.name = "block-direct",
+		.only = "soft",
 		.args = {"--debug-exit", "--strict", "--block={files}/disk,direct", "64", BLOCK,
 			 "sectors=2048"},
 		.make_files = make_disk,
@@ -390,6 +392,7 @@ static void add_too_many(struct suite *suite)
 
 static const struct test only_readable = {
 	.name = "block-only-readable-ro",
+	.only = "soft", /* nobody may open /dev/kvm */
 	.flags = AS_NOBODY,
 	.args = {"--debug-exit", "--block={files}/only-readable,ro", "64", "{files}/block",
 		 "sectors=2048", "ro=1"},

@@ -7,7 +7,7 @@
  *           [--timeout-scale=X] [--skip-missing] [--verbose] [--list] [--self-test]
  *           [FILTER...]
  *
- * A FILTER chooses the rows whose name contains it; without any, all are run but those
+ * A FILTER chooses the rows whose name contains it, or with = in front is it; without any, all are run but those
  * that are there on request. The
  * assets are DIR/guests/NAME (tests/guests) and DIR/guest/{cloud,generic}/
  * {vmlinuz,initrd.img} (scripts/guest) and DIR/guest/rootfs/disk.img (scripts/rootfs). Exit
@@ -304,7 +304,7 @@ static bool is_chosen(const struct test *test, const char *name, char *const *fi
 	if (!*filters)
 		return !(test->flags & ON_REQUEST);
 	for (; *filters; filters++)
-		if (strstr(name, *filters))
+		if (**filters == '=' ? !strcmp(name, *filters + 1) : !!strstr(name, *filters))
 			return true;
 	return false;
 }

@@ -86,7 +86,7 @@ enum step_kind {
 	STEP_FREEZE_THREAD, /* that thread goes no further, whoever waits for it */
 	STEP_TERMINAL_RAW,  /* wait until the terminal is as a guest wants it */
 	STEP_REMEMBER,	    /* note descriptors, threads and resident memory */
-	STEP_COMPARE,	    /* they are as they were noted */
+	STEP_COMPARE,	    /* they are as they were noted, but for `number` KiB */
 	STEP_IDLE,	    /* wait until lguest takes less than `number` percent of a processor */
 	STEP_RUN,	    /* a shell command succeeds, here, in the network of the row */
 	STEP_CLOCK_NOTE,    /* read the guest's clock, at a shell's prompt, and note ours */
@@ -121,6 +121,7 @@ struct step {
 #define TERMINAL_RAW	    {STEP_TERMINAL_RAW, NULL, 0}
 #define REMEMBER	    {STEP_REMEMBER, NULL, 0}
 #define COMPARE		    {STEP_COMPARE, NULL, 0}
+#define COMPARE_BUT_FOR(kib) {STEP_COMPARE, NULL, kib}
 #define IDLE(percent)	    {STEP_IDLE, NULL, percent}
 #define CLOCK_NOTE	    {STEP_CLOCK_NOTE, NULL, 0}
 #define RUN(t)		    {STEP_RUN, t, 0}
