@@ -7,9 +7,9 @@
  *           [--timeout-scale=X] [--skip-missing] [--verbose] [--list] [--self-test]
  *           [FILTER...]
  *
- * A FILTER chooses the rows whose name contains it, or with = in front is it; without any, all are run but those
- * that are there on request. The
- * assets are DIR/guests/NAME (tests/guests) and DIR/guest/{cloud,generic}/
+ * A FILTER chooses the rows whose name contains it, or with = in front the one that it names;
+ * without any, all are run but those that are there on request. The assets are
+ * DIR/guests/NAME (tests/guests) and DIR/guest/{cloud,generic}/
  * {vmlinuz,initrd.img} (scripts/guest) and DIR/guest/rootfs/disk.img (scripts/rootfs). Exit
  * status 0: no row failed.
  */
