@@ -31,15 +31,21 @@ SNIPPET(sti_then_load_ss, "mov %ss, %eax; sti; mov %eax, %ss", "nop; nop");
 
 static u64 memory[8];
 
+/* Where qemu's emulated CPU leaves for its hypervisor in a shadow, it comes back without one. */
+#define TCG_TRIES 4
+
 /* An interrupt waits; the code lets it in; it is taken `offset` bytes behind the place. */
 static void expect(const char *name, const u8 *code, const u8 *at, unsigned offset, u64 flags)
 {
+	unsigned tries = cpu_is_tcg() ? TCG_TRIES : 1;
 	struct trap trap;
 
-	lapic_write(LAPIC_ICR, ICR_SELF | VECTOR_SELF);
-	if (!wait_for(interrupt_waits(VECTOR_SELF)))
-		give_up("an interrupt waits");
-	trap_run((u64)code, (u64)memory, flags, &trap);
+	do {
+		lapic_write(LAPIC_ICR, ICR_SELF | VECTOR_SELF);
+		if (!wait_for(interrupt_waits(VECTOR_SELF)))
+			give_up("an interrupt waits");
+		trap_run((u64)code, (u64)memory, flags, &trap);
+	} while (trap.frame.rip != (u64)at + offset && --tries);
 	if (!check(trap.frame.vector == VECTOR_SELF && trap.frame.rip == (u64)at + offset, "%s",
 		   name))
 		print("  vector %lu at %lx, should be at %lx\n", trap.frame.vector, trap.frame.rip,
