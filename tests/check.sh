@@ -146,7 +146,7 @@ start_outer_tests() {
 	start_outer kvm 2 1200 <<-END
 		$plain \$($plain --list | grep -E '/kvm$' | grep -vE '^(cloud|generic|debian)-' | sed 's/^/=/')
 		$sanitized \$($sanitized --list | grep -E '/kvm$' |
-			grep -vE '^(cloud|generic|debian|$cpu)[-/]|-strict/' | sed 's/^/=/')
+			grep -vE '^(cloud|generic|debian|sandbox|$cpu)[-/]|-strict/' | sed 's/^/=/')
 	END
 	start_outer kvm-stock 1 1200 <<-END
 		$plain cloud- generic-1-ttyS0 generic-2-hvc0
