@@ -3,7 +3,7 @@
 #
 # All tests, counted. Called by `make check` and its relatives, after scripts/deps:
 #
-#   tests/check.sh check        at most fifteen minutes on two processors
+#   tests/check.sh check        less than twenty minutes on two processors
 #   tests/check.sh check-long   the same, and what takes longer
 #   tests/check.sh fuzz         every fuzzer for FUZZ_SECONDS
 #
