@@ -233,7 +233,7 @@ $(BUILD)/benchmark/%.o: bench/%.c
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(BUILD)/bench: $(BENCH)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^)
 
 bench:
 	@scripts/deps build guest check
