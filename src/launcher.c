@@ -16,6 +16,7 @@
 #include "boot/boot.h"
 #include "devices.h"
 #include "engine/engine.h"
+#include "host/clock.h"
 #include "host/log.h"
 #include "host/machine.h"
 #include "host/memory.h"
@@ -34,7 +35,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 struct vcpu_thread {
@@ -375,10 +375,7 @@ static int start_vcpus(struct launcher *launcher, struct problem *why)
 
 static u64 now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (u64)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return clock_ns() / 1000000;
 }
 
 /* For poll(): ms, rounded up; -1: there is nothing to wait for. */

@@ -14,6 +14,7 @@
 #include "host/slirp.h"
 
 #include "host/child.h"
+#include "host/clock.h"
 #include "host/frames.h"
 #include "host/sandbox.h"
 
@@ -26,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LIBRARY "libslirp.so.0"
@@ -74,14 +74,6 @@ struct slirp_process {
 	unsigned fd_count, fd_room;
 };
 
-static s64 now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
-
 /* What libslirp asks of us. */
 
 /* The launcher has gone, and with it all reason to be. */
@@ -122,7 +114,7 @@ static void guest_error(const char *message, void *opaque)
 static s64 clock_get_ns(void *opaque)
 {
 	(void)opaque;
-	return now_ns();
+	return (s64)clock_ns();
 }
 
 static void *timer_new(SlirpTimerCb callback, void *callback_opaque, void *opaque)
@@ -221,7 +213,7 @@ static int get_revents(int index, void *opaque)
 
 static void run_timers(struct slirp_process *process)
 {
-	const s64 now = now_ns() / 1000000;
+	const s64 now = (s64)clock_ns() / 1000000;
 
 	for (struct timer *timer = process->timers; timer; timer = timer->next)
 		if (timer->due >= 0 && timer->due <= now) {
@@ -233,7 +225,7 @@ static void run_timers(struct slirp_process *process)
 /* The least of so many ms (UINT32_MAX: for ever) and what the timers leave, for poll(). */
 static int time_left(const struct slirp_process *process, u32 most)
 {
-	const s64 now = now_ns() / 1000000;
+	const s64 now = (s64)clock_ns() / 1000000;
 	s64 left = most == UINT32_MAX ? INT32_MAX : most;
 
 	for (const struct timer *timer = process->timers; timer; timer = timer->next)

@@ -9,6 +9,8 @@
  */
 #include "host/switch.h"
 
+#include "host/clock.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -16,7 +18,6 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 /* IEEE 802.1D, Table 7-5: Ageing time, the recommended value; in seconds. */
@@ -228,16 +229,13 @@ static void serve(struct ether_switch *ether_switch, unsigned index)
 
 void switch_turn(struct ether_switch *ether_switch, int listening, int timeout)
 {
-	struct timespec now;
-
 	ether_switch->fds[0] = (struct pollfd){.fd = listening, .events = POLLIN};
 	for (unsigned i = 0; i < ether_switch->end; i++)
 		ether_switch->fds[1 + i] =
 			(struct pollfd){.fd = ether_switch->ports[i].fd, .events = POLLIN};
 	if (poll(ether_switch->fds, 1 + ether_switch->end, timeout) <= 0)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	ether_switch->now = now.tv_sec + 1;
+	ether_switch->now = clock_ns() / 1000000000 + 1;
 	for (unsigned i = 0; i < ether_switch->end; i++)
 		if (ether_switch->ports[i].fd >= 0 && ether_switch->fds[1 + i].revents)
 			serve(ether_switch, i);

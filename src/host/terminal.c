@@ -4,6 +4,7 @@
  */
 #include "host/terminal.h"
 
+#include "host/clock.h"
 #include "host/log.h"
 
 #include <errno.h>
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CTRL_C 3
@@ -257,14 +257,6 @@ short terminal_output_events(struct terminal *terminal)
 	return waiting ? POLLOUT : 0;
 }
 
-static u64 now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
 /*
  * Three ^C within a second, each in a read of its own with nothing between: the
  * user wants out, whatever the guest thinks (DEV-1).
@@ -279,7 +271,7 @@ static void count_interrupts(struct terminal *terminal, const u8 *data, size_t l
 	}
 	times[0] = times[1];
 	times[1] = times[2];
-	times[2] = now();
+	times[2] = clock_ns();
 	if (++terminal->interrupts >= 3 && times[2] - times[0] <= 1000000000ull) {
 		terminal->user_left = true;
 		machine_stop(terminal->machine, EXIT_SIGNAL + SIGINT,
@@ -357,7 +349,7 @@ void terminal_write_ready(struct terminal *terminal)
 /* What is left of so many ms since then: for poll(). */
 static int patience_left(u64 since, int patience)
 {
-	const u64 passed = (now() - since) / 1000000;
+	const u64 passed = (clock_ns() - since) / 1000000;
 
 	if (patience < 0)
 		return -1;
@@ -366,7 +358,7 @@ static int patience_left(u64 since, int patience)
 
 void terminal_flush(struct terminal *terminal, int enough_fd, int patience)
 {
-	const u64 start = now();
+	const u64 start = clock_ns();
 	struct pollfd fds[] = {
 		{.fd = terminal->out_fd, .events = POLLOUT},
 		{.fd = enough_fd, .events = POLLIN},

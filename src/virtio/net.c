@@ -13,6 +13,7 @@
  */
 #include "virtio/net.h"
 
+#include "host/clock.h"
 #include "host/log.h"
 
 #include <errno.h>
@@ -599,18 +600,10 @@ static int drain(struct net *net)
 #define PATIENCE_START	 8
 #define PATIENCE_MAX	 512
 
-static u64 now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000000ull + time.tv_nsec;
-}
-
 /* The queue is served because the driver has notified: how long to pause after it, in ns, or 0. */
 static u64 pause_after_kick(struct net_batch *batch)
 {
-	const u64 at = now();
+	const u64 at = clock_ns();
 	unsigned gaps;
 
 	if (!batch->streak || at - batch->woken > QUICK_SUCCESSION) {
