@@ -22,7 +22,6 @@
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -84,11 +83,6 @@ struct net_receive {
 static struct net *net_of(struct virtio_device *device)
 {
 	return container_of(device, struct net, virtio);
-}
-
-static bool net_has(const struct net *net, unsigned feature)
-{
-	return net->virtio.accepted >> feature & 1;
 }
 
 static void count_frame(const struct net *net, struct net_count *count, u64 len)
@@ -213,10 +207,10 @@ static void hold(struct net_receive *receive, const struct chain *chain)
 /* How much room the longest frame can need that may come now. */
 static u64 room_wanted(const struct net *net)
 {
-	if (!net_has(net, VIRTIO_NET_F_MRG_RXBUF))
+	if (!virtio_has(&net->virtio, VIRTIO_NET_F_MRG_RXBUF))
 		return 1;
-	if (net_has(net, VIRTIO_NET_F_GUEST_TSO4) || net_has(net, VIRTIO_NET_F_GUEST_TSO6) ||
-	    net->netif->exceeds_mtu)
+	if (virtio_has(&net->virtio, VIRTIO_NET_F_GUEST_TSO4) ||
+	    virtio_has(&net->virtio, VIRTIO_NET_F_GUEST_TSO6) || net->netif->exceeds_mtu)
 		return NETIF_FRAME_MAX;
 	return NETIF_HEADER + ETH_HLEN + VLAN_TAG + net->netif->mtu;
 }
@@ -227,14 +221,14 @@ static u64 room_wanted(const struct net *net)
  */
 static bool has_room_for_header(struct net *net, const struct chain *chain)
 {
-	struct violation violation = {.strict_only = false};
+	struct violation violation;
 
 	if (chain->writable_len >= NETIF_HEADER)
 		return true;
-	snprintf(violation.text, sizeof(violation.text),
-		 "DEV-3: receive buffer at head %u: %" PRIu64
-		 " bytes have no room for a header of %u",
-		 chain->head, chain->writable_len, NETIF_HEADER);
+	violation_set(&violation,
+		      "DEV-3: receive buffer at head %u: %" PRIu64
+		      " bytes have no room for a header of %u",
+		      chain->head, chain->writable_len, NETIF_HEADER);
 	virtio_violation(&net->virtio, &violation);
 	return false;
 }
@@ -250,7 +244,7 @@ static bool gather(struct net *net)
 	while (receive->room < wanted) {
 		int taken;
 
-		if (!net_has(net, VIRTIO_NET_F_MRG_RXBUF) && receive->count)
+		if (!virtio_has(&net->virtio, VIRTIO_NET_F_MRG_RXBUF) && receive->count)
 			break;
 		taken = virtio_pop(&net->virtio, QUEUE_RECEIVE, &chain);
 		if (!taken)
@@ -286,13 +280,13 @@ static unsigned lay_out(struct net_receive *receive, struct iovec **vector)
 /* Has the driver accepted that segments of this kind come uncut? */
 static bool takes_segments(const struct net *net, u8 gso_type)
 {
-	if (gso_type & VIRTIO_NET_HDR_GSO_ECN && !net_has(net, VIRTIO_NET_F_GUEST_ECN))
+	if (gso_type & VIRTIO_NET_HDR_GSO_ECN && !virtio_has(&net->virtio, VIRTIO_NET_F_GUEST_ECN))
 		return false;
 	switch (gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
 	case VIRTIO_NET_HDR_GSO_TCPV4:
-		return net_has(net, VIRTIO_NET_F_GUEST_TSO4);
+		return virtio_has(&net->virtio, VIRTIO_NET_F_GUEST_TSO4);
 	case VIRTIO_NET_HDR_GSO_TCPV6:
-		return net_has(net, VIRTIO_NET_F_GUEST_TSO6);
+		return virtio_has(&net->virtio, VIRTIO_NET_F_GUEST_TSO6);
 	default:
 		return false;
 	}
@@ -308,7 +302,7 @@ static const char *unfit_for_guest(const struct net *net, header_t *header, u64 
 
 	if (frame < NETIF_HEADER + ETH_HLEN)
 		return "shorter than a MAC header";
-	if (!net_has(net, VIRTIO_NET_F_GUEST_CSUM)) {
+	if (!virtio_has(&net->virtio, VIRTIO_NET_F_GUEST_CSUM)) {
 		if (h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
 			return "its checksum is not done, which the driver has not accepted";
 		h->flags = 0;
@@ -318,7 +312,7 @@ static const char *unfit_for_guest(const struct net *net, header_t *header, u64 
 		return takes_segments(net, h->gso_type)
 			       ? NULL
 			       : "it is not cut up, which the driver has not accepted";
-	if (net_has(net, VIRTIO_NET_F_MTU) &&
+	if (virtio_has(&net->virtio, VIRTIO_NET_F_MTU) &&
 	    frame > NETIF_HEADER + ETH_HLEN + VLAN_TAG + (u64)net->netif->mtu)
 		return "longer than the MTU";
 	return NULL;
@@ -405,7 +399,8 @@ static bool may_get_room(struct net *net)
 	const struct net_receive *receive = net->receive;
 	const struct held *last = &receive->held[receive->first + receive->count - 1];
 
-	return net_has(net, VIRTIO_NET_F_MRG_RXBUF) && receive->frame <= room_wanted(net) &&
+	return virtio_has(&net->virtio, VIRTIO_NET_F_MRG_RXBUF) &&
+	       receive->frame <= room_wanted(net) &&
 	       receive->slots + last->slots <= virtio_queue(&net->virtio, QUEUE_RECEIVE)->size;
 }
 
@@ -457,19 +452,19 @@ static void forget_segments(struct virtio_net_hdr *header)
 static void keep_accepted(const struct net *net, struct virtio_net_hdr *header)
 {
 	header->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
-	if (!net_has(net, VIRTIO_NET_F_CSUM))
+	if (!virtio_has(&net->virtio, VIRTIO_NET_F_CSUM))
 		header->flags = 0;
 	if (!header->flags)
 		header->csum_start = header->csum_offset = 0;
-	if (!net_has(net, VIRTIO_NET_F_HOST_ECN))
+	if (!virtio_has(&net->virtio, VIRTIO_NET_F_HOST_ECN))
 		header->gso_type &= ~VIRTIO_NET_HDR_GSO_ECN;
 	switch (header->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
 	case VIRTIO_NET_HDR_GSO_TCPV4:
-		if (!net_has(net, VIRTIO_NET_F_HOST_TSO4))
+		if (!virtio_has(&net->virtio, VIRTIO_NET_F_HOST_TSO4))
 			forget_segments(header);
 		break;
 	case VIRTIO_NET_HDR_GSO_TCPV6:
-		if (!net_has(net, VIRTIO_NET_F_HOST_TSO6))
+		if (!virtio_has(&net->virtio, VIRTIO_NET_F_HOST_TSO6))
 			forget_segments(header);
 		break;
 	default:
@@ -538,15 +533,15 @@ static bool transmit_chain(struct net *net, struct chain *chain)
 	const u64 len = chain->readable_len - NETIF_HEADER;
 	struct iovec vector[1 + QUEUE_SIZE_MAX];
 	struct iovec *from = chain->iov;
-	struct violation violation = {.strict_only = false};
+	struct violation violation;
 	const char *unfit;
 	header_t header;
 	unsigned parts;
 
 	if (chain_read(chain, 0, &header, sizeof(header)) < sizeof(header)) {
-		snprintf(violation.text, sizeof(violation.text),
-			 "DEV-3: frame at head %u: %" PRIu64 " bytes have no header of %u",
-			 chain->head, chain->readable_len, NETIF_HEADER);
+		violation_set(&violation,
+			      "DEV-3: frame at head %u: %" PRIu64 " bytes have no header of %u",
+			      chain->head, chain->readable_len, NETIF_HEADER);
 		virtio_violation(&net->virtio, &violation);
 		return false;
 	}
