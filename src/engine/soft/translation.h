@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The inside of the translator: what its files share while one block is made.
+ * Nobody else includes this; from outside there is translate().
+ *
+ *   translate.c   the block: instruction by instruction, and what goes behind its end
+ *   operand.c     memory operands
+ *   pass.c        instructions that pass, with other registers
+ *   rewrite.c     instructions that are written anew
+ *   flow.c        jumps, calls, returns
+ *   describe.c    instructions that C executes
+ *
+ * A put_*() that returns bool returns false, with nothing put, for what it does not know: that is
+ * #UD to the guest.
+ */
+#ifndef ENGINE_SOFT_TRANSLATION_H
+#define ENGINE_SOFT_TRANSLATION_H
+
+#include "engine/soft/forms.h"
+#include "engine/soft/translate.h"
+
+#include <stddef.h>
+
+#define LATE_MAX   (BLOCK_INSNS * 3)
+#define MARKS_MAX  (BLOCK_INSNS * 4)
+#define NOT_A_HOME NO_REGISTER
+
+/* What goes behind the block's end. */
+struct late {
+	enum { LATE_ACCESS, LATE_LINK } kind;
+	bool write;
+	u8 flags;
+	u16 size;
+	u8 *jump;	 /* the distance of the jump that leads here */
+	u8 *begin, *end; /* the instruction itself, for accesses */
+	int32_t offset, next;
+	struct link *link;
+};
+
+struct translation {
+	struct vcpu *vcpu;
+	struct emit e;
+	struct block *block;
+	u32 mode;
+	bool wide;	 /* 64-bit mode */
+	u32 tlb, jump;	 /* offsets in the context of the view's */
+	const u8 *bytes; /* of this instruction */
+	ZydisDecodedInstruction zi;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	int32_t offset, next; /* of this instruction and the one behind, from ctx.page */
+	bool ended;
+	enum form_unit unit; /* of this instruction */
+	unsigned links;
+	unsigned lates, marks;
+	struct late late[LATE_MAX];
+	struct mark mark[MARKS_MAX];
+};
+/* Where the guest's registers live while it runs: see context.h. */
+extern const u8 register_home[16];
+
+/* ------------------------------------------------------------------ operand.c */
+
+void put_site(struct emit *e, enum site_kind kind, u8 flags, u16 size, int32_t offset, u64 arg);
+/* What comes next may trap on the host, and is the guest's instruction at that offset. */
+void put_mark(struct translation *t, int32_t offset);
+
+/* A general register's number, of any width; NO_REGISTER: it is none. */
+unsigned gpr_of(ZydisRegister reg);
+/* The general register that an operand is, or NO_REGISTER. */
+unsigned operand_gpr(const ZydisDecodedOperand *operand);
+bool is_high_byte(ZydisRegister reg); /* AH, CH, DH, BH */
+unsigned segment_of(ZydisRegister reg);
+bool is_stack(const ZydisDecodedOperand *operand); /* through SS */
+
+static inline bool operand_reads(const ZydisDecodedOperand *operand)
+{
+	return operand->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
+}
+
+static inline bool operand_writes(const ZydisDecodedOperand *operand)
+{
+	return operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+}
+
+/* Addresses of 64 bits; else the upper half is clear. */
+static inline bool is_address64(const struct translation *t)
+{
+	return t->zi.address_width == 64;
+}
+
+/*
+ * The host register that has this guest register: its home, or `scratch` loaded from the context.
+ */
+unsigned use_gpr(struct emit *e, unsigned gpr, unsigned scratch);
+
+/* r9 = the address of a memory operand: without the segment, with it. Uses r10, and rcx. */
+void put_effective(struct translation *t, const ZydisDecodedOperand *operand, s64 more);
+void put_truncation(struct translation *t);
+void put_segment(struct translation *t, const ZydisDecodedOperand *operand);
+void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more);
+
+/*
+ * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put
+ * until end_access() may be run out of line instead, on a copy. See mmu_load() and mmu_store().
+ */
+struct late *begin_access(struct translation *t, unsigned size, bool write, u8 flags);
+void end_access(struct translation *t, struct late *late);
+
+/* mov [r9 + r10], reg, or the other way round. */
+void put_move(struct emit *e, bool store, unsigned size, unsigned reg);
+void put_load(struct translation *t, unsigned size, u8 flags, unsigned reg);
+
+#define SHORT_JNZ 0x75
+#define SHORT_JZ  0x74
+#define SHORT_JMP 0xeb
+void put_short(struct emit *e, u8 opcode, u8 **distance);
+
+/* ------------------------------------------------------------------ pass.c */
+
+/* The registers of the ModRM byte, as REX makes them. */
+unsigned modrm_reg(const struct translation *t);
+unsigned modrm_rm(const struct translation *t);
+/* Of F2 and F3 the last counts. 0: there is none. */
+u8 repeat_prefix(const ZydisDecodedInstruction *zi);
+bool put_pass(struct translation *t);
+
+/* ------------------------------------------------------------------ rewrite.c */
+
+/* Write a host register to a guest one, as an operand of `size` bytes. Scratch registers only as
+ * `from`. */
+void put_gpr(struct translation *t, unsigned gpr, unsigned size, unsigned from);
+void put_lea(struct translation *t);
+void put_mov_offset(struct translation *t);
+void put_bit_string(struct translation *t);
+void put_xlat(struct translation *t);
+
+/* Stack operations are translated where the stack is flat. */
+bool stack_is_flat(const struct translation *t);
+/* r9 = where the stack is, plus that. */
+void put_stack_address(struct translation *t, int32_t displacement);
+void put_stack_move(struct translation *t, int32_t displacement);
+bool put_push(struct translation *t);
+bool put_pop(struct translation *t);
+bool put_leave(struct translation *t);
+
+/* ------------------------------------------------------------------ flow.c */
+
+/* Go on at that offset from ctx.page. */
+void put_jump(struct translation *t, int32_t target);
+bool put_jmp(struct translation *t);
+bool put_call(struct translation *t);
+bool put_ret(struct translation *t);
+bool put_jcc(struct translation *t);
+bool put_loop(struct translation *t);
+
+/* ------------------------------------------------------------------ describe.c */
+
+void put_handler(struct translation *t, const struct form *form);
+void put_raise(struct translation *t, enum vector vector);
+
+#endif
