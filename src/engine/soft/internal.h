@@ -333,7 +333,7 @@ u8 *mem_direct(struct vcpu *vcpu, u64 address, enum access access);
 /* Translate a virtual address: the guest-physical one, faults as usual. For fetch: translate.c. */
 bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa);
 
-void tlb_flush(struct vcpu *vcpu, bool global_too); /* TLB and jump caches */
+void tlb_flush(struct vcpu *vcpu, bool global_too); /* tlb.c: TLB and jump caches */
 void tlb_flush_page(struct vcpu *vcpu, u64 address);
 
 /* Guest-physical RAM, by the page: NULL where there is none. */

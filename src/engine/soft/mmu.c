@@ -4,110 +4,16 @@
  *
  * Translated code asks the TLB itself and comes here when that does not know
  * (mmu_load(), mmu_store()): then the guest's page tables are walked, as the
- * processor would, and the TLB is filled. What no TLB entry can express - an access that
+ * processor would (walk.c), and the TLB is filled. What no TLB entry can express - an access that
  * crosses into another page, a device, a page that holds code - runs on the bounce
  * buffer: we fill it, translated code executes the very same instruction on it, and
  * mmu_commit() carries the result where it belongs.
  */
 #include "board/board.h"
 #include "board/layout.h"
+#include "engine/soft/paging.h"
 #include "engine/soft/system.h"
 #include "engine/soft/translate.h"
-
-#include <asm/processor-flags.h>
-
-/* Intel SDM 3A, "4-Level Paging": bits of an entry. */
-#define PTE_PRESENT  (1ull << 0)
-#define PTE_WRITE    (1ull << 1)
-#define PTE_USER     (1ull << 2)
-#define PTE_ACCESSED (1ull << 5)
-#define PTE_DIRTY    (1ull << 6)
-#define PTE_LARGE    (1ull << 7)
-#define PTE_GLOBAL   (1ull << 8)
-#define PTE_NX	     (1ull << 63)
-#define PTE_ADDRESS  0x000ffffffffff000ull
-
-/* "Page-Fault Exceptions": bits of the error code. */
-#define FAULT_PRESENT  1u
-#define FAULT_WRITE    2u
-#define FAULT_USER     4u
-#define FAULT_RESERVED 8u
-#define FAULT_FETCH    16u
-
-/* What a walk found. */
-struct mapping {
-	u64 gpa;
-	u64 rights; /* PTE_WRITE, PTE_USER: allowed by all levels; PTE_NX: forbidden by any */
-	u64 leaf;
-	u8 flags;
-};
-
-/*
- * A tag that no address can match in this entry. The page that it would match is not canonical, and
- * has another index, and so has the page before (from which an access may reach over).
- */
-static u64 tag_none(unsigned index)
-{
-	u64 other = index < TLB_ENTRIES / 2 ? TLB_ENTRIES / 2 + 1 : 1;
-
-	return -((1ull << 62) + other * PAGE_SIZE);
-}
-
-static void forget(struct tlb *tlb, unsigned i)
-{
-	tlb->read[i] = tlb->write[i] = tlb->fetch[i] = tag_none(i);
-	tlb->flags[i] = 0;
-}
-
-void tlb_flush(struct vcpu *vcpu, bool global_too)
-{
-	for (unsigned view = 0; view < VIEWS; view++) {
-		struct tlb *tlb = &vcpu->ctx.tlb[view];
-
-		for (unsigned i = 0; i < TLB_ENTRIES; i++)
-			if (global_too || !(tlb->flags[i] & TLB_GLOBAL))
-				forget(tlb, i);
-	}
-	for (unsigned view = 0; view < VIEWS && !global_too; view++)
-		if (vcpu->jump_local & 1u << view)
-			jump_cache_flush(vcpu, view);
-	if (global_too) {
-		vcpu->large_filter = 0;
-		jump_caches_flush(vcpu);
-	}
-	vcpu->stats.tlb_flushes++;
-	vcpu->stats.tlb_flushes_all += global_too;
-	TRACE(vcpu, MMU, "flush%s cr3 0x%llx", global_too ? " all" : "",
-	      (unsigned long long)vcpu->cr3);
-}
-
-static bool same_large_page(const struct tlb *tlb, unsigned i, u64 address)
-{
-	u64 size = tlb->flags[i] & TLB_1G ? GiB(1) : MiB(2);
-	u64 tag = tlb->read[i] != tag_none(i) ? tlb->read[i] : tlb->fetch[i];
-
-	return align_down(-tag, size) == align_down(address, size);
-}
-
-void tlb_flush_page(struct vcpu *vcpu, u64 address)
-{
-	unsigned own = tlb_index(address);
-	bool large = vcpu->large_filter >> (address / MiB(2) % 64) & 1;
-
-	for (unsigned view = 0; view < VIEWS; view++) {
-		struct tlb *tlb = &vcpu->ctx.tlb[view];
-
-		forget(tlb, own);
-		for (unsigned i = 0; large && i < TLB_ENTRIES; i++)
-			if (tlb->flags[i] & (TLB_2M | TLB_1G) && same_large_page(tlb, i, address))
-				forget(tlb, i);
-	}
-	/* Of a large page only one piece is named: any may have been run. */
-	if (large || jump_page_is_noted(vcpu, address))
-		jump_caches_flush(vcpu);
-	vcpu->stats.invlpgs++;
-	TRACE(vcpu, MMU, "invlpg 0x%llx", (unsigned long long)address);
-}
 
 /* The page has code now: every write to it must come here. */
 void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page)
@@ -178,134 +84,6 @@ static bool raise_non_canonical(struct vcpu *vcpu)
 	return false;
 }
 
-static bool fault(struct vcpu *vcpu, u64 address, enum access access, u32 error)
-{
-	if (access & ACCESS_WRITE)
-		error |= FAULT_WRITE;
-	if (vcpu->cpl == 3 && !(access & ACCESS_SYSTEM))
-		error |= FAULT_USER;
-	if (access & ACCESS_FETCH && (vcpu->efer & EFER_NX || vcpu->cr4 & X86_CR4_SMEP))
-		error |= FAULT_FETCH;
-	TRACE(vcpu, MMU, "fault 0x%llx error %u rip 0x%llx", (unsigned long long)address, error,
-	      (unsigned long long)vcpu->insn_rip);
-	return raise_page_fault(vcpu, address, error);
-}
-
-/* Bits that must be 0 in an entry at this level. */
-static u64 reserved_bits(const struct vcpu *vcpu, unsigned level, u64 entry)
-{
-	u64 bits = PTE_ADDRESS & ~((1ull << cpuid_address_bits()) - 1);
-
-	if (!(vcpu->efer & EFER_NX))
-		bits |= PTE_NX;
-	if (level == 3)
-		bits |= PTE_LARGE;
-	/* Bit 12 of a large page's is for the PAT. */
-	else if (level && entry & PTE_LARGE)
-		bits |= ((1ull << (12 + 9 * level)) - 1) & PTE_ADDRESS & ~(1ull << 12);
-	return bits;
-}
-
-/* May this access be done with these rights? Only of pages that are present. */
-static bool allowed(const struct vcpu *vcpu, enum access access, u64 rights)
-{
-	bool user = vcpu->cpl == 3 && !(access & ACCESS_SYSTEM);
-
-	if (user && !(rights & PTE_USER))
-		return false;
-	if (access & ACCESS_FETCH)
-		return !(rights & PTE_NX) &&
-		       (user || !(rights & PTE_USER) || !(vcpu->cr4 & X86_CR4_SMEP));
-	if (!user && rights & PTE_USER && vcpu->cr4 & X86_CR4_SMAP &&
-	    (access & ACCESS_SYSTEM || (vcpu->mode & MODE_VIEW) != VIEW_KERNEL_AC))
-		return false;
-	if (access & ACCESS_WRITE && !(rights & PTE_WRITE))
-		return !user && !(vcpu->cr0 & X86_CR0_WP);
-	return true;
-}
-
-/* Set bits in an entry that another CPU may change meanwhile: false: it did. */
-static bool set_bits(u64 *entry, u64 old, u64 bits)
-{
-	return (old & bits) == bits ||
-	       __atomic_compare_exchange_n(entry, &old, old | bits, false, __ATOMIC_SEQ_CST,
-					   __ATOMIC_SEQ_CST);
-}
-
-/* One try: -1: the tables changed under us. */
-static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
-{
-	u64 *entries[4], values[4];
-	u64 table = vcpu->cr3 & PTE_ADDRESS, rights = PTE_WRITE | PTE_USER;
-	unsigned level = 4;
-	u64 entry, offset;
-
-	do {
-		level--;
-		entries[level] = (u64 *)ram_at(vcpu->soft, table);
-		if (entries[level]) {
-			entries[level] += address >> (12 + 9 * level) & 511;
-			values[level] = __atomic_load_n(entries[level], __ATOMIC_ACQUIRE);
-		} else {
-			/* A table where nothing is reads as all ones. */
-			values[level] = ~0ull;
-		}
-		entry = values[level];
-		if (!(entry & PTE_PRESENT))
-			return fault(vcpu, address, access, 0);
-		if (entry & reserved_bits(vcpu, level, entry))
-			return fault(vcpu, address, access, FAULT_PRESENT | FAULT_RESERVED);
-		rights &= entry | PTE_NX;
-		rights |= entry & PTE_NX;
-		table = entry & PTE_ADDRESS;
-	} while (level && !(level < 3 && entry & PTE_LARGE));
-	if (!allowed(vcpu, access, rights))
-		return fault(vcpu, address, access, FAULT_PRESENT);
-	for (unsigned i = 4; i-- > level;)
-		if (entries[i] &&
-		    !set_bits(entries[i], values[i],
-			      i == level && access & ACCESS_WRITE ? PTE_ACCESSED | PTE_DIRTY
-								  : PTE_ACCESSED))
-			return -1;
-	if (access & ACCESS_WRITE)
-		entry |= PTE_DIRTY;
-	offset = (1ull << (12 + 9 * level)) - 1;
-	*found = (struct mapping){
-		.gpa = (entry & PTE_ADDRESS & ~offset) | (address & offset),
-		.rights = rights,
-		.leaf = entry,
-		.flags = level == 2   ? TLB_1G
-			 : level == 1 ? TLB_2M
-				      : 0,
-	};
-	if (entry & PTE_GLOBAL && vcpu->cr4 & X86_CR4_PGE)
-		found->flags |= TLB_GLOBAL;
-	return true;
-}
-
-static bool walk(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
-{
-	bool user = vcpu->cpl == 3 && !(access & ACCESS_SYSTEM);
-	int done;
-
-	if (!(vcpu->cr0 & X86_CR0_PG)) {
-		*found = (struct mapping){
-			.gpa = (u32)address,
-			/* Nobody asks whose it is: neither SMEP nor SMAP, nor a user at CPL 3. */
-			.rights = PTE_WRITE | (user ? PTE_USER : 0),
-			.leaf = PTE_DIRTY,
-			.flags = TLB_GLOBAL,
-		};
-		return true;
-	}
-	if (!vcpu_long_mode(vcpu))
-		return fault(vcpu, address, access, 0);
-	do
-		done = walk_once(vcpu, address, access, found);
-	while (done < 0);
-	return done;
-}
-
 static enum view view_of(const struct vcpu *vcpu, enum access access)
 {
 	return access & ACCESS_SYSTEM ? VIEW_KERNEL : vcpu->mode & MODE_VIEW;
@@ -319,19 +97,20 @@ static void fill(struct vcpu *vcpu, u64 address, enum access access, const struc
 	u64 page = align_down(address, PAGE_SIZE);
 	enum access system = access & ACCESS_SYSTEM;
 	bool writable = mapping->leaf & PTE_DIRTY &&
-			allowed(vcpu, ACCESS_WRITE | system, mapping->rights) &&
+			paging_allowed(vcpu, ACCESS_WRITE | system, mapping->rights) &&
 			!cache_page_has_code(vcpu->soft, mapping->gpa);
 
 	/* The kernel's view is shared with accesses by the system at CPL 3: rights differ there. */
-	tlb->read[i] = allowed(vcpu, ACCESS_READ | system, mapping->rights) ? -page : tag_none(i);
+	tlb->read[i] =
+		paging_allowed(vcpu, ACCESS_READ | system, mapping->rights) ? -page : tag_none(i);
 	tlb->write[i] = writable ? -page : tag_none(i);
-	tlb->fetch[i] =
-		!system && allowed(vcpu, ACCESS_FETCH, mapping->rights) ? -page : tag_none(i);
+	tlb->fetch[i] = !system && paging_allowed(vcpu, ACCESS_FETCH, mapping->rights)
+				? -page
+				: tag_none(i);
 	tlb->addend[i] = (u64)align_down((u64)host, PAGE_SIZE) - page;
 	tlb->flags[i] = mapping->flags;
 	if (mapping->flags & (TLB_2M | TLB_1G))
-		vcpu->large_filter |=
-			mapping->flags & TLB_1G ? ~0ull : 1ull << address / MiB(2) % 64;
+		tlb_note_large(vcpu, address, mapping->flags);
 }
 
 static u64 tag_for(const struct tlb *tlb, unsigned i, enum access access)
@@ -349,7 +128,7 @@ static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa
 	if (!system_canonical(address))
 		return raise_non_canonical(vcpu);
 	vcpu->stats.tlb_misses[access & 3]++;
-	if (!walk(vcpu, address, access, &mapping))
+	if (!paging_walk(vcpu, address, access, &mapping))
 		return false;
 	*gpa = mapping.gpa;
 	*host = ram_at(vcpu->soft, mapping.gpa);

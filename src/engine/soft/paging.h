@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the memory management unit's files share: mmu.c, which accesses memory, walk.c,
+ * which reads the guest's page tables, and tlb.c, which forgets what they said. Nobody
+ * else wants it; everybody else's questions are in internal.h.
+ */
+#ifndef ENGINE_SOFT_PAGING_H
+#define ENGINE_SOFT_PAGING_H
+
+#include "engine/soft/internal.h"
+
+/* Intel SDM 3A, "4-Level Paging": bits of an entry. */
+#define PTE_PRESENT  (1ull << 0)
+#define PTE_WRITE    (1ull << 1)
+#define PTE_USER     (1ull << 2)
+#define PTE_ACCESSED (1ull << 5)
+#define PTE_DIRTY    (1ull << 6)
+#define PTE_LARGE    (1ull << 7)
+#define PTE_GLOBAL   (1ull << 8)
+#define PTE_NX	     (1ull << 63)
+#define PTE_ADDRESS  0x000ffffffffff000ull
+
+/* What a walk found. */
+struct mapping {
+	u64 gpa;
+	u64 rights; /* PTE_WRITE, PTE_USER: allowed by all levels; PTE_NX: forbidden by any */
+	u64 leaf;
+	u8 flags;
+};
+
+/*
+ * A tag that no address can match in this entry. The page that it would match is not canonical, and
+ * has another index, and so has the page before (from which an access may reach over).
+ */
+static inline u64 tag_none(unsigned index)
+{
+	u64 other = index < TLB_ENTRIES / 2 ? TLB_ENTRIES / 2 + 1 : 1;
+
+	return -((1ull << 62) + other * PAGE_SIZE);
+}
+
+/* ------------------------------------------------------------------ walk.c */
+
+/* As the processor would, accessed and dirty bits included. False: a page fault, recorded. */
+bool paging_walk(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found);
+/* May this access be done with these rights? Only of pages that are present. */
+bool paging_allowed(const struct vcpu *vcpu, enum access access, u64 rights);
+
+/* ------------------------------------------------------------------ tlb.c */
+
+/* Entries of larger pages are found again by their pieces: that one there is one. */
+void tlb_note_large(struct vcpu *vcpu, u64 address, u8 flags);
+
+#endif
