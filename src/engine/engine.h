@@ -10,6 +10,7 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
+#include "engine/debug.h"
 #include "host/machine.h"
 #include "host/memory.h"
 
@@ -37,13 +38,14 @@ struct descriptor_table {
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI }; /* then R8 to R15: the architecture's numbers */
 
-/* The architectural state of one vCPU: so far, what a loader needs to say. */
+/* The architectural state of one vCPU: what a loader needs to say, and a debugger to see. */
 struct cpu_state {
 	u64 gpr[16];
 	u64 rip, rflags;
 	struct segment cs, ds, es, fs, gs, ss, tr, ldt;
 	struct descriptor_table gdt, idt;
 	u64 cr0, cr2, cr3, cr4, efer;
+	u64 kernel_gs_base;
 };
 
 struct engine;
@@ -121,6 +123,8 @@ struct engine_ops {
 	 */
 	struct notifier *(*on_write)(struct engine *engine, u64 gpa, unsigned len, int eventfd);
 	void (*remove_notifier)(struct engine *engine, struct notifier *notifier);
+
+	const struct debug_ops *debug; /* NULL: no debugger can be attached */
 };
 
 /* What every engine begins with. */
