@@ -313,7 +313,7 @@ variant() {
 
 # What guests are made of comes from the network, while other things are compiled.
 prepare_images() {
-	prepare guest scripts/guest cloud generic outer || return
+	prepare guest scripts/guest cloud generic 686-pae ia32 outer || return
 	prepare rootfs scripts/rootfs
 	return 0
 }
