@@ -49,6 +49,8 @@ static struct {
 	u64 tsc;
 	_Atomic unsigned kicks[VCPUS];
 	int eoi; /* the last vector that the board was told of */
+	unsigned inits;
+	struct machine machine;
 	unsigned timer_calls;
 	struct timespec timer; /* as last set */
 } world;
@@ -82,6 +84,18 @@ void vcpu_set_segment(struct vcpu *vcpu, unsigned which, const struct segment *s
 	vcpu->ctx.base[which] = segment->base;
 }
 
+void vcpu_update_mode(struct vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
+void vcpu_init(struct vcpu *vcpu)
+{
+	world.inits++;
+	vcpu->nmi_pending = false;
+	vcpu->waiting = true;
+}
+
 void vectors_save(struct vcpu *vcpu)
 {
 	vcpu->vectors_saved = true;
@@ -109,8 +123,12 @@ int timer_settime(timer_t timer, int flags, const struct itimerspec *restrict sp
 static int setup(void **state)
 {
 	struct soft *soft = calloc(1, sizeof(*soft) + VCPUS * sizeof(soft->vcpus[0]));
+	static struct board board = {.machine = &world.machine};
 
 	memset(&world, 0, sizeof(world));
+	if (machine_init(&world.machine))
+		return -1;
+	soft->engine.board = &board;
 	world.tsc = 1000000;
 	world.eoi = -1;
 	soft->vcpu_count = soft->vcpus_added = VCPUS;
@@ -149,6 +167,7 @@ static int teardown(void **state)
 		lapic_free(soft->vcpus[i]->lapic);
 		free(soft->vcpus[i]);
 	}
+	machine_destroy(&world.machine);
 	free(soft);
 	return 0;
 }
@@ -426,6 +445,8 @@ static void test_commands(void **state)
 	assert_int_equal(who(soft), 7);
 	lapic_write(vcpu, ICR, 3u << 18 | VECTOR); /* all but self */
 	assert_int_equal(who(soft), 5);
+	lapic_write(vcpu, ICR, 3u << 18 | 1u << 8 | VECTOR); /* one of those */
+	assert_int_equal(who(soft), 1);
 	lapic_write(vcpu, ICR, 3u << 18 | 4u << 8); /* NMI */
 	assert_int_equal(who(soft), 0);
 	for (unsigned i = 0; i < VCPUS; i++)
@@ -435,6 +456,12 @@ static void test_commands(void **state)
 	assert_true(soft->vcpus[2]->nmi_pending);
 }
 
+#define OTHERS	(3u << 18)
+#define INIT	(5u << 8)
+#define SIPI	(6u << 8)
+#define ASSERT	0x4000u
+#define TRIGGER 0x8000u
+
 static void test_startup(void **state)
 {
 	struct soft *soft = *state;
@@ -443,11 +470,7 @@ static void test_startup(void **state)
 	second->waiting = true;
 	second->ctx.rip = 0xfff0;
 	third->ctx.rip = 0x1234;
-	lapic_write(soft->vcpus[0], ICR, 3u << 18 | 5u << 8 | 0xc000); /* INIT */
-	lapic_write(soft->vcpus[0], ICR, 3u << 18 | 5u << 8 | 0x8000); /* its end */
-	lapic_tick(second);
-	assert_true(second->waiting);
-	lapic_write(soft->vcpus[0], ICR, 3u << 18 | 6u << 8 | 0x9a); /* SIPI */
+	lapic_write(soft->vcpus[0], ICR, OTHERS | SIPI | 0x9a);
 	lapic_tick(second);
 	lapic_tick(third);
 	assert_false(second->waiting);
@@ -456,6 +479,125 @@ static void test_startup(void **state)
 	assert_int_equal(second->ctx.base[CS], 0x9a000);
 	/* It was not waiting for one. */
 	assert_int_equal(third->ctx.rip, 0x1234);
+	/* Nor does the second start anybody twice. */
+	second->ctx.rip = 0x4321;
+	lapic_write(soft->vcpus[0], ICR, OTHERS | SIPI | 0x9b);
+	lapic_tick(second);
+	assert_int_equal(second->ctx.rip, 0x4321);
+	assert_int_equal(second->seg[CS].selector, 0x9a00);
+}
+
+static void test_init(void **state)
+{
+	struct soft *soft = *state;
+	struct vcpu *second = soft->vcpus[1];
+
+	/* What becomes of the APIC. */
+	lapic_write(second, LDR, 2u << 24);
+	lapic_set_tpr(second, 0x30);
+	edge(soft, VECTOR);
+	lapic_message(soft, LAYOUT_LAPIC | 1u << 12, VECTOR);
+	lapic_write(soft->vcpus[0], ICR, OTHERS | INIT | ASSERT | TRIGGER);
+	lapic_tick(second);
+	assert_int_equal(world.inits, 1);
+	assert_true(second->waiting);
+	assert_int_equal(lapic_read(second, SVR), 0xff);
+	assert_int_equal(lapic_read(second, LDR), 0);
+	assert_int_equal(lapic_tpr(second), 0);
+	assert_int_equal(lapic_read(second, ID), 1u << 24);
+	assert_int_equal(lapic_read(second, IRR + VECTOR / 32 * 16), 0);
+	assert_int_equal(lapic_read(second, LVT_TIMER), MASKED);
+
+	/* Who waits for a SIPI takes nothing else. */
+	lapic_message(soft, LAYOUT_LAPIC | 1u << 12, VECTOR);
+	lapic_message(soft, LAYOUT_LAPIC | 1u << 12, 4u << 8);
+	lapic_tick(second);
+	assert_false(second->nmi_pending);
+	assert_int_equal(lapic_read(second, IRR + VECTOR / 32 * 16), 0);
+	lapic_write(soft->vcpus[0], ICR, OTHERS | SIPI | 7);
+	lapic_tick(second);
+	assert_false(second->waiting);
+	assert_false(second->nmi_pending);
+
+	/* Its end, and one by a shorthand that means the sender too. */
+	lapic_write(soft->vcpus[0], ICR, OTHERS | INIT | TRIGGER);
+	lapic_write(second, ICR, 2u << 18 | INIT | ASSERT);
+	lapic_write(second, ICR, 1u << 18 | INIT | ASSERT);
+	lapic_tick(second);
+	assert_int_equal(world.inits, 1);
+	/* But by its name anybody can be called. */
+	lapic_write(second, ICR_HIGH, 1u << 24);
+	lapic_write(second, ICR, INIT | ASSERT);
+	lapic_tick(second);
+	assert_int_equal(world.inits, 2);
+}
+
+/* A CPU that is slow to take its messages still takes them in order. */
+static void test_init_late(void **state)
+{
+	struct soft *soft = *state;
+	struct vcpu *vcpu = soft->vcpus[1];
+
+	lapic_write(soft->vcpus[0], ICR, OTHERS | INIT | ASSERT);
+	lapic_write(soft->vcpus[0], ICR, OTHERS | SIPI | 0x10);
+	lapic_write(soft->vcpus[0], ICR, OTHERS | SIPI | 0x20);
+	lapic_tick(vcpu);
+	assert_int_equal(world.inits, 1);
+	assert_false(vcpu->waiting);
+	assert_int_equal(vcpu->seg[CS].selector, 0x1000);
+
+	lapic_write(soft->vcpus[0], ICR, OTHERS | SIPI | 0x30);
+	lapic_write(soft->vcpus[0], ICR, OTHERS | INIT | ASSERT);
+	lapic_tick(vcpu);
+	assert_int_equal(world.inits, 2);
+	assert_true(vcpu->waiting);
+	lapic_write(soft->vcpus[0], ICR, OTHERS | SIPI | 0x40);
+	lapic_tick(vcpu);
+	assert_int_equal(vcpu->seg[CS].selector, 0x4000);
+}
+
+static void test_init_of_the_first(void **state)
+{
+	struct soft *soft = *state;
+
+	lapic_write(soft->vcpus[1], ICR, OTHERS | INIT | ASSERT);
+	for (unsigned i = 0; i < VCPUS; i++)
+		lapic_tick(soft->vcpus[i]);
+	assert_int_equal(world.inits, 1);
+	assert_false(machine_running(&world.machine));
+	assert_int_equal(world.machine.status, EXIT_CRASHED);
+	assert_true(soft->vcpus[0]->leave);
+	assert_false(soft->vcpus[1]->leave);
+	/* Which one is the first, is in the register. */
+	assert_true(lapic_base_set(soft->vcpus[0], LAYOUT_LAPIC | APIC_BASE_ENABLE));
+	lapic_write(soft->vcpus[1], ICR, OTHERS | INIT | ASSERT);
+	lapic_tick(soft->vcpus[0]);
+	assert_int_equal(world.inits, 2);
+	assert_true(soft->vcpus[0]->waiting);
+}
+
+/* The mode is kept, and in x2APIC mode its name with it; and nobody hears what is switched off. */
+static void test_init_x2(void **state)
+{
+	struct soft *soft = *state;
+	struct vcpu *second = soft->vcpus[1];
+	u64 value;
+
+	x2(second);
+	assert_true(lapic_x2_write(second, MSR(TPR), 0x20));
+	lapic_message(soft, LAYOUT_LAPIC | 1u << 12, INIT);
+	lapic_tick(second);
+	assert_int_equal(world.inits, 1);
+	assert_true(lapic_base_get(second) & APIC_BASE_X2);
+	assert_true(lapic_x2_read(second, MSR(LDR), &value));
+	assert_int_equal(value, 2);
+	assert_true(lapic_x2_read(second, MSR(TPR), &value));
+	assert_int_equal(value, 0);
+
+	assert_true(lapic_base_set(second, LAYOUT_LAPIC));
+	lapic_write(soft->vcpus[0], ICR, OTHERS | INIT | ASSERT);
+	lapic_tick(second);
+	assert_int_equal(world.inits, 1);
 }
 
 static void test_errors(void **state)
@@ -788,6 +930,10 @@ int main(void)
 		TEST(test_x2_destinations),
 		TEST(test_commands),
 		TEST(test_startup),
+		TEST(test_init),
+		TEST(test_init_late),
+		TEST(test_init_of_the_first),
+		TEST(test_init_x2),
 		TEST(test_errors),
 		TEST(test_one_shot),
 		TEST(test_divide),

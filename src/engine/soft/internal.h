@@ -259,6 +259,11 @@ void pages_free(void *pages, u64 bytes); /* NULL: nothing to do */
 struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state *initial,
 		      struct problem *problem);
 void vcpu_free(struct vcpu *vcpu);
+/*
+ * INIT: from whatever it was doing to waiting for a SIPI. The vCPU's thread, between instructions;
+ * the local APIC is its own affair.
+ */
+void vcpu_init(struct vcpu *vcpu);
 
 u64 vcpu_rflags(const struct vcpu *vcpu);
 void vcpu_set_rflags(struct vcpu *vcpu, u64 rflags); /* any bit; vcpu_update_mode() included */
@@ -417,7 +422,6 @@ void clock_publish_wall_clock(struct vcpu *vcpu);
 #define APIC_BASE_ENABLE (1u << 11)
 struct lapic *lapic_new(struct vcpu *vcpu);
 void lapic_free(struct lapic *lapic);
-void lapic_reset(struct lapic *lapic);
 u64 lapic_base_get(struct vcpu *vcpu);
 bool lapic_base_set(struct vcpu *vcpu,
 		    u64 value);		       /* IA32_APIC_BASE: false: #GP is due (not raised) */

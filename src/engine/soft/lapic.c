@@ -11,7 +11,7 @@
  *
  * Messages come from any thread (devices, other vCPUs). They only set bits that any
  * thread may set, and kick the vCPU; all else is its own thread's. What a message asks of
- * the vCPU itself (NMI, SIPI) waits in `events` for lapic_tick().
+ * the vCPU itself (NMI, INIT, SIPI) waits in `events` for lapic_tick().
  *
  * The timer counts at 1 GHz, or compares with the guest's TSC. It is not a thing that
  * runs: it is a moment, which is compared with the clock whenever someone looks. A host
@@ -136,9 +136,13 @@ enum { DELIVER_FIXED = 0, DELIVER_LOWEST = 1, DELIVER_NMI = 4, DELIVER_INIT = 5,
 
 #define NEVER UINT64_MAX
 
-#define EVENT_NMI   1u
-#define EVENT_SIPI  2u
-#define EVENT_ERROR 4u
+/* What waits for the vCPU's thread. */
+#define EVENT_NMI	   (1u << 0)
+#define EVENT_INIT	   (1u << 1)
+#define EVENT_SIPI	   (1u << 2) /* behind EVENT_INIT, if that is there too */
+#define EVENT_ERROR	   (1u << 3)
+#define EVENT_VECTOR_SHIFT 8 /* the SIPI's */
+#define EVENT_VECTOR	   (0xffu << EVENT_VECTOR_SHIFT)
 
 enum mode { APIC_OFF, APIC_XAPIC, APIC_X2APIC };
 
@@ -152,9 +156,8 @@ struct lapic {
 	/* Any thread. */
 	_Atomic u64 requested[WORDS]; /* IRR */
 	_Atomic u64 level[WORDS];     /* TMR: whose end the IOAPIC wants to know */
-	_Atomic u32 events;
-	_Atomic u32 sipi_vector;
-	_Atomic u32 errors; /* since ESR was last written */
+	_Atomic u32 events;	      /* EVENT_* */
+	_Atomic u32 errors;	      /* since ESR was last written */
 
 	/* Written by the vCPU's thread, read by any. */
 	_Atomic u32 mode;
@@ -236,7 +239,32 @@ static void request(struct lapic *lapic, u8 vector, bool level)
 	vcpu_kick(lapic->vcpu, POLL_INTERRUPT);
 }
 
+/*
+ * A CPU takes these two in the order in which they come, and of those that it has not taken yet
+ * only the last INIT and the first SIPI behind it mean anything. So INIT wipes out what came
+ * before it, and a SIPI that finds another leaves it.
+ */
+static void request_init(struct lapic *lapic)
+{
+	atomic_fetch_and(&lapic->events, ~(EVENT_SIPI | EVENT_VECTOR));
+	notify(lapic, EVENT_INIT);
+}
+
+static void request_startup(struct lapic *lapic, u8 vector)
+{
+	u32 events = atomic_load(&lapic->events);
+
+	do {
+		if (events & EVENT_SIPI)
+			return;
+	} while (!atomic_compare_exchange_weak(
+		&lapic->events, &events, events | EVENT_SIPI | (u32)vector << EVENT_VECTOR_SHIFT));
+	vcpu_kick(lapic->vcpu, POLL_INTERRUPT);
+}
+
 struct message {
+	const struct lapic *sender; /* NULL: a device */
+	unsigned shorthand;	    /* instead of a destination; of IPIs only */
 	u32 destination, broadcast;
 	bool logical;
 	bool lowest; /* one of those that it is for */
@@ -254,14 +282,35 @@ static void deliver(struct lapic *lapic, const struct message *message)
 	case DELIVER_NMI:
 		notify(lapic, EVENT_NMI);
 		break;
+	case DELIVER_INIT:
+		request_init(lapic);
+		break;
 	case DELIVER_SIPI:
-		atomic_store(&lapic->sipi_vector, message->vector);
-		notify(lapic, EVENT_SIPI);
+		request_startup(lapic, message->vector);
 		break;
 	}
 }
 
-/* Intel SDM 3A, "Determining IPI Destination". A vCPU's id is its number. */
+/*
+ * Intel SDM 3A, "Determining IPI Destination". Nobody can start himself over by shorthand: table
+ * "Valid Combinations for the Pentium 4 and Intel Xeon Processors' Local xAPIC Interrupt Command
+ * Register".
+ */
+static bool is_for_shorthand(const struct lapic *lapic, const struct message *message)
+{
+	bool self = lapic == message->sender;
+
+	switch (message->shorthand) {
+	case SHORTHAND_SELF:
+		return self && message->mode == DELIVER_FIXED;
+	case SHORTHAND_ALL:
+		return !self || message->mode < DELIVER_INIT;
+	default:
+		return !self;
+	}
+}
+
+/* A vCPU's id is its number. An APIC that is switched off is not on the bus. */
 static bool is_for(struct lapic *lapic, const struct message *message)
 {
 	u32 mode = atomic_load(&lapic->mode), destination = message->destination;
@@ -269,6 +318,8 @@ static bool is_for(struct lapic *lapic, const struct message *message)
 
 	if (mode == APIC_OFF)
 		return false;
+	if (message->shorthand != SHORTHAND_NONE)
+		return is_for_shorthand(lapic, message);
 	if (destination == message->broadcast)
 		return true;
 	if (!message->logical)
@@ -329,24 +380,13 @@ void lapic_message(struct soft *soft, u64 address, u32 data)
 	send(soft, &message);
 }
 
-/* To several at once, by shorthand: the sender is not asked whether it wants to start itself. */
-static void send_shorthand(struct lapic *lapic, const struct message *message, bool self_too)
-{
-	struct soft *soft = lapic->vcpu->soft;
-
-	for (unsigned i = 0; i < soft->vcpus_added; i++) {
-		struct lapic *other = soft->vcpus[i]->lapic;
-
-		if (other != lapic || (self_too && message->mode < DELIVER_INIT))
-			deliver(other, message);
-	}
-}
-
 static void send_command(struct lapic *lapic)
 {
 	u32 command = lapic->icr, destination = lapic->icr >> 32;
 	bool x2 = atomic_load(&lapic->mode) == APIC_X2APIC;
 	struct message message = {
+		.sender = lapic,
+		.shorthand = command >> ICR_SHORTHAND_SHIFT & 3,
 		.destination = x2 ? destination : destination >> LDR_SHIFT,
 		.broadcast = x2 ? BROADCAST_X2 : BROADCAST,
 		.logical = command & ICR_LOGICAL,
@@ -359,21 +399,13 @@ static void send_command(struct lapic *lapic)
 		report_error(lapic, ERROR_SEND_ILLEGAL);
 		return;
 	}
-	switch (command >> ICR_SHORTHAND_SHIFT & 3) {
-	case SHORTHAND_NONE:
-		send(lapic->vcpu->soft, &message);
-		break;
-	case SHORTHAND_SELF:
-		if (message.mode == DELIVER_FIXED)
-			deliver(lapic, &message);
-		break;
-	case SHORTHAND_ALL:
-		send_shorthand(lapic, &message, true);
-		break;
-	case SHORTHAND_OTHERS:
-		send_shorthand(lapic, &message, false);
-		break;
-	}
+	/*
+	 * INIT's other half, "level de-assert": Pentium processors synchronised their arbitration
+	 * by it, and all since take no notice.
+	 */
+	if (message.mode == DELIVER_INIT && command & ICR_LEVEL && !(command & ICR_ASSERT))
+		return;
+	send(lapic->vcpu->soft, &message);
 }
 
 /* ------------------------------------------------------------------ timer */
@@ -629,10 +661,64 @@ static void end_of_interrupt(struct lapic *lapic)
 	recheck(lapic);
 }
 
+/* Intel SDM 3A, "Local APIC State After Power-Up or Reset". */
+static void clear(struct lapic *lapic)
+{
+	/* First, so that little comes in behind us. `events` are not ours: a SIPI may be there. */
+	atomic_store(&lapic->svr, SVR_RESET);
+	for (unsigned i = 0; i < WORDS; i++) {
+		atomic_store(&lapic->requested[i], 0);
+		atomic_store(&lapic->level[i], 0);
+		lapic->in_service[i] = 0;
+	}
+	atomic_store(&lapic->errors, 0);
+	atomic_store(&lapic->tpr, 0);
+	atomic_store(&lapic->ldr, 0);
+	atomic_store(&lapic->dfr, UINT32_MAX);
+	lapic->error_status = 0;
+	lapic->icr = 0;
+	for (unsigned i = 0; i < LVT_COUNT; i++)
+		lapic->lvt[i] = LVT_MASKED;
+	lapic->divide = 0;
+	timer_stop(lapic);
+	timer_arm(lapic);
+}
+
 /*
- * Intel SDM 3A, "MP Initialization Protocol Algorithm": real mode, at the start of that page. One
- * that runs already takes no notice.
+ * Intel SDM 3A, "Local APIC State After an INIT Reset (Wait-for-SIPI State)" and "x2APIC State
+ * Transitions": as after power-up, but in the mode in which it was, and with the name that x2APIC
+ * mode gives.
  */
+static void reinitialise(struct lapic *lapic)
+{
+	u32 ldr = atomic_load(&lapic->ldr);
+
+	clear(lapic);
+	if (atomic_load(&lapic->mode) == APIC_X2APIC)
+		atomic_store(&lapic->ldr, ldr);
+}
+
+/*
+ * Intel SDM 3A, "MP Initialization Protocol Algorithm": all but the first wait for a SIPI. The
+ * first begins where the machine did, in a firmware; here there is none, and to run what else may
+ * be found would help nobody.
+ */
+static void take_init(struct vcpu *vcpu)
+{
+	if (vcpu->apic_base & APIC_BASE_BSP) {
+		vcpu->leave = true;
+		vectors_save(vcpu);
+		machine_stop(vcpu->soft->engine.board->machine, EXIT_CRASHED,
+			     "the guest crashed: vCPU %u got an INIT, after which the first CPU "
+			     "starts the firmware, and there is none",
+			     vcpu->index);
+		return;
+	}
+	vcpu_init(vcpu);
+	reinitialise(vcpu->lapic);
+}
+
+/* Real mode, at the start of that page. One that does not wait takes no notice. */
 static void start(struct vcpu *vcpu, u8 vector)
 {
 	struct segment cs = vcpu->seg[CS];
@@ -642,6 +728,7 @@ static void start(struct vcpu *vcpu, u8 vector)
 	cs.selector = vector << SIPI_SELECTOR_SHIFT;
 	cs.base = (u64)vector << SIPI_SHIFT;
 	vcpu_set_segment(vcpu, CS, &cs);
+	vcpu_update_mode(vcpu);
 	vcpu->ctx.rip = 0;
 	vcpu->waiting = false;
 }
@@ -650,12 +737,16 @@ void lapic_tick(struct vcpu *vcpu)
 {
 	struct lapic *lapic = vcpu->lapic;
 	u32 events = atomic_exchange(&lapic->events, 0);
-	u32 error_lvt = lapic->lvt[LVT_ERROR];
+	u32 error_lvt;
 
-	if (events & EVENT_NMI)
+	if (events & EVENT_INIT)
+		take_init(vcpu);
+	/* Who waits for a SIPI has no use for anything else, and no table of vectors either. */
+	if (events & EVENT_NMI && !vcpu->waiting)
 		vcpu->nmi_pending = true;
 	if (events & EVENT_SIPI)
-		start(vcpu, atomic_load(&lapic->sipi_vector));
+		start(vcpu, (events & EVENT_VECTOR) >> EVENT_VECTOR_SHIFT);
+	error_lvt = lapic->lvt[LVT_ERROR];
 	/* An illegal vector for errors would be another error, and so on: it is none. */
 	if (events & EVENT_ERROR && !(error_lvt & LVT_MASKED) &&
 	    (error_lvt & LVT_VECTOR) >= VECTOR_FIRST)
@@ -943,38 +1034,6 @@ u8 lapic_tpr(struct vcpu *vcpu)
 
 /* ------------------------------------------------------------------ its life */
 
-/* Intel SDM 3A, "Local APIC State After Power-Up or Reset". */
-static void clear(struct lapic *lapic)
-{
-	for (unsigned i = 0; i < WORDS; i++) {
-		atomic_store(&lapic->requested[i], 0);
-		atomic_store(&lapic->level[i], 0);
-		lapic->in_service[i] = 0;
-	}
-	atomic_store(&lapic->events, 0);
-	atomic_store(&lapic->errors, 0);
-	atomic_store(&lapic->svr, SVR_RESET);
-	atomic_store(&lapic->tpr, 0);
-	atomic_store(&lapic->ldr, 0);
-	atomic_store(&lapic->dfr, UINT32_MAX);
-	lapic->error_status = 0;
-	lapic->icr = 0;
-	for (unsigned i = 0; i < LVT_COUNT; i++)
-		lapic->lvt[i] = LVT_MASKED;
-	lapic->divide = 0;
-	timer_stop(lapic);
-	timer_arm(lapic);
-}
-
-void lapic_reset(struct lapic *lapic)
-{
-	struct vcpu *vcpu = lapic->vcpu;
-
-	vcpu->apic_base = LAYOUT_LAPIC | APIC_BASE_ENABLE | (vcpu->index ? 0 : APIC_BASE_BSP);
-	atomic_store(&lapic->mode, APIC_XAPIC);
-	clear(lapic);
-}
-
 struct lapic *lapic_new(struct vcpu *vcpu)
 {
 	struct lapic *lapic = calloc(1, sizeof(*lapic));
@@ -983,7 +1042,9 @@ struct lapic *lapic_new(struct vcpu *vcpu)
 		return NULL;
 	lapic->vcpu = vcpu;
 	lapic->armed_for = NEVER;
-	lapic_reset(lapic);
+	vcpu->apic_base = LAYOUT_LAPIC | APIC_BASE_ENABLE | (vcpu->index ? 0 : APIC_BASE_BSP);
+	atomic_store(&lapic->mode, APIC_XAPIC);
+	clear(lapic);
 	return lapic;
 }
 

@@ -111,7 +111,8 @@ static bool take_interrupt(struct vcpu *vcpu)
 {
 	int vector;
 
-	if (vcpu->nmi_pending && !vcpu->nmi_blocked) {
+	/* Behind MOV SS nothing comes: the stack may be half switched. */
+	if (vcpu->nmi_pending && !vcpu->nmi_blocked && vcpu->shadow != SHADOW_SS) {
 		vcpu->nmi_pending = false;
 		interrupt_deliver(vcpu, VECTOR_NMI);
 		return true;
@@ -125,23 +126,28 @@ static bool take_interrupt(struct vcpu *vcpu)
 	return true;
 }
 
+static bool sleeps(const struct vcpu *vcpu)
+{
+	return !vcpu->leave && (vcpu->halted || vcpu->waiting);
+}
+
+/* HLT ends with an interrupt or an INIT, and the wait after INIT with a SIPI alone. */
 static void halt(struct vcpu *vcpu)
 {
 	u64 began = clock_tsc();
 
 	vcpu->stats.halts++;
 	vectors_save(vcpu);
-	while (!vcpu->leave) {
+	while (sleeps(vcpu)) {
 		if (atomic_load(&vcpu->ctx.poll))
 			answer(vcpu);
 		else
 			lapic_tick(vcpu);
-		if (!vcpu->waiting && take_interrupt(vcpu))
-			break;
-		if (!vcpu->leave)
+		if (vcpu->halted)
+			take_interrupt(vcpu);
+		if (sleeps(vcpu))
 			doze(vcpu);
 	}
-	vcpu->halted = false;
 	vcpu->stats.ticks_halted += clock_tsc() - began;
 }
 

@@ -118,24 +118,56 @@ static void reset_segments(struct vcpu *vcpu)
 	vcpu->gdt = vcpu->idt = (struct descriptor_table){.limit = RESET_LIMIT};
 }
 
-static void reset(struct vcpu *vcpu)
+/* What RESET and INIT agree on. All that is 0 then is so already. */
+static void reset_core(struct vcpu *vcpu)
 {
 	struct cpuid_result features;
 
 	reset_segments(vcpu);
-	vcpu->cr0 = RESET_CR0;
 	vcpu->ctx.rip = RESET_RIP;
 	vcpu->dr[DR_STATUS] = RESET_DR6;
 	vcpu->dr[DR_CONTROL] = RESET_DR7;
+	cpuid_read(vcpu, LEAF_SIGNATURE, 0, &features);
+	vcpu->ctx.gpr[RDX] = features.eax;
+	vcpu_set_rflags(vcpu, 0);
+}
+
+static void reset(struct vcpu *vcpu)
+{
+	vcpu->cr0 = RESET_CR0;
 	vcpu->xcr0 = RESET_XCR0;
 	vcpu->pat = RESET_PAT;
 	vcpu->mtrr_def_type = MTRR_ENABLED | MTRR_FIXED_ENABLED | MTRR_TYPE_WRBACK;
 	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->mtrr_fixed); i++)
 		vcpu->mtrr_fixed[i] = MTRR_ALL_WRITE_BACK;
 	vcpu->misc_enable = MISC_ENABLE_STRINGS;
-	cpuid_read(vcpu, LEAF_SIGNATURE, 0, &features);
-	vcpu->ctx.gpr[RDX] = features.eax;
-	vcpu_set_rflags(vcpu, 0);
+	reset_core(vcpu);
+}
+
+/*
+ * Intel SDM 3A, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT":
+ * what is not named here stays. That is caching (CR0.CD and NW, MTRRs, PAT), all that XSAVE knows,
+ * the time, and the MSRs. Of those EFER would make no sense without CR4.PAE, and kvmclock ends
+ * because on KVM it does.
+ */
+void vcpu_init(struct vcpu *vcpu)
+{
+	struct context *ctx = &vcpu->ctx;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(ctx->gpr); i++)
+		ctx->gpr[i] = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->dr); i++)
+		vcpu->dr[i] = 0;
+	vcpu->cr0 = (vcpu->cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
+	vcpu->cr2 = vcpu->cr3 = vcpu->cr4 = vcpu->efer = 0;
+	vcpu->cpl = 0;
+	vcpu->kvm_system_time = 0;
+	vcpu->shadow = SHADOW_NONE;
+	vcpu->stepping = vcpu->halted = vcpu->interrupt_waiting = false;
+	vcpu->nmi_pending = vcpu->nmi_blocked = false;
+	reset_core(vcpu);
+	tlb_flush(vcpu, true);
+	vcpu->waiting = true;
 }
 
 static void set_state(struct vcpu *vcpu, const struct cpu_state *state)
