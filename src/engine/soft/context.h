@@ -66,6 +66,8 @@
 #define TLB_GLOBAL 1u /* survives a CR3 write */
 #define TLB_2M	   2u /* a piece of a larger page */
 #define TLB_1G	   4u
+#define TLB_4M	   8u
+#define TLB_LARGE  (TLB_2M | TLB_1G | TLB_4M)
 
 struct tlb {
 	u64 read[TLB_ENTRIES];

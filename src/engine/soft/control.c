@@ -9,6 +9,7 @@
  * something from the old value: the TLB, and the mode that code is translated
  * for. EFER, a control register by any other name, is an MSR and in msr.c.
  */
+#include "engine/soft/paging.h"
 #include "engine/soft/system.h"
 
 #include <asm/debugreg.h>
@@ -28,6 +29,10 @@
 /* Intel SDM 3A, "Control Registers" and "Paging": a change of these empties the TLB wholly. */
 #define CR0_FLUSHES (X86_CR0_PE | X86_CR0_PG | X86_CR0_WP)
 #define CR4_FLUSHES (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP)
+
+/* Intel SDM 3A, "PDPTE Registers": a change of these loads them, where there is PAE paging. */
+#define CR0_POINTERS (X86_CR0_CD | X86_CR0_NW | X86_CR0_PG)
+#define CR4_POINTERS (X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PSE | X86_CR4_SMEP)
 
 /* What LMSW reaches: the four bits of the 80286's machine status word. */
 #define MSW_WRITABLE (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS)
@@ -67,6 +72,12 @@ static bool paging_switch(struct vcpu *vcpu, bool on)
 	return true;
 }
 
+/* With those control registers, are the page tables' roots PAE's four? */
+static bool has_pointers(const struct vcpu *vcpu, u64 cr0, u64 cr4)
+{
+	return cr0 & X86_CR0_PG && cr4 & X86_CR4_PAE && !(vcpu->efer & EFER_LME);
+}
+
 static bool cr0_write(struct vcpu *vcpu, u64 value)
 {
 	u64 cr0 = (value & CR0_DEFINED) | X86_CR0_ET;
@@ -74,6 +85,9 @@ static bool cr0_write(struct vcpu *vcpu, u64 value)
 
 	if (value >> 32 || (cr0 & X86_CR0_PG && !(cr0 & X86_CR0_PE)) ||
 	    (cr0 & X86_CR0_NW && !(cr0 & X86_CR0_CD)))
+		return raise_error(vcpu, VECTOR_GP, 0);
+	if (changed & CR0_POINTERS && has_pointers(vcpu, cr0, vcpu->cr4) &&
+	    !paging_load_pointers(vcpu, vcpu->cr3))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	if (changed & X86_CR0_PG && !paging_switch(vcpu, cr0 & X86_CR0_PG))
 		return false;
@@ -89,9 +103,10 @@ static bool cr0_write(struct vcpu *vcpu, u64 value)
  * Without PCIDs all that is reserved are bits that no physical address has. The low ones that mean
  * nothing are ignored, and kept.
  */
-static bool cr3_write(struct vcpu *vcpu, u64 value)
+bool control_load_cr3(struct vcpu *vcpu, u64 value)
 {
-	if (value >> cpuid_address_bits())
+	if (value >> cpuid_address_bits() ||
+	    (has_pointers(vcpu, vcpu->cr0, vcpu->cr4) && !paging_load_pointers(vcpu, value)))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->cr3 = value;
 	TRACE(vcpu, MMU, "cr3 %#lx", (unsigned long)value);
@@ -104,6 +119,9 @@ static bool cr4_write(struct vcpu *vcpu, u64 value)
 	u64 changed = value ^ vcpu->cr4;
 
 	if (value & ~CR4_OFFERED || (vcpu_long_mode(vcpu) && !(value & X86_CR4_PAE)))
+		return raise_error(vcpu, VECTOR_GP, 0);
+	if (changed & CR4_POINTERS && has_pointers(vcpu, vcpu->cr0, value) &&
+	    !paging_load_pointers(vcpu, vcpu->cr3))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->cr4 = value;
 	TRACE(vcpu, MMU, "cr4 %#lx", (unsigned long)value);
@@ -131,7 +149,7 @@ static bool cr_write(struct vcpu *vcpu, unsigned number, u64 value)
 		vcpu->cr2 = value;
 		return true;
 	case 3:
-		return cr3_write(vcpu, value);
+		return control_load_cr3(vcpu, value);
 	case 4:
 		return cr4_write(vcpu, value);
 	default:

@@ -88,6 +88,7 @@
 #define EDX_MCA	    BIT(14)
 #define EDX_CMOV    BIT(15)
 #define EDX_PAT	    BIT(16)
+#define EDX_PSE36   BIT(17)
 #define EDX_CLFLUSH BIT(19)
 #define EDX_MMX	    BIT(23)
 #define EDX_FXSR    BIT(24)
@@ -180,7 +181,8 @@ static void add_features(struct cpuid_table *table, cpuid_source *host)
 	result.ecx = (result.ecx & ecx) | ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR;
 	/* Our memory is one memory: caches never disagree, hence self-snooping. */
 	result.edx = (result.edx & edx) | EDX_DE | EDX_PSE | EDX_TSC | EDX_MSR | EDX_PAE | EDX_MCE |
-		     EDX_APIC | EDX_SEP | EDX_MTRR | EDX_PGE | EDX_MCA | EDX_PAT | EDX_SS;
+		     EDX_APIC | EDX_SEP | EDX_MTRR | EDX_PGE | EDX_MCA | EDX_PAT | EDX_PSE36 |
+		     EDX_SS;
 	table_add(table, LEAF_FEATURES, 0, result);
 }
 

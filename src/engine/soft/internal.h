@@ -160,6 +160,7 @@ struct vcpu {
 	struct segment tr, ldt;
 	struct descriptor_table gdt, idt;
 	u64 cr0, cr2, cr3, cr4, xcr0, efer;
+	u64 pdpte[4]; /* PAE's, as they were when they were loaded */
 	u64 dr[8];
 	u64 star, lstar, cstar, sfmask, kernel_gs_base;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;
@@ -335,6 +336,17 @@ bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access acce
  */
 u8 *mem_direct(struct vcpu *vcpu, u64 address, enum access access);
 
+/*
+ * A linear address as this access forms it: of 32 bits outside 64-bit mode, where they wrap; but
+ * in long mode the system's own tables may be anywhere.
+ */
+static inline u64 linear_address(const struct vcpu *vcpu, u64 address, enum access access)
+{
+	bool wide = access & ACCESS_SYSTEM ? vcpu_long_mode(vcpu) : !(vcpu->mode & MODE_CODE);
+
+	return wide ? address : (u32)address;
+}
+
 /* Translate a virtual address: the guest-physical one, faults as usual. For fetch: translate.c. */
 bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa);
 
@@ -354,6 +366,8 @@ void mmio_write(struct vcpu *vcpu, u64 gpa, unsigned length, u64 value);
  * Handlers of single instructions. When called, ctx.rip is the next instruction's (handlers that
  * jump overwrite it), insn_rip the instruction's own; they return true when done.
  */
+/* control.c: as MOV does it; task switches do, too. False: #GP, recorded. */
+bool control_load_cr3(struct vcpu *vcpu, u64 value);
 handler system_mov_cr, system_mov_dr, system_clts, system_lmsw, system_smsw;
 handler system_lgdt, system_lidt, system_sgdt, system_sidt, system_lldt, system_sldt, system_ltr,
 	system_str;

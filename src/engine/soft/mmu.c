@@ -109,7 +109,7 @@ static void fill(struct vcpu *vcpu, u64 address, enum access access, const struc
 				: tag_none(i);
 	tlb->addend[i] = (u64)align_down((u64)host, PAGE_SIZE) - page;
 	tlb->flags[i] = mapping->flags;
-	if (mapping->flags & (TLB_2M | TLB_1G))
+	if (mapping->flags & TLB_LARGE)
 		tlb_note_large(vcpu, address, mapping->flags);
 }
 
@@ -125,6 +125,7 @@ static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa
 {
 	struct mapping mapping = {0};
 
+	address = linear_address(vcpu, address, access);
 	if (!system_canonical(address))
 		return raise_non_canonical(vcpu);
 	vcpu->stats.tlb_misses[access & 3]++;
@@ -142,6 +143,7 @@ u8 *mem_direct(struct vcpu *vcpu, u64 address, enum access access)
 	struct tlb *tlb = &vcpu->ctx.tlb[view_of(vcpu, access)];
 	unsigned i = tlb_index(address);
 
+	address = linear_address(vcpu, address, access);
 	if (address + tag_for(tlb, i, access) >= PAGE_SIZE) {
 		u64 gpa;
 		u8 *host;
@@ -163,6 +165,7 @@ bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa)
 	unsigned i = tlb_index(address);
 	u8 *host;
 
+	address = linear_address(vcpu, address, access);
 	if (address + tag_for(tlb, i, access) < PAGE_SIZE) {
 		const u8 *at = (const u8 *)(address + tlb->addend[i]);
 

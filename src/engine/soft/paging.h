@@ -9,7 +9,7 @@
 
 #include "engine/soft/internal.h"
 
-/* Intel SDM 3A, "4-Level Paging": bits of an entry. */
+/* Intel SDM 3A, "4-Level Paging": bits of an entry, which those of other modes have, too. */
 #define PTE_PRESENT  (1ull << 0)
 #define PTE_WRITE    (1ull << 1)
 #define PTE_USER     (1ull << 2)
@@ -45,6 +45,12 @@ static inline u64 tag_none(unsigned index)
 bool paging_walk(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found);
 /* May this access be done with these rights? Only of pages that are present. */
 bool paging_allowed(const struct vcpu *vcpu, enum access access, u64 rights);
+
+/*
+ * PAE's four pointers, from the table that `cr3` points to. False, and nothing has changed: they
+ * have reserved bits, which is #GP (not raised).
+ */
+bool paging_load_pointers(struct vcpu *vcpu, u64 cr3);
 
 /* ------------------------------------------------------------------ tlb.c */
 

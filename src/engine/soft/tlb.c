@@ -36,7 +36,7 @@ void tlb_flush(struct vcpu *vcpu, bool global_too)
 
 static bool same_large_page(const struct tlb *tlb, unsigned i, u64 address)
 {
-	u64 size = tlb->flags[i] & TLB_1G ? GiB(1) : MiB(2);
+	u64 size = tlb->flags[i] & TLB_1G ? GiB(1) : tlb->flags[i] & TLB_4M ? MiB(4) : MiB(2);
 	u64 tag = tlb->read[i] != tag_none(i) ? tlb->read[i] : tlb->fetch[i];
 
 	return align_down(-tag, size) == align_down(address, size);
@@ -52,7 +52,7 @@ void tlb_flush_page(struct vcpu *vcpu, u64 address)
 
 		forget(tlb, own);
 		for (unsigned i = 0; large && i < TLB_ENTRIES; i++)
-			if (tlb->flags[i] & (TLB_2M | TLB_1G) && same_large_page(tlb, i, address))
+			if (tlb->flags[i] & TLB_LARGE && same_large_page(tlb, i, address))
 				forget(tlb, i);
 	}
 	/* Of a large page only one piece is named: any may have been run. */
@@ -64,5 +64,9 @@ void tlb_flush_page(struct vcpu *vcpu, u64 address)
 
 void tlb_note_large(struct vcpu *vcpu, u64 address, u8 flags)
 {
-	vcpu->large_filter |= flags & TLB_1G ? ~0ull : 1ull << address / MiB(2) % 64;
+	u64 piece = 1ull << address / MiB(2) % 64;
+
+	if (flags & TLB_4M)
+		piece = 3ull << address / MiB(4) * 2 % 64;
+	vcpu->large_filter |= flags & TLB_1G ? ~0ull : piece;
 }

@@ -3,6 +3,11 @@
  * Page walks: what the guest's tables say of an address, who may do what there, and
  * the page fault if not. mmu.c asks when the TLB does not know; what comes of the answer
  * is its affair.
+ *
+ * Tables come in three shapes (Intel SDM 3A, "Paging Modes and Control Bits"): two levels
+ * of 32-bit entries; PAE, whose third level is four registers that are read from memory
+ * when a control register is written, and at no other time; and long mode's.
+ * Below the registers PAE looks like long mode, less its two top levels.
  */
 #include "engine/soft/paging.h"
 #include "engine/soft/system.h"
@@ -14,32 +19,30 @@
 #define FAULT_RESERVED 8u
 #define FAULT_FETCH    16u
 
+/* Bits of addresses, and what else is special. A narrow entry's are in its low half. */
+#define CR3_TABLE_32	  0xfffff000u
+#define CR3_TABLE_PAE	  0xffffffe0u
+#define PDPTE_RESERVED	  (3ull << 1 | 15ull << 5) /* and what no address has */
+#define PTE_IGNORED	  (0x7ffull << 52)
+#define PDE_4M_HIGH	  (0xffull << 13) /* PSE-36: bits 39..32 of the address */
+#define PDE_4M_HIGH_SHIFT 19
+#define PDE_4M_RESERVED	  (1ull << 21)
+
+#define MAX_LEVELS 4
+#define NOTHING	   (~0ull) /* what memory says where there is none */
+
 static bool fault(struct vcpu *vcpu, u64 address, enum access access, u32 error)
 {
 	if (access & ACCESS_WRITE)
 		error |= FAULT_WRITE;
 	if (vcpu->cpl == 3 && !(access & ACCESS_SYSTEM))
 		error |= FAULT_USER;
-	if (access & ACCESS_FETCH && (vcpu->efer & EFER_NX || vcpu->cr4 & X86_CR4_SMEP))
+	if (access & ACCESS_FETCH &&
+	    ((vcpu->efer & EFER_NX && vcpu->cr4 & X86_CR4_PAE) || vcpu->cr4 & X86_CR4_SMEP))
 		error |= FAULT_FETCH;
 	TRACE(vcpu, MMU, "fault 0x%llx error %u rip 0x%llx", (unsigned long long)address, error,
 	      (unsigned long long)vcpu->insn_rip);
 	return raise_page_fault(vcpu, address, error);
-}
-
-/* Bits that must be 0 in an entry at this level. */
-static u64 reserved_bits(const struct vcpu *vcpu, unsigned level, u64 entry)
-{
-	u64 bits = PTE_ADDRESS & ~((1ull << cpuid_address_bits()) - 1);
-
-	if (!(vcpu->efer & EFER_NX))
-		bits |= PTE_NX;
-	if (level == 3)
-		bits |= PTE_LARGE;
-	/* Bit 12 of a large page's is for the PAT. */
-	else if (level && entry & PTE_LARGE)
-		bits |= ((1ull << (12 + 9 * level)) - 1) & PTE_ADDRESS & ~(1ull << 12);
-	return bits;
 }
 
 bool paging_allowed(const struct vcpu *vcpu, enum access access, u64 rights)
@@ -59,33 +62,146 @@ bool paging_allowed(const struct vcpu *vcpu, enum access access, u64 rights)
 	return true;
 }
 
-/* Set bits in an entry that another CPU may change meanwhile: false: it did. */
-static bool set_bits(u64 *entry, u64 old, u64 bits)
+/* ------------------------------------------------------------------ the shapes of tables */
+
+static bool is_wide(const struct vcpu *vcpu)
 {
-	return (old & bits) == bits ||
-	       __atomic_compare_exchange_n(entry, &old, old | bits, false, __ATOMIC_SEQ_CST,
-					   __ATOMIC_SEQ_CST);
+	return vcpu->cr4 & X86_CR4_PAE;
+}
+
+/* Which bits of an address index the table at this level; below are those of the page. */
+static unsigned level_shift(bool wide, unsigned level)
+{
+	return wide ? 12 + 9 * level : 12 + 10 * level;
+}
+
+static bool is_leaf(const struct vcpu *vcpu, unsigned level, u64 entry)
+{
+	if (!level)
+		return true;
+	return entry & PTE_LARGE && level < 3 && (is_wide(vcpu) || vcpu->cr4 & X86_CR4_PSE);
+}
+
+/* Bits that must be 0 in an entry at this level: the tables in Intel SDM 3A, chapter "Paging". */
+static u64 reserved_bits(const struct vcpu *vcpu, unsigned level, u64 entry)
+{
+	u64 bits;
+
+	if (!is_wide(vcpu))
+		return level && is_leaf(vcpu, level, entry) ? PDE_4M_RESERVED : 0;
+	bits = PTE_ADDRESS & ~((1ull << cpuid_address_bits()) - 1);
+	/* What long mode leaves to software, PAE does not. */
+	if (!vcpu_long_mode(vcpu))
+		bits |= PTE_IGNORED;
+	if (!(vcpu->efer & EFER_NX))
+		bits |= PTE_NX;
+	if (level >= 3)
+		bits |= PTE_LARGE;
+	/* Bit 12 of a large page's is for the PAT. */
+	else if (level && entry & PTE_LARGE)
+		bits |= ((1ull << level_shift(true, level)) - 1) & PTE_ADDRESS & ~(1ull << 12);
+	return bits;
+}
+
+/* The page that a leaf points to. */
+static u64 frame_of(bool wide, unsigned level, u64 entry)
+{
+	u64 frame = entry & PTE_ADDRESS & -(1ull << level_shift(wide, level));
+
+	/* PSE-36: that a 32-bit entry can point beyond 4 GiB is due to bits that nothing else used.
+	 */
+	if (!wide && level)
+		frame |= (entry & PDE_4M_HIGH) << PDE_4M_HIGH_SHIFT;
+	return frame;
+}
+
+static u8 size_flag(bool wide, unsigned level)
+{
+	if (!level)
+		return 0;
+	if (!wide)
+		return TLB_4M;
+	return level == 1 ? TLB_2M : TLB_1G;
+}
+
+/* Where the first table in memory is, and its level plus 1. False: there is none. */
+static bool first_table(const struct vcpu *vcpu, u64 address, u64 *table, unsigned *levels)
+{
+	u64 pointer;
+
+	if (vcpu_long_mode(vcpu)) {
+		*table = vcpu->cr3 & PTE_ADDRESS;
+		*levels = 4;
+		return true;
+	}
+	*levels = 2;
+	if (!is_wide(vcpu)) {
+		*table = vcpu->cr3 & CR3_TABLE_32;
+		return true;
+	}
+	pointer = vcpu->pdpte[address / GiB(1) % ARRAY_SIZE(vcpu->pdpte)];
+	*table = pointer & PTE_ADDRESS;
+	return pointer & PTE_PRESENT;
+}
+
+/* Intel SDM 3A, "PDPTE Registers". All or none are loaded. */
+bool paging_load_pointers(struct vcpu *vcpu, u64 cr3)
+{
+	const u64 reserved = PDPTE_RESERVED | ~((1ull << cpuid_address_bits()) - 1);
+	const u64 *table = (u64 *)ram_at(vcpu->soft, cr3 & CR3_TABLE_PAE);
+	u64 entries[ARRAY_SIZE(vcpu->pdpte)];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(entries); i++) {
+		entries[i] = table ? __atomic_load_n(&table[i], __ATOMIC_RELAXED) : NOTHING;
+		if (entries[i] & PTE_PRESENT && entries[i] & reserved)
+			return false;
+	}
+	__builtin_memcpy(vcpu->pdpte, entries, sizeof(entries));
+	return true;
+}
+
+/* ------------------------------------------------------------------ walking */
+
+static u64 read_entry(const void *entry, bool wide)
+{
+	/* A table where nothing is reads as all ones. */
+	if (!entry)
+		return wide ? NOTHING : (u32)NOTHING;
+	return wide ? __atomic_load_n((const u64 *)entry, __ATOMIC_ACQUIRE)
+		    : __atomic_load_n((const u32 *)entry, __ATOMIC_ACQUIRE);
+}
+
+/* Set bits in an entry that another CPU may change meanwhile: false: it did. */
+static bool set_bits(void *entry, bool wide, u64 old, u64 bits)
+{
+	u32 narrow = old;
+
+	if (!entry || (old & bits) == bits)
+		return true;
+	if (wide)
+		return __atomic_compare_exchange_n((u64 *)entry, &old, old | bits, false,
+						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	return __atomic_compare_exchange_n((u32 *)entry, &narrow, narrow | (u32)bits, false,
+					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
 /* One try: -1: the tables changed under us. */
 static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
 {
-	u64 *entries[4], values[4];
-	u64 table = vcpu->cr3 & PTE_ADDRESS, rights = PTE_WRITE | PTE_USER;
-	unsigned level = 4;
-	u64 entry, offset;
+	void *entries[MAX_LEVELS];
+	u64 values[MAX_LEVELS], table, entry, offset, rights = PTE_WRITE | PTE_USER;
+	const bool wide = is_wide(vcpu);
+	unsigned levels, level;
 
+	if (!first_table(vcpu, address, &table, &levels))
+		return fault(vcpu, address, access, 0);
+	level = levels;
 	do {
-		level--;
-		entries[level] = (u64 *)ram_at(vcpu->soft, table);
-		if (entries[level]) {
-			entries[level] += address >> (12 + 9 * level) & 511;
-			values[level] = __atomic_load_n(entries[level], __ATOMIC_ACQUIRE);
-		} else {
-			/* A table where nothing is reads as all ones. */
-			values[level] = ~0ull;
-		}
-		entry = values[level];
+		u8 *host = ram_at(vcpu->soft, table);
+		u64 index = address >> level_shift(wide, --level);
+
+		entries[level] = host ? host + (wide ? index % 512 * 8 : index % 1024 * 4) : NULL;
+		values[level] = entry = read_entry(entries[level], wide);
 		if (!(entry & PTE_PRESENT))
 			return fault(vcpu, address, access, 0);
 		if (entry & reserved_bits(vcpu, level, entry))
@@ -93,25 +209,22 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 		rights &= entry | PTE_NX;
 		rights |= entry & PTE_NX;
 		table = entry & PTE_ADDRESS;
-	} while (level && !(level < 3 && entry & PTE_LARGE));
+	} while (!is_leaf(vcpu, level, entry));
 	if (!paging_allowed(vcpu, access, rights))
 		return fault(vcpu, address, access, FAULT_PRESENT);
-	for (unsigned i = 4; i-- > level;)
-		if (entries[i] &&
-		    !set_bits(entries[i], values[i],
+	for (unsigned i = levels; i-- > level;)
+		if (!set_bits(entries[i], wide, values[i],
 			      i == level && access & ACCESS_WRITE ? PTE_ACCESSED | PTE_DIRTY
 								  : PTE_ACCESSED))
 			return -1;
 	if (access & ACCESS_WRITE)
 		entry |= PTE_DIRTY;
-	offset = (1ull << (12 + 9 * level)) - 1;
+	offset = (1ull << level_shift(wide, level)) - 1;
 	*found = (struct mapping){
-		.gpa = (entry & PTE_ADDRESS & ~offset) | (address & offset),
+		.gpa = frame_of(wide, level, entry) | (address & offset),
 		.rights = rights,
 		.leaf = entry,
-		.flags = level == 2   ? TLB_1G
-			 : level == 1 ? TLB_2M
-				      : 0,
+		.flags = size_flag(wide, level),
 	};
 	if (entry & PTE_GLOBAL && vcpu->cr4 & X86_CR4_PGE)
 		found->flags |= TLB_GLOBAL;
@@ -133,8 +246,6 @@ bool paging_walk(struct vcpu *vcpu, u64 address, enum access access, struct mapp
 		};
 		return true;
 	}
-	if (!vcpu_long_mode(vcpu))
-		return fault(vcpu, address, access, 0);
 	do
 		done = walk_once(vcpu, address, access, found);
 	while (done < 0);
