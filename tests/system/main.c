@@ -5,13 +5,12 @@
  *
  *   systest [--lguest=PATH] [--assets=DIR] [--engine=NAME] [--jobs=N]
  *           [--timeout-scale=X] [--skip-missing] [--verbose] [--list] [--self-test]
- *           [FILTER...]
+ *           [--requested] [FILTER...]
  *
  * A FILTER chooses the rows whose name contains it, or with = in front the one that it names;
- * without any, all are run but those that are there on request. The assets are
- * DIR/guests/NAME (tests/guests) and DIR/guest/{cloud,generic}/
- * {vmlinuz,initrd.img} (scripts/guest) and DIR/guest/rootfs/disk.img (scripts/rootfs). Exit
- * status 0: no row failed.
+ * without any, all are run but those that are there on request, or with --requested those and no
+ * others. The assets are DIR/guests/NAME (tests/guests), DIR/guest/NAME/{vmlinuz,initrd.img}
+ * (scripts/guest) and DIR/guest/NAME/disk.img (scripts/rootfs). Exit status 0: no row failed.
  */
 #include "systest.h"
 
@@ -270,6 +269,14 @@ static void run_jobs(struct jobs *jobs, const struct settings *settings, unsigne
 		collect(jobs, jobs->count, score);
 }
 
+struct choices {
+	struct settings settings;
+	const char *engine;
+	unsigned jobs;
+	bool list, self_test, requested;
+	char *const *filters;
+};
+
 /* Is this row meant to run on that engine, where it can be used? */
 static bool is_for(const struct test *test, const char *engine)
 {
@@ -299,10 +306,12 @@ static bool wants_too_many_cpus(const struct test *test, const char *engine)
 	return false;
 }
 
-static bool is_chosen(const struct test *test, const char *name, char *const *filters)
+static bool is_chosen(const struct test *test, const char *name, const struct choices *choices)
 {
+	char *const *filters = choices->filters;
+
 	if (!*filters)
-		return !(test->flags & ON_REQUEST);
+		return !!(test->flags & ON_REQUEST) == choices->requested;
 	for (; *filters; filters++)
 		if (**filters == '=' ? !strcmp(name, *filters + 1) : !!strstr(name, *filters))
 			return true;
@@ -324,15 +333,16 @@ static char *row_name(const struct test *test, const char *engine)
 	return engine ? suite_text("%s/%s", test->name, engine) : suite_text("%s", test->name);
 }
 
-static bool is_row_chosen(const struct test *test, const char *engine, char *const *filters)
+static bool is_row_chosen(const struct test *test, const char *engine,
+			  const struct choices *choices)
 {
-	return is_chosen(test, row_name(test, engine), filters);
+	return is_chosen(test, row_name(test, engine), choices);
 }
 
 static void add_row(struct jobs *jobs, const struct test *test, const char *engine,
-		    char *const *filters)
+		    const struct choices *choices)
 {
-	if (is_row_chosen(test, engine, filters))
+	if (is_row_chosen(test, engine, choices))
 		add_job(jobs, (struct job){
 				      .test = test,
 				      .engine = engine,
@@ -355,7 +365,7 @@ static void add_skipped(struct jobs *jobs, const struct engine *engine, unsigned
 
 /* The rows that this engine is to run, in the order of the table. */
 static void add_usable(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
-		       char *const *filters)
+		       const struct choices *choices)
 {
 	unsigned skipped = 0;
 
@@ -365,16 +375,16 @@ static void add_usable(struct jobs *jobs, const struct suite *suite, const struc
 		if (!is_for(test, engine->name))
 			continue;
 		if (!wants_too_many_cpus(test, engine->name))
-			add_row(jobs, test, engine->name, filters);
+			add_row(jobs, test, engine->name, choices);
 		else
-			skipped += is_row_chosen(test, engine->name, filters);
+			skipped += is_row_chosen(test, engine->name, choices);
 	}
 	add_skipped(jobs, engine, skipped, "it does not offer so many CPUs yet");
 }
 
 /* Those that ask what happens when it cannot be used; all others wait for a better machine. */
 static void add_unusable(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
-			 char *const *filters)
+			 const struct choices *choices)
 {
 	unsigned skipped = 0;
 
@@ -382,29 +392,29 @@ static void add_unusable(struct jobs *jobs, const struct suite *suite, const str
 		const struct test *test = &suite->tests[i];
 
 		if (test->engines == UNUSABLE_ENGINE)
-			add_row(jobs, test, engine->name, filters);
+			add_row(jobs, test, engine->name, choices);
 		else if (is_for(test, engine->name))
-			skipped += is_row_chosen(test, engine->name, filters);
+			skipped += is_row_chosen(test, engine->name, choices);
 	}
 	add_skipped(jobs, engine, skipped, engine->why);
 }
 
 /* The rows, times the engines that each wants, less what is not asked for. */
 static void make_jobs(struct jobs *jobs, const struct suite *suite, const struct engine_list *list,
-		      const char *only, char *const *filters)
+		      const struct choices *choices)
 {
 	for (size_t i = 0; i < suite->count; i++)
 		if (suite->tests[i].engines == NO_ENGINE)
-			add_row(jobs, &suite->tests[i], NULL, filters);
+			add_row(jobs, &suite->tests[i], NULL, choices);
 	for (unsigned i = 0; i < list->count; i++) {
 		const struct engine *engine = &list->engines[i];
 
-		if (only && strcmp(only, engine->name) != 0)
+		if (choices->engine && strcmp(choices->engine, engine->name) != 0)
 			continue;
 		if (engine->usable)
-			add_usable(jobs, suite, engine, filters);
+			add_usable(jobs, suite, engine, choices);
 		else
-			add_unusable(jobs, suite, engine, filters);
+			add_unusable(jobs, suite, engine, choices);
 	}
 }
 
@@ -415,19 +425,11 @@ static void list_jobs(const struct jobs *jobs)
 		       jobs->all[i].skip ? jobs->all[i].skip : "");
 }
 
-struct choices {
-	struct settings settings;
-	const char *engine;
-	unsigned jobs;
-	bool list, self_test;
-	char *const *filters;
-};
-
 static int usage(void)
 {
 	fprintf(stderr, "usage: systest [--lguest=PATH] [--assets=DIR] [--engine=NAME] [--jobs=N]\n"
 			"               [--timeout-scale=X] [--skip-missing] [--verbose]\n"
-			"               [--list] [--self-test] [FILTER...]\n");
+			"               [--requested] [--list] [--self-test] [FILTER...]\n");
 	return 2;
 }
 
@@ -441,6 +443,7 @@ static bool parse(struct choices *choices, int argc, char **argv)
 		{"timeout-scale", required_argument, NULL, 't'},
 		{"skip-missing", no_argument, NULL, 'm'},
 		{"verbose", no_argument, NULL, 'v'},
+		{"requested", no_argument, NULL, 'r'},
 		{"list", no_argument, NULL, 'l'},
 		{"self-test", no_argument, NULL, 's'},
 		{NULL, 0, NULL, 0},
@@ -470,6 +473,9 @@ static bool parse(struct choices *choices, int argc, char **argv)
 			break;
 		case 'v':
 			settings->verbose = true;
+			break;
+		case 'r':
+			choices->requested = true;
 			break;
 		case 'l':
 			choices->list = true;
@@ -520,7 +526,7 @@ static int run_suite(struct choices *choices)
 	suite_add_disks(&suite);
 	suite_add_usernet(&suite);
 	suite_add_networks(&suite);
-	make_jobs(&jobs, &suite, &engines, choices->engine, choices->filters);
+	make_jobs(&jobs, &suite, &engines, choices);
 	if (choices->list) {
 		list_jobs(&jobs);
 		return 0;

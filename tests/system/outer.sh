@@ -13,7 +13,8 @@
 # part of BUILD has a link to the device in its place. COMMAND is a line for busybox' sh. Its output (stdout and stderr) comes out
 # on ours, its exit status is ours; 125 says that the outer VM itself failed.
 # After OUTER_TIMEOUT seconds (600) it is stopped; OUTER_MEM (4G), OUTER_CPUS (1: with
-# two, the emulated machine now and then loses a timer or an interrupt, and freezes).
+# two, the emulated machine now and then loses a timer or an interrupt, and freezes),
+# OUTER_APPEND for its kernel's command line; MODULE.PARAMETER=VALUE reaches that module.
 set -eu
 
 say() {
@@ -60,7 +61,8 @@ add_libraries() {
 assets=$temp/root/assets
 mkdir -p "$assets"
 for item in lguest systest prisoner bench guests guest/cloud/vmlinuz guest/cloud/initrd.img \
-	    guest/generic/vmlinuz guest/generic/initrd.img \
+	    guest/generic/vmlinuz guest/generic/initrd.img guest/ia32/initrd.img \
+	    guest/686-pae/vmlinuz guest/686-pae/initrd.img \
 	    address-undefined/lguest address-undefined/systest; do
 	[ -e "$build/$item" ] || continue
 	mkdir -p "$assets/$(dirname "$item")"
@@ -105,7 +107,7 @@ timeout -k 5 "${OUTER_TIMEOUT:-600}" qemu-system-x86_64 \
 	-nodefaults -display none -no-reboot $drives \
 	-serial stdio -serial "file:$temp/kernel.log" \
 	-kernel "$base/vmlinuz" -initrd "$temp/initrd.img" \
-	-append "console=ttyS1 quiet panic=-1 mitigations=off init_on_alloc=0" </dev/null &
+	-append "console=ttyS1 quiet panic=-1 mitigations=off init_on_alloc=0 ${OUTER_APPEND-}" </dev/null &
 qemu=$!
 wait "$qemu" && ended=0 || ended=$?
 qemu=

@@ -24,28 +24,31 @@ struct kernel {
 	}
 
 /* Another kernel is one more line. */
-static const struct kernel kernels[] = {KERNEL("cloud"), KERNEL("generic")};
+static const struct kernel kernels[] = {KERNEL("cloud"), KERNEL("generic"), KERNEL("686-pae")};
 
 /*
  * Every kernel with every number of CPUs on every console: to user space, and what it finds there.
  */
 static void add_info(struct suite *suite, const struct kernel *kernel, unsigned cpus,
-		     const char *console)
+		     const char *console, unsigned flags)
 {
 	const struct test test = {
 		.name = suite_text("%s-%u-%s", kernel->name, cpus, console),
 		.patience = FOR_STOCK,
+		.flags = flags,
 		.args = {suite_text("--cpus=%u", cpus), kernel->initrd, MEMORY, kernel->image,
 			 suite_text("console=%s", console), "quiet", "panic=-1", "test=info"},
 		.seen =
 			{
-				suite_text("cpus: %u\n", cpus),
+				suite_text("cpus: %u\ndescribed: %u\ninterrupted: %u\n", cpus, cpus,
+					   cpus > 1 ? cpus : 0),
 				"pci: 0000:00:00.0 0x060000 0x1af4 ",
 				"pci: 0000:00:01.0 0x078000 0x1af4 0x1043 virtio-pci\n",
 				"0x1b36 0x0011 pvpanic-pci\n",
 				suite_text("consoles: %s\n", console),
 				"clock: {clock}\n",
 				"button: 1\n",
+				"complaints: none\n",
 			},
 		.unseen = {"Kernel panic", "init: no test"},
 	};
@@ -53,14 +56,16 @@ static void add_info(struct suite *suite, const struct kernel *kernel, unsigned 
 	suite_add(suite, &test);
 }
 
+/* Where time is short, one CPU has the one console, two have the other, and four are left out. */
 static void add_infos(struct suite *suite)
 {
 	static const char *const consoles[] = {"ttyS0", "hvc0"};
 
 	for (size_t i = 0; i < COUNT(kernels); i++)
-		for (unsigned cpus = 1; cpus <= 2; cpus++)
+		for (unsigned cpus = 1; cpus <= 4; cpus *= 2)
 			for (size_t j = 0; j < COUNT(consoles); j++)
-				add_info(suite, &kernels[i], cpus, consoles[j]);
+				add_info(suite, &kernels[i], cpus, consoles[j],
+					 cpus == j + 1 ? 0 : ON_REQUEST);
 }
 
 #define PROMPT EXPECT("guest:/# ")
@@ -173,6 +178,25 @@ static const struct test boots[] = {
 		.args = {CLOUD, "console=ttyS0", "quiet", "panic=-1", "test=vulnerabilities"},
 		.seen = {"vulnerabilities: 0 of ", "boot log: 0 mitigations\n"},
 		.unseen = {"vulnerabilities: 0 of 0"},
+	},
+	{
+		/* CPUs are started again and again, from real mode each time. */
+		.name = "cloud-hotplug",
+		.patience = FOR_STOCK,
+		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1", "test=hotplug"},
+		.seen = {"hotplug: 2 CPUs are back\n", "complaints: none\n"},
+		.unseen = {"Kernel panic", "when there should be one"},
+	},
+	{
+		/* A kernel of 64 bits has programs of 32: the same work, and the same outcome. */
+		.name = "cloud-ia32",
+		.patience = FOR_STOCK,
+		.args = {"--cpus={cpus}", "--initrd={assets}/guest/ia32/initrd.img", MEMORY,
+			 "{assets}/guest/cloud/vmlinuz", "console=ttyS0", "quiet", "panic=-1",
+			 "test=ia32"},
+		.seen = {"ia32: /ia32/dynamic/busybox is well\n",
+			 "ia32: /ia32/static/busybox is well\n", "complaints: none\n"},
+		.unseen = {"Kernel panic"},
 	},
 	{
 		/* The kernel hears of the button, tells acpid, and that powers off. */
