@@ -12,16 +12,6 @@
 
 static const struct test tests[] = {
 	{
-		/* When it offers several, this row fails: then engine_cpus() has to know. */
-		.name = "soft/several-cpus",
-		.patience = FOR_USAGE,
-		.args = {"--cpus=2", "64", HELLO},
-		.silent = true,
-		.error_seen = {"CPU"},
-		.error_lines = 1,
-		.status = 1,
-	},
-	{
 		.name = "soft/trace-cannot-be-written",
 		.patience = FOR_USAGE,
 		.args = {"--trace=int", "--trace-file={files}/missing/trace", "64", HELLO},

@@ -23,7 +23,6 @@ unsigned engine_cpus(const char *engine)
 		const char *name;
 		unsigned cpus;
 	} limits[] = {
-		/* It says so itself: soft/several-cpus. */
 		{"soft", 1},
 	};
 

@@ -122,7 +122,7 @@ static inline int setup(void **state)
 	f->soft->options.soft_cache = MiB(1);
 	f->soft->tsc_hz = 2500000000;
 	f->soft->ram[0] = (struct ram){0, RAM_SIZE, f->ram,
-				       calloc(RAM_SIZE / PAGE_SIZE, sizeof(struct code_page *))};
+				       calloc(RAM_SIZE / PAGE_SIZE, sizeof(u64))};
 	f->soft->ram_count = 1;
 	f->soft->vcpu_count = f->soft->vcpus_added = 1;
 	f->vcpu = vcpu_new(f->soft, 0, &reset, &why);
@@ -141,7 +141,7 @@ static inline int teardown(void **state)
 	vcpu_free(f->vcpu);
 	bus_free(f->board.bus);
 	machine_destroy(&f->machine);
-	free(f->soft->ram[0].code);
+	free((void *)f->soft->ram[0].pages);
 	free(f->soft);
 	free(f->ram);
 	free(f);

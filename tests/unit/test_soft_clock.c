@@ -34,7 +34,7 @@ u8 *ram_at(const struct soft *unused, u64 gpa)
 	return NULL;
 }
 
-bool cache_invalidate(struct vcpu *unused, u64 gpa, u64 length)
+bool cache_written(struct vcpu *unused, u64 gpa, u64 length)
 {
 	(void)unused;
 	(void)length;

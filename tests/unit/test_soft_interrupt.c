@@ -256,9 +256,9 @@ static int setup(void **state)
 	f->soft->ram[0] = (struct ram){
 		.size = RAM,
 		.host = f->ram,
-		.code = calloc(pages, sizeof(f->soft->ram[0].code[0])),
+		.pages = calloc(pages, sizeof(f->soft->ram[0].pages[0])),
 	};
-	assert_non_null(f->soft->ram[0].code);
+	assert_non_null((void *)f->soft->ram[0].pages);
 
 	lay_out_tables(f);
 	initial.rflags = X86_EFLAGS_FIXED;
@@ -287,7 +287,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	vcpu_free(f->vcpu);
-	free(f->soft->ram[0].code);
+	free((void *)f->soft->ram[0].pages);
 	free(f->soft);
 	free(f->ram);
 	machine_destroy(&f->machine);

@@ -48,13 +48,30 @@ static struct cache *take_spare(struct soft *soft)
 	return cache;
 }
 
-struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
+static void free_page_tables(struct cache *cache)
 {
-	struct cache *cache = take_spare(vcpu->soft);
+	for (unsigned i = 0; i < RAM_PIECES; i++) {
+		pages_free(cache->pages[i], cache->page_count[i] * sizeof(cache->pages[i][0]));
+		cache->pages[i] = NULL;
+	}
+}
 
-	if (cache)
-		return cache;
-	cache = pages_new(sizeof(*cache));
+/* A pointer for each page of RAM, of which only those with code are ever touched. */
+static bool make_page_tables(struct cache *cache, const struct soft *soft)
+{
+	for (unsigned i = 0; i < soft->ram_count; i++) {
+		cache->page_count[i] = soft->ram[i].size / PAGE_SIZE;
+		cache->pages[i] = pages_new(cache->page_count[i] * sizeof(cache->pages[i][0]));
+		if (!cache->pages[i])
+			return false;
+	}
+	return true;
+}
+
+static struct cache *make_cache(u64 bytes, struct problem *why)
+{
+	struct cache *cache = pages_new(sizeof(*cache));
+
 	if (!cache) {
 		problem(why, ENOMEM, "out of memory");
 		return NULL;
@@ -77,6 +94,20 @@ struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
 	return cache;
 }
 
+struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
+{
+	struct cache *cache = take_spare(vcpu->soft);
+
+	if (!cache)
+		cache = make_cache(bytes, why);
+	if (cache && !make_page_tables(cache, vcpu->soft)) {
+		problem(why, errno, "no room to note which pages are code: %s", strerror(errno));
+		cache_free(cache);
+		return NULL;
+	}
+	return cache;
+}
+
 void cache_free(struct cache *cache)
 {
 	if (!cache)
@@ -85,6 +116,7 @@ void cache_free(struct cache *cache)
 		munmap(cache->write, cache->size);
 	if (cache->run != MAP_FAILED)
 		munmap(cache->run, cache->size);
+	free_page_tables(cache);
 	pages_free(cache->arena, cache->arena_size);
 	pages_free(cache->order, cache->order_room * sizeof(cache->order[0]));
 	pages_free(cache, sizeof(*cache));
@@ -100,6 +132,7 @@ void cache_spare(struct vcpu *vcpu)
 	madvise(cache->write, cache->size, MADV_REMOVE);
 	madvise(cache->arena, cache->arena_size, MADV_DONTNEED);
 	madvise(cache->order, cache->order_room * sizeof(cache->order[0]), MADV_DONTNEED);
+	free_page_tables(cache);
 	vcpu->cache = NULL;
 	cache->next_spare = soft->spare_caches;
 	soft->spare_caches = cache;
@@ -130,37 +163,52 @@ struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	return block;
 }
 
-static struct code_page **page_slot(const struct soft *soft, u64 gpa)
+static _Atomic(struct code_page *) *page_slot(const struct vcpu *vcpu, u64 gpa)
 {
-	for (unsigned i = 0; i < soft->ram_count; i++) {
-		const struct ram *ram = &soft->ram[i];
+	for (unsigned i = 0; i < vcpu->soft->ram_count; i++) {
+		const struct ram *ram = &vcpu->soft->ram[i];
 
 		if (gpa - ram->gpa < ram->size)
-			return &ram->code[(gpa - ram->gpa) / PAGE_SIZE];
+			return &vcpu->cache->pages[i][(gpa - ram->gpa) / PAGE_SIZE];
 	}
 	return NULL;
 }
 
-static struct code_page *page_of(const struct soft *soft, u64 gpa)
+static struct code_page *page_of(const struct vcpu *vcpu, u64 gpa)
 {
-	struct code_page **slot = page_slot(soft, gpa);
+	_Atomic(struct code_page *) *slot = page_slot(vcpu, gpa);
 
-	return slot ? __atomic_load_n(slot, __ATOMIC_ACQUIRE) : NULL;
+	return slot ? atomic_load_explicit(slot, memory_order_acquire) : NULL;
 }
 
-bool cache_page_has_code(const struct soft *soft, u64 gpa)
+static u64 chunk_mask(u64 offset, u64 length)
 {
-	return page_of(soft, gpa);
+	u64 first = offset / 64 % 64, last = MIN((offset + length - 1) / 64, 63);
+
+	/* Bytes that changed while we looked may not cross any more. */
+	if (!length)
+		return 0;
+	return ~0ull >> (63 - last) & ~0ull << first;
+}
+
+bool cache_may_have(const struct vcpu *vcpu, u64 gpa, u64 length)
+{
+	struct code_page *page = page_of(vcpu, gpa);
+
+	return page && atomic_load(&page->shown) & chunk_mask(gpa % PAGE_SIZE, length);
 }
 
 void cache_protect(struct vcpu *vcpu, u64 gpa)
 {
-	struct code_page **slot = page_slot(vcpu->soft, gpa);
+	_Atomic(struct code_page *) *slot = page_slot(vcpu, gpa);
 	struct cache *cache = vcpu->cache;
-	struct code_page *page;
+	struct code_page *page = *slot;
 
-	if (*slot)
+	/* What others write while we read may be in the block: see cache_may_have(). */
+	if (page) {
+		atomic_store(&page->shown, ~0ull);
 		return;
+	}
 	page = cache->free_pages;
 	if (page)
 		cache->free_pages = page->free_next;
@@ -169,14 +217,15 @@ void cache_protect(struct vcpu *vcpu, u64 gpa)
 	page->gpa = align_down(gpa, PAGE_SIZE);
 	page->chunks = 0;
 	page->blocks = NULL;
-	/* Devices look at it from their own threads: first this, then the bytes are read. */
-	__atomic_store_n(slot, page, __ATOMIC_SEQ_CST);
-	mmu_forget_writable(vcpu, ram_at(vcpu->soft, page->gpa));
+	atomic_store(&page->shown, ~0ull);
+	atomic_store(slot, page);
+	page_has_code_now(vcpu, page->gpa);
 }
 
 static void release_page(struct vcpu *vcpu, struct code_page *page)
 {
-	__atomic_store_n(page_slot(vcpu->soft, page->gpa), NULL, __ATOMIC_SEQ_CST);
+	atomic_store(page_slot(vcpu, page->gpa), NULL);
+	page_has_no_code(vcpu, page->gpa);
 	page->free_next = vcpu->cache->free_pages;
 	vcpu->cache->free_pages = page;
 }
@@ -211,11 +260,11 @@ void cache_flush(struct vcpu *vcpu)
 
 	for (u32 i = 0; i < cache->order_count; i++) {
 		struct block *block = cache->order[i];
-		struct code_page *page = page_of(vcpu->soft, block->gpa);
+		struct code_page *page = page_of(vcpu, block->gpa);
 
 		if (page)
 			release_page(vcpu, page);
-		page = has_other_page(block) ? page_of(vcpu->soft, block->gpa2) : NULL;
+		page = has_other_page(block) ? page_of(vcpu, block->gpa2) : NULL;
 		if (page)
 			release_page(vcpu, page);
 	}
@@ -258,23 +307,19 @@ static struct block **next_in_page(struct block *block, const struct code_page *
 	return &block->page_next[align_down(block->gpa, PAGE_SIZE) != page->gpa];
 }
 
-static u64 chunk_mask(u64 offset, u64 length)
+static void show_more(struct code_page *page, u64 chunks)
 {
-	u64 first = offset / 64 % 64, last = MIN((offset + length - 1) / 64, 63);
-
-	/* Bytes that changed while we looked may not cross any more. */
-	if (!length)
-		return 0;
-	return ~0ull >> (63 - last) & ~0ull << first;
+	page->chunks |= chunks;
+	atomic_store(&page->shown, page->chunks);
 }
 
 static void add_to_page(struct vcpu *vcpu, struct block *block, u64 gpa, u64 length)
 {
-	struct code_page *page = page_of(vcpu->soft, gpa);
+	struct code_page *page = page_of(vcpu, gpa);
 
 	*next_in_page(block, page) = page->blocks;
 	page->blocks = block;
-	page->chunks |= chunk_mask(gpa % PAGE_SIZE, length);
+	show_more(page, chunk_mask(gpa % PAGE_SIZE, length));
 }
 
 void cache_add(struct vcpu *vcpu, struct block *block)
@@ -290,7 +335,7 @@ void cache_add(struct vcpu *vcpu, struct block *block)
 	if (has_other_page(block))
 		add_to_page(vcpu, block, block->gpa2, block->length - first);
 	else if (block->mode & MODE_CROSSING)
-		page_of(vcpu->soft, block->gpa)->chunks |= chunk_mask(0, block->length - first);
+		show_more(page_of(vcpu, block->gpa), chunk_mask(0, block->length - first));
 }
 
 void cache_link(struct link *link, struct block *to)
@@ -325,7 +370,7 @@ static void unlink_block(struct block *block)
 
 static void remove_from_page(struct vcpu *vcpu, struct block *block, u64 gpa)
 {
-	struct code_page *page = page_of(vcpu->soft, gpa);
+	struct code_page *page = page_of(vcpu, gpa);
 	struct block **at;
 
 	for (at = &page->blocks; *at != block; at = next_in_page(*at, page))
@@ -396,7 +441,7 @@ static bool overlaps(const struct block *block, const struct code_page *page, u6
 /* Bytes [from, to) of the page, as offsets. */
 static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to)
 {
-	struct code_page *page = page_of(vcpu->soft, page_gpa);
+	struct code_page *page = page_of(vcpu, page_gpa);
 	struct block *block, *next;
 	u64 chunks = 0;
 	bool found = false, last = false;
@@ -416,8 +461,10 @@ static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to
 		}
 	}
 	/* The page may be gone by now: only one that is still there has chunks. */
-	if (!last && page_of(vcpu->soft, page_gpa) == page)
+	if (!last && page_of(vcpu, page_gpa) == page) {
 		page->chunks = chunks;
+		atomic_store(&page->shown, chunks);
+	}
 	return found;
 }
 
@@ -454,53 +501,4 @@ struct block *cache_block_at(const struct cache *cache, const u8 *pc)
 			return block;
 	}
 	return NULL;
-}
-
-/* A device's thread, mostly. Which vCPU has the code is not known: the one that there is looks. */
-void cache_device_wrote(void *opaque, u64 gpa, u64 length)
-{
-	struct soft *soft = opaque;
-	bool any = false;
-
-	if (!length)
-		return;
-	/* What was written is there before we ask whether somebody translates it: see
-	 * cache_protect(). */
-	atomic_fetch_add(&soft->device_writes, 1);
-	for (u64 page = align_down(gpa, PAGE_SIZE); page < gpa + length; page += PAGE_SIZE) {
-		if (!cache_page_has_code(soft, page))
-			continue;
-		pthread_mutex_lock(&soft->written_lock);
-		if (soft->written_count < ARRAY_SIZE(soft->written))
-			soft->written[soft->written_count++] = page;
-		else
-			soft->written_overflow = true;
-		pthread_mutex_unlock(&soft->written_lock);
-		any = true;
-	}
-	for (unsigned i = 0; any && i < soft->vcpus_added; i++)
-		vcpu_kick(soft->vcpus[i], POLL_CODE);
-}
-
-void cache_drop_written(struct vcpu *vcpu)
-{
-	struct soft *soft = vcpu->soft;
-	u64 written[ARRAY_SIZE(soft->written)];
-	unsigned count;
-	bool all;
-
-	vectors_save(vcpu);
-	pthread_mutex_lock(&soft->written_lock);
-	count = soft->written_count;
-	all = soft->written_overflow;
-	for (unsigned i = 0; i < count; i++)
-		written[i] = soft->written[i];
-	soft->written_count = 0;
-	soft->written_overflow = false;
-	pthread_mutex_unlock(&soft->written_lock);
-	if (all)
-		cache_flush(vcpu);
-	for (unsigned i = 0; !all && i < count; i++)
-		cache_invalidate(vcpu, written[i], PAGE_SIZE);
-	vcpu->stats.device_code_writes += count;
 }

@@ -143,8 +143,6 @@ static u8 *published(struct vcpu *vcpu, u64 gpa, u32 length)
 
 	if (gpa % sizeof(u32) || !first || !last || last != first + length - 1)
 		return NULL;
-	/* It may be all sorts of memory, as far as the guest is concerned; code too. */
-	cache_invalidate(vcpu, gpa, length);
 	return first;
 }
 
@@ -161,15 +159,17 @@ static u32 begin(u8 *where)
 	return odd;
 }
 
-static void end(u8 *where, u32 odd)
+static void end(struct vcpu *vcpu, u8 *where, u32 odd, u64 gpa, u32 length)
 {
 	atomic_store((_Atomic u32 *)(void *)where, odd + 1);
+	/* It may be all sorts of memory, as far as the guest is concerned; code too. */
+	cache_written(vcpu, gpa, length);
 }
 
 void clock_publish_system_time(struct vcpu *vcpu)
 {
 	const struct soft *soft = vcpu->soft;
-	u64 hz = soft->tsc_hz;
+	u64 hz = soft->tsc_hz, gpa = vcpu->kvm_system_time & ~(u64)SYSTEM_TIME_ENABLE;
 	struct system_time time = {
 		.tsc_timestamp = soft->tsc_start + vcpu->tsc_adjust,
 		.flags = SYSTEM_TIME_STABLE,
@@ -179,7 +179,7 @@ void clock_publish_system_time(struct vcpu *vcpu)
 
 	if (!(vcpu->kvm_system_time & SYSTEM_TIME_ENABLE))
 		return;
-	where = published(vcpu, vcpu->kvm_system_time & ~(u64)SYSTEM_TIME_ENABLE, sizeof(time));
+	where = published(vcpu, gpa, sizeof(time));
 	if (!where)
 		return;
 	/* ns = ((ticks << shift) * multiplier) >> 32: the multiplier must be below 1. */
@@ -193,7 +193,7 @@ void clock_publish_system_time(struct vcpu *vcpu)
 	__builtin_memcpy(where + 8, &time.tsc_timestamp, 8);
 	__builtin_memcpy(where + 16, &time.ns, 8);
 	__builtin_memcpy(where + 24, &time.multiplier, 8);
-	end(where, odd);
+	end(vcpu, where, odd, gpa, sizeof(time));
 }
 
 void clock_publish_wall_clock(struct vcpu *vcpu)
@@ -214,5 +214,5 @@ void clock_publish_wall_clock(struct vcpu *vcpu)
 	__builtin_memcpy(where + offsetof(struct wall_clock, seconds), &part, sizeof(part));
 	part = ns % NS_PER_SECOND;
 	__builtin_memcpy(where + offsetof(struct wall_clock, ns), &part, sizeof(part));
-	end(where, odd);
+	end(vcpu, where, odd, vcpu->kvm_wall_clock, sizeof(struct wall_clock));
 }

@@ -57,7 +57,8 @@ enum vector {
 /* Why a vCPU shall leave translated code: bits of ctx.poll. Set with vcpu_kick(). */
 #define POLL_STOP      1u /* the machine no longer runs */
 #define POLL_INTERRUPT 2u /* the local APIC may have something, or its timer rang */
-#define POLL_CODE      4u /* a device wrote to pages that hold code */
+#define POLL_CODE      4u /* somebody else wrote to pages of which we have code */
+#define POLL_VISIT     8u /* somebody waits for vcpu->running */
 
 /* What a translation depends on beside its bytes: struct vcpu.mode, bits. */
 #define MODE_VIEW     0x03u /* enum view */
@@ -118,7 +119,7 @@ enum access {
 /* --soft-stats; plain counters of one vCPU's thread. */
 struct soft_stats {
 	u64 insns_translated, blocks_translated, bytes_emitted, cache_flushes;
-	u64 blocks_invalidated, code_writes, device_code_writes;
+	u64 blocks_invalidated, code_writes, foreign_code_writes, rights_revoked;
 	u64 tlb_misses[3]; /* read, write, fetch */
 	u64 tlb_flushes, tlb_flushes_all, invlpgs;
 	u64 jump_misses, links, polls;
@@ -142,6 +143,9 @@ struct cpuid_table {
 
 /* Pages that vcpu.jump_pages tells apart. */
 #define JUMP_PAGES 4096
+
+/* Most pieces that the guest's memory can have. */
+#define RAM_PIECES 4
 
 struct lapic; /* lapic.c */
 struct cache; /* cache.c */
@@ -193,6 +197,17 @@ struct vcpu {
 
 	struct lapic *lapic;
 	struct cache *cache;
+	struct written {
+		pthread_mutex_t lock;
+		struct range {
+			u64 gpa, length;
+		} range[64];
+		unsigned count;
+		bool overflow;
+	} written;		 /* what others wrote where we have code: sharing.c */
+	pthread_mutex_t running; /* our thread has it, but while it waits: sharing.c */
+	_Atomic u32 visitors;	 /* so many want it; a private futex */
+	bool alone;		 /* between vcpu_stop_others() and vcpu_let_others_run() */
 	struct soft_stats stats;
 	int tid;	    /* 0: not running yet */
 	_Atomic u32 asleep; /* futex, a private one: 1 while halted */
@@ -221,24 +236,19 @@ struct vcpu {
 struct ram {
 	u64 gpa, size;
 	u8 *host;
-	struct code_page **code; /* one per page; NULL: no code translated from it */
+	_Atomic u64 *pages; /* one word per page: who may write it, who has code of it: sharing.c */
 };
 
 struct soft {
 	struct engine engine;
 	struct engine_options options;
-	struct ram ram[4];
+	struct ram ram[RAM_PIECES];
 	unsigned ram_count;
 	struct cpuid_table cpuid;
 	u64 tsc_hz;
 	u64 tsc_start; /* when the engine was opened: kvmclock and traces count from it */
 	FILE *trace;   /* NULL: off */
 	bool checked;  /* translated code checks each host address: check.c */
-	pthread_mutex_t written_lock; /* guards what devices wrote: cache.c */
-	u64 written[64];	      /* gpas of pages with code */
-	_Atomic u64 device_writes;    /* so many reports; counting them orders memory */
-	unsigned written_count;
-	bool written_overflow;
 	struct cache *spare_caches; /* of vCPUs that are gone */
 	unsigned vcpu_count, vcpus_added;
 	struct vcpu *vcpus[];
@@ -463,12 +473,38 @@ void cache_free(struct cache *cache);
 /* Empty, and kept for the next cache_new(): the vCPU, which has none any more, is about to go. */
 void cache_spare(struct vcpu *vcpu);
 void cache_free_spares(struct soft *soft);
-/* Drop what was translated from these bytes. This vCPU's thread, between instructions or in a
+/* Drop what this vCPU translated from these bytes. Its thread, between instructions or in a
  * handler. True: there was something. */
 bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length);
-/* Is there code on that page? Any thread. */
-bool cache_page_has_code(const struct soft *soft, u64 gpa);
+/* May it have code of these bytes, of one page? Any thread, after it wrote them. */
+bool cache_may_have(const struct vcpu *vcpu, u64 gpa, u64 length);
 void cache_flush(struct vcpu *vcpu);
+
+/* ------------------------------------------------------------------ sharing.c: several vCPUs */
+
+/* Our own `running`: let go of it to wait for something, and get it back. */
+void vcpu_rest(struct vcpu *vcpu);
+void vcpu_resume(struct vcpu *vcpu);
+/* At POLL_VISIT: let those have it who want it. */
+void vcpu_give_way(struct vcpu *vcpu);
+/*
+ * Until vcpu_let_others_run() no other vCPU is inside an instruction. What was looked up in a TLB
+ * before must be looked up again.
+ */
+void vcpu_stop_others(struct vcpu *vcpu);
+void vcpu_let_others_run(struct vcpu *vcpu);
+
+/* May this vCPU have a tag for writing that page of RAM? Not if anybody has code of it. */
+bool page_allow_writing(struct vcpu *vcpu, u64 gpa);
+/* It is about to translate from that page: on return nobody can write it unnoticed. */
+void page_has_code_now(struct vcpu *vcpu, u64 gpa);
+void page_has_no_code(struct vcpu *vcpu, u64 gpa);
+
+/*
+ * This vCPU wrote to RAM in another way than through a tag: who has code of it must drop it. True:
+ * we had.
+ */
+bool cache_written(struct vcpu *vcpu, u64 gpa, u64 length);
 /* guest_ram_written() */
 void cache_device_wrote(void *soft, u64 gpa, u64 length);
 void cache_drop_written(struct vcpu *vcpu); /* at POLL_CODE */

@@ -98,7 +98,7 @@ static void fill(struct vcpu *vcpu, u64 address, enum access access, const struc
 	enum access system = access & ACCESS_SYSTEM;
 	bool writable = mapping->leaf & PTE_DIRTY &&
 			paging_allowed(vcpu, ACCESS_WRITE | system, mapping->rights) &&
-			!cache_page_has_code(vcpu->soft, mapping->gpa);
+			page_allow_writing(vcpu, mapping->gpa);
 
 	/* The kernel's view is shared with accesses by the system at CPL 3: rights differ there. */
 	tlb->read[i] =
@@ -288,7 +288,7 @@ bool mem_write(struct vcpu *vcpu, u64 address, const void *from, unsigned length
 			host = ram_at(vcpu->soft, gpa);
 			if (host) {
 				copy_ram(host, from, piece);
-				cache_invalidate(vcpu, gpa, piece);
+				cache_written(vcpu, gpa, piece);
 			} else {
 				device_write(vcpu, gpa, from, piece);
 			}
@@ -371,6 +371,14 @@ static u8 *bounce_place(struct vcpu *vcpu)
 	return vcpu->bounce_buffer + vcpu->ctx.address % 64;
 }
 
+/* May it be written without telling anybody? */
+static bool has_tag_to_write(const struct vcpu *vcpu, u64 address)
+{
+	const struct tlb *tlb = &vcpu->ctx.tlb[vcpu->mode & MODE_VIEW];
+
+	return address + tlb->write[tlb_index(address)] < PAGE_SIZE;
+}
+
 const void *mmu_load(struct vcpu *vcpu, const struct site *site)
 {
 	u64 address = vcpu->ctx.address;
@@ -394,12 +402,15 @@ const void *mmu_store(struct vcpu *vcpu, const struct site *site)
 	u8 *place = bounce_place(vcpu);
 
 	vcpu->bounce.place = place;
+	/* In two pages it is two writes, unless nobody else looks. */
+	if (site->flags & SITE_LOCKED && address % PAGE_SIZE + site->size > PAGE_SIZE)
+		vcpu_stop_others(vcpu);
 	if (!find_parts(vcpu, address, site->size, ACCESS_WRITE))
 		return access_fault(vcpu, site);
 	if (vcpu->bounce.host[0] && !vcpu->bounce.length[1]) {
 		vcpu->ctx.addend = (u64)vcpu->bounce.host[0] - address;
 		vcpu->bounce.pending = false;
-		if (!cache_page_has_code(vcpu->soft, vcpu->bounce.gpa[0]))
+		if (has_tag_to_write(vcpu, address))
 			return site + 1;
 		return (const u8 *)(site + 1) + SITE_SPECIAL;
 	}
@@ -424,11 +435,13 @@ bool mmu_commit(struct vcpu *vcpu)
 			break;
 		if (host && vcpu->bounce.pending)
 			copy_ram(host, from, length);
-		if (host && cache_page_has_code(vcpu->soft, vcpu->bounce.gpa[i]))
-			code |= cache_invalidate(vcpu, vcpu->bounce.gpa[i], length);
-		if (!host)
+		if (host)
+			code |= cache_written(vcpu, vcpu->bounce.gpa[i], length);
+		else
 			device_write(vcpu, vcpu->bounce.gpa[i], from, length);
 		from += length;
 	}
+	if (vcpu->alone)
+		vcpu_let_others_run(vcpu);
 	return code;
 }

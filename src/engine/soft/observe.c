@@ -136,7 +136,8 @@ static const struct counter translation[] = {
 	COUNTER("cache emptied", cache_flushes),
 	COUNTER("blocks dropped", blocks_invalidated),
 	COUNTER("writes to pages with code", code_writes),
-	COUNTER("the same, by devices", device_code_writes),
+	COUNTER("the same, by others", foreign_code_writes),
+	COUNTER("pages that another CPU may no longer write", rights_revoked),
 };
 
 static const struct counter memory[] = {

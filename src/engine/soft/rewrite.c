@@ -56,6 +56,7 @@ void put_bit_string(struct translation *t)
 	struct emit *e = &t->e;
 	const ZydisDecodedOperand *memory = &t->op[0];
 	unsigned size = memory->size / 8, gpr = gpr_of(t->op[1].reg.value), reg;
+	bool locked = t->zi.attributes & ZYDIS_ATTRIB_HAS_LOCK;
 	struct late *late;
 
 	put_effective(t, memory, 0);
@@ -70,10 +71,11 @@ void put_bit_string(struct translation *t)
 	emit_lea(e, is_address64(t), H_ADDRESS, H_ADDRESS, H_ADDEND, size, 0);
 	put_segment(t, memory);
 	late = begin_access(t, size, operand_writes(memory),
-			    SITE_READS | (is_stack(memory) ? SITE_STACK : 0));
+			    SITE_READS | (is_stack(memory) ? SITE_STACK : 0) |
+				    (locked ? SITE_LOCKED : 0));
 	reg = use_gpr(e, gpr, H_SCRATCH);
 	emit_pext_gs(e, H_SCRATCH, reg, CTX_LOW + (size == 8 ? 16 : size == 4 ? 8 : 0));
-	if (t->zi.attributes & ZYDIS_ATTRIB_HAS_LOCK)
+	if (locked)
 		emit_u8(e, 0xf0);
 	if (size == 2)
 		emit_u8(e, 0x66);

@@ -82,10 +82,12 @@ bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
 /* The thread is asleep until vcpu_kick(). */
 static void doze(struct vcpu *vcpu)
 {
+	vcpu_rest(vcpu);
 	atomic_store(&vcpu->asleep, 1);
 	if (!atomic_load(&vcpu->ctx.poll))
 		syscall(SYS_futex, &vcpu->asleep, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
 	atomic_store(&vcpu->asleep, 0);
+	vcpu_resume(vcpu);
 }
 
 /* Take in what others wanted. */
@@ -100,6 +102,8 @@ static void answer(struct vcpu *vcpu)
 	vcpu->stats.polls++;
 	if (!machine_running(vcpu->soft->engine.board->machine))
 		vcpu->leave = true;
+	if (poll & POLL_VISIT)
+		vcpu_give_way(vcpu);
 	if (poll & POLL_CODE)
 		cache_drop_written(vcpu);
 	if (poll & POLL_INTERRUPT)
@@ -360,6 +364,8 @@ static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 
 static const void *serve_fault(struct vcpu *vcpu)
 {
+	if (vcpu->alone)
+		vcpu_let_others_run(vcpu);
 	vcpu->ctx.rip = vcpu->insn_rip;
 	return next_code(vcpu);
 }
@@ -530,6 +536,7 @@ void soft_vcpu_run(struct vcpu *vcpu)
 	}
 	vcpu->leave = false;
 	check_prepare(vcpu);
+	vcpu_resume(vcpu);
 	/* The first look at the clock arms what was set before there was a timer. */
 	vcpu_kick(vcpu, POLL_INTERRUPT);
 	code = next_code(vcpu);
@@ -538,6 +545,7 @@ void soft_vcpu_run(struct vcpu *vcpu)
 		soft_enter(code);
 		vectors_save(vcpu);
 	}
+	vcpu_rest(vcpu);
 	vcpu->tid = 0;
 	timer_delete(vcpu->timer);
 	vcpu->stats.ticks_total += clock_tsc() - began;

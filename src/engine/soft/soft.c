@@ -38,9 +38,9 @@ void pages_free(void *pages, u64 bytes)
 		munmap(pages, bytes);
 }
 
-static u64 code_table_size(const struct ram *ram)
+static u64 page_words_size(const struct ram *ram)
 {
-	return ram->size / PAGE_SIZE * sizeof(ram->code[0]);
+	return ram->size / PAGE_SIZE * sizeof(ram->pages[0]);
 }
 
 /* All of the machine, as opposed to the engine. No vCPU runs, and no device. */
@@ -62,10 +62,8 @@ static void destroy_machine(struct soft *soft)
 	}
 	soft->vcpus_added = 0;
 	for (unsigned i = 0; i < soft->ram_count; i++)
-		pages_free(soft->ram[i].code, code_table_size(&soft->ram[i]));
+		pages_free(soft->ram[i].pages, page_words_size(&soft->ram[i]));
 	soft->ram_count = 0;
-	soft->written_count = 0;
-	soft->written_overflow = false;
 }
 
 static void soft_close(struct engine *engine)
@@ -75,7 +73,6 @@ static void soft_close(struct engine *engine)
 	destroy_machine(soft);
 	cache_free_spares(soft);
 	trace_close(soft);
-	pthread_mutex_destroy(&soft->written_lock);
 	free(soft);
 }
 
@@ -91,11 +88,6 @@ static struct engine *soft_open(struct board *board, const struct engine_options
 {
 	struct soft *soft;
 
-	if (options->vcpus > 1) {
-		problem(why, ENOSYS, "--cpus=%u: the soft engine has one CPU so far",
-			options->vcpus);
-		return NULL;
-	}
 	soft = calloc(1, sizeof(*soft) + options->vcpus * sizeof(soft->vcpus[0]));
 	if (!soft) {
 		problem(why, ENOMEM, "out of memory");
@@ -107,7 +99,6 @@ static struct engine *soft_open(struct board *board, const struct engine_options
 #ifdef SOFT_CHECKED
 	soft->checked = true;
 #endif
-	pthread_mutex_init(&soft->written_lock, NULL);
 	if (cpuid_check_host(soft, why) || (board && start(soft, why))) {
 		soft_close(&soft->engine);
 		return NULL;
@@ -150,10 +141,9 @@ static int soft_map(struct engine *engine, u64 gpa, u64 size, void *host, struct
 			       "address %llu GiB",
 			       (unsigned long long)(gpa + size) >> 30,
 			       (1ull << cpuid_address_bits()) >> 30);
-	/* A pointer for each page, of which only those with code are ever touched. */
-	ram.code = pages_new(code_table_size(&ram));
-	if (!ram.code)
-		return problem(why, errno, "no room to note which of %llu MiB are code: %s",
+	ram.pages = pages_new(page_words_size(&ram));
+	if (!ram.pages)
+		return problem(why, errno, "no room to note who uses which of %llu MiB: %s",
 			       (unsigned long long)size >> 20, strerror(errno));
 	soft->ram[soft->ram_count++] = ram;
 	memory->written = cache_device_wrote;

@@ -33,6 +33,7 @@ enum site_kind {
 #define SITE_STACK   2u	 /* through rsp or rbp: non-canonical is #SS */
 #define SITE_KEEP    4u	 /* a commit that never leaves: the instruction is not over */
 #define SITE_ALIGNED 16u /* misaligned is #GP, and comes before what the page has to say */
+#define SITE_LOCKED  64u /* atomic, also where it lies in two pages */
 #define SITE_WAITS   32u /* a pending x87 exception comes before even that */
 #define SITE_LAST    8u	 /* an instruction behind which the block has nothing */
 
@@ -82,10 +83,11 @@ struct block {
 	struct link links[2];
 };
 
-/* A page of guest RAM from which there is code. */
+/* A page of guest RAM from which a vCPU has code. */
 struct code_page {
 	u64 gpa;
-	u64 chunks; /* bit n: of its 64 bytes number n */
+	u64 chunks;	   /* bit n: of its 64 bytes number n */
+	_Atomic u64 shown; /* to other threads: the same; all while a block is made */
 	struct block *blocks;
 	struct code_page *free_next;
 };
@@ -103,6 +105,9 @@ struct cache {
 	struct block **order; /* by code address */
 	u32 order_count, order_room;
 	struct code_page *free_pages; /* in the arena */
+	/* For each page of each piece of RAM; NULL: no code of it. */
+	_Atomic(struct code_page *) *pages[RAM_PIECES];
+	u64 page_count[RAM_PIECES];
 	struct block *bucket[CACHE_BUCKETS];
 };
 
@@ -159,7 +164,7 @@ void cache_reserve(struct vcpu *vcpu);
 void cache_add(struct vcpu *vcpu, struct block *block);
 void cache_link(struct link *link, struct block *to);
 struct block *cache_block_at(const struct cache *cache, const u8 *pc);
-/* The page is going to be translated from: nobody may write it past us any more. */
+/* A block is going to be made from that page: nobody may write it past us any more. */
 void cache_protect(struct vcpu *vcpu, u64 gpa);
 
 /* translate.c: the block that begins there, in RAM; gpa2: its second page, where it crosses. */

@@ -204,6 +204,8 @@ struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state 
 	}
 	vcpu->soft = soft;
 	vcpu->index = index;
+	pthread_mutex_init(&vcpu->running, NULL);
+	pthread_mutex_init(&vcpu->written.lock, NULL);
 	set_up_context(&vcpu->ctx);
 	vcpu->xsave = aligned_alloc(XSAVE_ALIGN, XSAVE_SIZE);
 	vcpu->lapic = lapic_new(vcpu);
@@ -236,6 +238,8 @@ void vcpu_free(struct vcpu *vcpu)
 	cache_free(vcpu->cache);
 	lapic_free(vcpu->lapic);
 	free(vcpu->xsave);
+	pthread_mutex_destroy(&vcpu->running);
+	pthread_mutex_destroy(&vcpu->written.lock);
 	pages_free(vcpu, sizeof(*vcpu));
 }
 
