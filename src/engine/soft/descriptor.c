@@ -55,7 +55,7 @@ bool descriptor_find(struct vcpu *vcpu, u16 selector, enum vector fault, u32 ext
 	    ((selector & SELECTOR_LOCAL) && !vcpu->ldt.present))
 		return raise_error(vcpu, fault, selector_error(selector) | external);
 
-	descriptor->address = base + offset;
+	descriptor->address = system_linear(vcpu, base + offset);
 	if (!mem_read_u64(vcpu, descriptor->address, &descriptor->raw, ACCESS_READ | ACCESS_SYSTEM))
 		return false;
 	descriptor->segment = descriptor_decode(descriptor->raw, selector);
@@ -114,6 +114,130 @@ void segment_set_real(struct vcpu *vcpu, unsigned which, u16 selector)
 	vcpu_set_segment(vcpu, which, &segment);
 }
 
+/* The eight bits of attributes that a segment of virtual-8086 mode has: Intel SDM 3C, "Checks on
+ * Guest Segment Registers". */
+void segment_set_v86(struct vcpu *vcpu, unsigned which, u16 selector)
+{
+	const struct segment segment = {
+		.selector = selector,
+		.base = (u64)selector << 4,
+		.limit = V86_LIMIT,
+		.type = TYPE_WRITABLE | TYPE_ACCESSED,
+		.s = true,
+		.present = true,
+		.dpl = V86_CPL,
+	};
+
+	vcpu_set_segment(vcpu, which, &segment);
+}
+
+void segment_set_found(struct vcpu *vcpu, unsigned which, const struct descriptor *descriptor)
+{
+	struct segment segment = descriptor->segment;
+
+	if (descriptor->address)
+		segment.type |= TYPE_ACCESSED;
+	vcpu_set_segment(vcpu, which, &segment);
+}
+
+/* ------------------------------------------------------------------ what may be loaded */
+
+/*
+ * Data that may be written, at that level. `fault` is what it is when it is not: #TS if a
+ * task-state segment is to blame. Intel SDM 2, "CALL", more privilege, and 3A, "Task Switching".
+ */
+static bool find_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, enum vector fault, u32 external,
+		    struct descriptor *ss)
+{
+	u32 error = selector_error(selector) | external;
+
+	if (selector_is_null(selector))
+		return raise_error(vcpu, fault, external);
+	if (!descriptor_find(vcpu, selector, fault, external, ss))
+		return false;
+	if (!segment_is_stack(&ss->segment, selector, cpl))
+		return raise_error(vcpu, fault, error);
+	if (!ss->segment.present)
+		return raise_error(vcpu, VECTOR_SS, error);
+	return true;
+}
+
+bool segment_check_task_ss(struct vcpu *vcpu, u16 selector, u32 external, struct descriptor *ss)
+{
+	return find_ss(vcpu, selector, vcpu->cpl, VECTOR_TS, external, ss);
+}
+
+/*
+ * Intel SDM 2, "MOV", where it says "IF SS is loaded", and "RET" and "IRET": the same for code at
+ * the level that they return to.
+ */
+bool segment_check_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, bool to_64,
+		      struct descriptor *ss)
+{
+	if (selector_is_null(selector) && to_64 && cpl != 3 && (selector & SELECTOR_RPL) == cpl) {
+		*ss = (struct descriptor){.segment = segment_null(selector, cpl)};
+		return true;
+	}
+	return find_ss(vcpu, selector, cpl, VECTOR_GP, 0, ss);
+}
+
+bool segment_check_data(struct vcpu *vcpu, u16 selector, enum vector fault, u32 external,
+			struct descriptor *data)
+{
+	const struct segment *segment = &data->segment;
+	u32 error = selector_error(selector) | external;
+
+	if (selector_is_null(selector)) {
+		*data = (struct descriptor){.segment = segment_null(selector, 0)};
+		return true;
+	}
+	if (!descriptor_find(vcpu, selector, fault, external, data))
+		return false;
+	if (!segment->s || (segment_is_code(segment) && !(segment->type & TYPE_READABLE)))
+		return raise_error(vcpu, fault, error);
+	if (!segment_is_conforming(segment) &&
+	    ((selector & SELECTOR_RPL) > segment->dpl || vcpu->cpl > segment->dpl))
+		return raise_error(vcpu, fault, error);
+	if (!segment->present)
+		return raise_error(vcpu, VECTOR_NP, error);
+	return true;
+}
+
+bool segment_check_code(struct vcpu *vcpu, u16 selector, enum vector fault, u32 external,
+			struct descriptor *code)
+{
+	if (selector_is_null(selector))
+		return raise_error(vcpu, fault, external);
+	if (!descriptor_find(vcpu, selector, fault, external, code))
+		return false;
+	if (code->segment.s && !segment_is_code(&code->segment))
+		return raise_error(vcpu, fault, selector_error(selector) | external);
+	return true;
+}
+
+bool segment_is_both_sizes(const struct vcpu *vcpu, const struct segment *code)
+{
+	return vcpu_long_mode(vcpu) && code->l && code->db;
+}
+
+/* Intel SDM 2, "RET" and "IRET". */
+bool segment_check_return(struct vcpu *vcpu, u16 selector, enum vector fault, u32 external,
+			  struct descriptor *code)
+{
+	const struct segment *segment = &code->segment;
+	unsigned rpl = selector & SELECTOR_RPL;
+	u32 error = selector_error(selector) | external;
+
+	if (!segment_check_code(vcpu, selector, fault, external, code))
+		return false;
+	if (!segment->s || rpl < vcpu->cpl || segment_is_both_sizes(vcpu, segment) ||
+	    (segment_is_conforming(segment) ? segment->dpl > rpl : segment->dpl != rpl))
+		return raise_error(vcpu, fault, error);
+	if (!segment->present)
+		return raise_error(vcpu, VECTOR_NP, error);
+	return true;
+}
+
 /* ------------------------------------------------------------------ the stack */
 
 unsigned stack_width(bool is_64, const struct segment *ss)
@@ -142,6 +266,11 @@ struct stack stack_current(const struct vcpu *vcpu, bool is_64, u32 external)
 	return stack;
 }
 
+struct stack stack_here(const struct vcpu *vcpu)
+{
+	return stack_current(vcpu, vcpu_64bit(vcpu), 0);
+}
+
 /*
  * One level further in, SS is null, with nothing but the level in it: Intel SDM 3A, "Stack
  * Switching in 64-Bit Mode".
@@ -167,24 +296,9 @@ static bool stack_inner_64(struct vcpu *vcpu, unsigned cpl, unsigned ist, u32 ex
 	};
 	if (cpl == vcpu->cpl)
 		stack->ss.segment.base = vcpu->ctx.base[SS];
-	return mem_read_u64(vcpu, vcpu->tr.base + offset, &stack->pointer,
-			    ACCESS_READ | ACCESS_SYSTEM);
-}
-
-/* Intel SDM 2, "CALL", more privilege: what SS has to be. Its faults are the TSS's fault. */
-static bool check_inner_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, u32 external,
-			   struct descriptor *ss)
-{
-	u32 error = selector_error(selector) | external;
-
-	if (selector_is_null(selector))
-		return raise_error(vcpu, VECTOR_TS, external);
-	if (!descriptor_find(vcpu, selector, VECTOR_TS, external, ss))
+	if (!mem_read_u64(vcpu, vcpu->tr.base + offset, &stack->start, ACCESS_READ | ACCESS_SYSTEM))
 		return false;
-	if (!segment_is_stack(&ss->segment, selector, cpl))
-		return raise_error(vcpu, VECTOR_TS, error);
-	if (!ss->segment.present)
-		return raise_error(vcpu, VECTOR_SS, error);
+	stack->pointer = stack->start;
 	return true;
 }
 
@@ -202,11 +316,15 @@ bool stack_inner(struct vcpu *vcpu, unsigned cpl, unsigned ist, u32 external, st
 	if (offset + size + sizeof(selector) - 1 > vcpu->tr.limit)
 		return raise_error(vcpu, VECTOR_TS, selector_error(vcpu->tr.selector) | external);
 	*stack = (struct stack){.access = ACCESS_SYSTEM};
-	if (!mem_read(vcpu, vcpu->tr.base + offset, &stack->pointer, size, access) ||
-	    !mem_read(vcpu, vcpu->tr.base + offset + size, &selector, sizeof(selector), access) ||
-	    !check_inner_ss(vcpu, selector, cpl, external, &stack->ss))
+	if (!mem_read(vcpu, system_linear(vcpu, vcpu->tr.base + offset), &stack->pointer, size,
+		      access) ||
+	    !mem_read(vcpu, system_linear(vcpu, vcpu->tr.base + offset + size), &selector,
+		      sizeof(selector), access) ||
+	    !find_ss(vcpu, selector, cpl, VECTOR_TS, external, &stack->ss))
 		return false;
 	stack->width = stack_width(false, &stack->ss.segment);
+	stack->start = stack->pointer;
+	stack->pointer &= width_mask(stack->width);
 	stack->error = selector_error(selector) | external;
 	return true;
 }
@@ -290,4 +408,12 @@ bool stack_pop(struct vcpu *vcpu, struct stack *stack, u64 *words, unsigned coun
 void stack_commit(struct vcpu *vcpu, const struct stack *stack)
 {
 	gpr_write(vcpu, RSP, stack->width, stack->pointer);
+}
+
+/* Where the stack is one of 16 bits, the upper half of ESP is what the task-state segment had. */
+void stack_switch(struct vcpu *vcpu, const struct stack *stack)
+{
+	segment_set_found(vcpu, SS, &stack->ss);
+	vcpu->ctx.gpr[RSP] = stack->start;
+	stack_commit(vcpu, stack);
 }

@@ -20,8 +20,8 @@
 #define GATE_SIZE_64 16u
 #define IVT_ENTRY    4u /* real mode: a far pointer */
 
-/* ss, rsp, rflags, cs, rip, error code */
-#define FRAME_WORDS 6
+/* gs, fs, ds, es (from virtual-8086 mode), ss, rsp, rflags, cs, rip, error code */
+#define FRAME_WORDS 10
 
 /* Who asked. */
 enum source {
@@ -76,7 +76,15 @@ static u64 handler_flags(const struct vcpu *vcpu, bool keeps_if)
 	return vcpu_rflags(vcpu) & ~clear;
 }
 
+static bool in_v86(const struct vcpu *vcpu)
+{
+	return vcpu->sysflags & X86_EFLAGS_VM;
+}
+
 /* ------------------------------------------------------------------ real mode */
+
+/* Intel SDM 2, "INT n", REAL-ADDRESS-MODE. */
+#define REAL_CLEARS ((u64)(X86_EFLAGS_IF | X86_EFLAGS_TF | X86_EFLAGS_AC | X86_EFLAGS_RF))
 
 static bool deliver_real(struct vcpu *vcpu, const struct event *event)
 {
@@ -95,13 +103,13 @@ static bool deliver_real(struct vcpu *vcpu, const struct event *event)
 	stack_commit(vcpu, &stack);
 	segment_set_real(vcpu, CS, target[1]);
 	vcpu->ctx.rip = target[0];
-	vcpu_set_rflags(vcpu, handler_flags(vcpu, false) & ~X86_EFLAGS_AC);
+	vcpu_set_rflags(vcpu, vcpu_rflags(vcpu) & ~REAL_CLEARS);
 	return true;
 }
 
 /* ------------------------------------------------------------------ protected and IA-32e mode */
 
-/* Intel SDM 2, "INT n", PROTECTED-MODE and IA-32e-MODE. Task gates are not for us. */
+/* Intel SDM 2, "INT n", PROTECTED-MODE and IA-32e-MODE. */
 static bool read_gate(struct vcpu *vcpu, const struct event *event, struct gate *gate)
 {
 	bool is_64 = vcpu_long_mode(vcpu);
@@ -111,7 +119,8 @@ static bool read_gate(struct vcpu *vcpu, const struct event *event, struct gate 
 
 	if (offset + size - 1 > vcpu->idt.limit)
 		return raise_error(vcpu, VECTOR_GP, gate_error(event));
-	if (!mem_read(vcpu, vcpu->idt.base + offset, raw, size, ACCESS_READ | ACCESS_SYSTEM))
+	if (!mem_read(vcpu, system_linear(vcpu, vcpu->idt.base + offset), raw, size,
+		      ACCESS_READ | ACCESS_SYSTEM))
 		return false;
 	*gate = gate_decode(raw[0], raw[1]);
 
@@ -122,6 +131,8 @@ static bool read_gate(struct vcpu *vcpu, const struct event *event, struct gate 
 	case SYSTEM_INTERRUPT_GATE_16:
 	case SYSTEM_TRAP_GATE_16:
 		gate->offset &= UINT16_MAX;
+		/* fall through */
+	case SYSTEM_TASK_GATE:
 		if (!is_64)
 			break;
 		/* fall through */
@@ -152,6 +163,8 @@ static bool find_handler(struct vcpu *vcpu, const struct event *event, const str
 		return raise_error(vcpu, VECTOR_NP, error);
 	if (vcpu_long_mode(vcpu) && (!segment->l || segment->db))
 		return raise_error(vcpu, VECTOR_GP, error);
+	if (in_v86(vcpu) && (segment_is_conforming(segment) || segment->dpl))
+		return raise_error(vcpu, VECTOR_GP, error);
 	return true;
 }
 
@@ -175,8 +188,11 @@ static bool find_stack(struct vcpu *vcpu, const struct event *event, const struc
 static unsigned fill_frame(const struct vcpu *vcpu, const struct event *event, bool with_stack,
 			   u64 *words)
 {
+	static const u8 registers[] = {GS, FS, DS, ES};
 	unsigned count = 0;
 
+	for (unsigned i = 0; in_v86(vcpu) && i < ARRAY_SIZE(registers); i++)
+		words[count++] = vcpu->seg[registers[i]].selector;
 	if (with_stack) {
 		words[count++] = vcpu->seg[SS].selector;
 		words[count++] = vcpu->ctx.gpr[RSP];
@@ -196,6 +212,30 @@ static unsigned frame_word(const struct vcpu *vcpu, const struct gate *gate)
 	return gate->type == SYSTEM_INTERRUPT_GATE || gate->type == SYSTEM_TRAP_GATE ? 4 : 2;
 }
 
+/* What virtual-8086 mode had in them means nothing outside. */
+static void drop_v86_segments(struct vcpu *vcpu)
+{
+	static const u8 registers[] = {ES, DS, FS, GS};
+	const struct segment none = segment_null(0, 0);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(registers); i++)
+		vcpu_set_segment(vcpu, registers[i], &none);
+}
+
+/* A task gate: the handler has all registers to itself, and finds the error code on its stack. */
+static bool deliver_task(struct vcpu *vcpu, const struct event *event, const struct gate *gate)
+{
+	const struct task_switch how = {
+		.why = TASK_CALL,
+		.flags = pushed_flags(vcpu, event),
+		.external = external_bit(event),
+		.has_error = event->has_error,
+		.error = event->error,
+	};
+
+	return task_switch(vcpu, gate->selector, &how);
+}
+
 static bool deliver_protected(struct vcpu *vcpu, const struct event *event)
 {
 	u64 words[FRAME_WORDS];
@@ -205,7 +245,11 @@ static bool deliver_protected(struct vcpu *vcpu, const struct event *event)
 	unsigned cpl, count;
 	bool is_trap;
 
-	if (!read_gate(vcpu, event, &gate) || !find_handler(vcpu, event, &gate, &code))
+	if (!read_gate(vcpu, event, &gate))
+		return false;
+	if (gate.type == SYSTEM_TASK_GATE)
+		return deliver_task(vcpu, event, &gate);
+	if (!find_handler(vcpu, event, &gate, &code))
 		return false;
 	cpl = segment_is_conforming(&code.segment) ? vcpu->cpl : code.segment.dpl;
 	if (!find_stack(vcpu, event, &gate, cpl, &stack))
@@ -219,10 +263,13 @@ static bool deliver_protected(struct vcpu *vcpu, const struct event *event)
 		return false;
 
 	is_trap = gate.type == SYSTEM_TRAP_GATE || gate.type == SYSTEM_TRAP_GATE_16;
+	if (in_v86(vcpu))
+		drop_v86_segments(vcpu);
 	if (cpl != vcpu->cpl)
-		vcpu_set_segment(vcpu, SS, &stack.ss.segment);
+		stack_switch(vcpu, &stack);
+	else
+		stack_commit(vcpu, &stack);
 	segment_set_code(vcpu, &code.segment, cpl);
-	stack_commit(vcpu, &stack);
 	vcpu->ctx.rip = gate.offset;
 	vcpu_set_rflags(vcpu, handler_flags(vcpu, is_trap));
 	return true;
@@ -236,7 +283,7 @@ static bool deliver(struct vcpu *vcpu, const struct event *event)
 	u16 cs = vcpu->seg[CS].selector;
 	u64 rip = vcpu->ctx.rip;
 
-	if (!(system_protected(vcpu) ? deliver_protected(vcpu, event) : deliver_real(vcpu, event)))
+	if (!(vcpu->cr0 & X86_CR0_PE ? deliver_protected(vcpu, event) : deliver_real(vcpu, event)))
 		return false;
 	vcpu->shadow = SHADOW_NONE;
 	vcpu->halted = false;
@@ -358,8 +405,11 @@ static bool software(struct vcpu *vcpu, u8 vector)
 	return deliver(vcpu, &(struct event){.source = SOURCE_SOFTWARE, .vector = vector});
 }
 
+/* In virtual-8086 mode it is for those with I/O privilege; the short forms are for all. */
 bool interrupt_int(struct vcpu *vcpu, const struct insn *insn)
 {
+	if (in_v86(vcpu) && system_iopl(vcpu) < V86_CPL)
+		return raise_error(vcpu, VECTOR_GP, 0);
 	return software(vcpu, insn->immediate);
 }
 
@@ -390,5 +440,25 @@ bool interrupt_int1(struct vcpu *vcpu, const struct insn *insn)
 	if (!deliver(vcpu, &(struct event){.source = SOURCE_EXCEPTION, .vector = VECTOR_DB}))
 		return false;
 	vcpu->stats.exceptions[VECTOR_DB]++;
+	return true;
+}
+
+/*
+ * Two signed bounds in memory, and both are inside. Outside it is a fault, not a trap: Intel SDM 2,
+ * "BOUND".
+ */
+bool interrupt_bound(struct vcpu *vcpu, const struct insn *insn)
+{
+	unsigned size = insn->opsize, shift = 64 - 8 * size;
+	u64 address = insn_address(vcpu, insn), lower = 0, upper = 0;
+	s64 index = (s64)(vcpu->ctx.gpr[insn->reg] << shift) >> shift;
+
+	if (!insn->has_memory)
+		return raise_fault(vcpu, VECTOR_UD);
+	if (!mem_read(vcpu, address, &lower, size, ACCESS_READ) ||
+	    !mem_read(vcpu, system_linear(vcpu, address + size), &upper, size, ACCESS_READ))
+		return false;
+	if (index < (s64)(lower << shift) >> shift || index > (s64)(upper << shift) >> shift)
+		return raise_fault(vcpu, VECTOR_BR);
 	return true;
 }

@@ -87,10 +87,13 @@ struct stack {
 	bool is_64;	      /* no base, no limit */
 	unsigned width;	      /* of the stack pointer, bytes */
 	u64 pointer;
+	u64 start;	    /* the whole register, where SS is switched too */
 	enum access access; /* besides the direction */
 	u32 error;	    /* of the #SS if there is no room */
 };
 
+/* That of push, pop and all that stays in its mode. */
+struct stack stack_here(const struct vcpu *vcpu);
 /* The current one, as a transfer to or from 64-bit mode (or another) sees it. */
 struct stack stack_current(const struct vcpu *vcpu, bool is_64, u32 external);
 /*
@@ -104,6 +107,8 @@ bool stack_push(struct vcpu *vcpu, struct stack *stack, const u64 *words, unsign
 bool stack_pop(struct vcpu *vcpu, struct stack *stack, u64 *words, unsigned count, unsigned size);
 /* Make stack->pointer the stack pointer. */
 void stack_commit(struct vcpu *vcpu, const struct stack *stack);
+/* The same for one from stack_inner(), with its SS. */
+void stack_switch(struct vcpu *vcpu, const struct stack *stack);
 
 static inline u32 selector_error(u16 selector)
 {
@@ -129,5 +134,58 @@ bool segment_holds(const struct vcpu *vcpu, const struct segment *code, u64 rip)
 void segment_set_code(struct vcpu *vcpu, const struct segment *code, unsigned cpl);
 /* Real mode: a selector is an address. */
 void segment_set_real(struct vcpu *vcpu, unsigned which, u16 selector);
+/* Virtual-8086 mode, on the way in: the rest of the segment, too. Then segment_set_real() does. */
+#define V86_LIMIT 0xffffu
+#define V86_CPL	  3u
+void segment_set_v86(struct vcpu *vcpu, unsigned which, u16 selector);
+/* What was found and checked: into the register. */
+void segment_set_found(struct vcpu *vcpu, unsigned which, const struct descriptor *descriptor);
+
+/*
+ * May it be loaded? What is wrong is `fault`, or #NP or #SS for what is not present, with the
+ * selector and `external` in the error code.
+ */
+/* SS, for code at that level. */
+bool segment_check_ss(struct vcpu *vcpu, u16 selector, unsigned cpl, bool to_64,
+		      struct descriptor *ss);
+/* SS of a task, at the current level: #TS. */
+bool segment_check_task_ss(struct vcpu *vcpu, u16 selector, u32 external, struct descriptor *ss);
+/* DS, ES, FS, GS. */
+bool segment_check_data(struct vcpu *vcpu, u16 selector, enum vector fault, u32 external,
+			struct descriptor *data);
+/* Where a far transfer goes: code, or something that is not a segment and perhaps a gate. */
+bool segment_check_code(struct vcpu *vcpu, u16 selector, enum vector fault, u32 external,
+			struct descriptor *code);
+/* Where a return goes: code, at the level of the selector, and no further in than we are. */
+bool segment_check_return(struct vcpu *vcpu, u16 selector, enum vector fault, u32 external,
+			  struct descriptor *code);
+/* Of 32 and of 64 bits: there is no such code. */
+bool segment_is_both_sizes(const struct vcpu *vcpu, const struct segment *code);
+/* A far jump of real or virtual-8086 mode. */
+bool segment_jump_real(struct vcpu *vcpu, u16 selector, u64 offset);
+
+/* ------------------------------------------------------------------ task.c */
+
+/* How one task comes to follow another. */
+enum task_reason {
+	TASK_JUMP,
+	TASK_CALL, /* and interrupts: the new one remembers the old */
+	TASK_RETURN,
+};
+
+struct task_switch {
+	enum task_reason why;
+	u64 flags;    /* as the old task is to find them when it goes on */
+	u32 external; /* in the error codes of what goes wrong */
+	bool has_error;
+	u32 error; /* for the new task's stack */
+};
+
+/*
+ * To the task whose state is in the segment of that selector; who may is the caller's to say.
+ * False: a fault, and where it comes late, it is already the new task's (and insn_rip its first
+ * instruction).
+ */
+bool task_switch(struct vcpu *vcpu, u16 selector, const struct task_switch *how);
 
 #endif

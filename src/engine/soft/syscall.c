@@ -102,7 +102,8 @@ bool segment_sysenter(struct vcpu *vcpu, const struct insn *insn)
 	bool to_64 = vcpu_long_mode(vcpu);
 
 	(void)insn;
-	if (!system_protected(vcpu) || !selector)
+	/* Virtual-8086 mode may, too. */
+	if (!(vcpu->cr0 & X86_CR0_PE) || !selector)
 		return raise_error(vcpu, VECTOR_GP, 0);
 
 	vcpu->ctx.gpr[RSP] = to_64 ? vcpu->sysenter_esp : (u32)vcpu->sysenter_esp;

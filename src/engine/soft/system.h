@@ -39,6 +39,12 @@ static inline bool system_canonical(u64 address)
 	return (s64)(address << 16) >> 16 == (s64)address;
 }
 
+/* Outside IA-32e mode, linear addresses end at 4 GiB and begin anew. */
+static inline u64 system_linear(const struct vcpu *vcpu, u64 address)
+{
+	return vcpu_long_mode(vcpu) ? address : (u32)address;
+}
+
 static inline unsigned system_iopl(const struct vcpu *vcpu)
 {
 	return (vcpu->sysflags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT;
