@@ -187,14 +187,14 @@ static void test_jump_caches(void **state)
 
 static void test_cr4(void **state)
 {
-	static const u64 flushing[] = {X86_CR4_PGE, X86_CR4_PSE, X86_CR4_SMEP, X86_CR4_SMAP};
-	static const u64 refused[] = {X86_CR4_VME,  X86_CR4_PVI,  X86_CR4_UMIP, X86_CR4_LA57,
-				      X86_CR4_VMXE, X86_CR4_SMXE, 1u << 15,	X86_CR4_PCIDE,
-				      1u << 19,	    X86_CR4_PKE,  X86_CR4_CET,	1u << 24,
-				      1ull << 32};
-	static const u64 quiet[] = {X86_CR4_TSD,      X86_CR4_DE,     X86_CR4_MCE,
-				    X86_CR4_PCE,      X86_CR4_OSFXSR, X86_CR4_OSXMMEXCPT,
-				    X86_CR4_FSGSBASE, X86_CR4_OSXSAVE};
+	static const u64 flushing[] = {X86_CR4_PGE, X86_CR4_PSE, X86_CR4_SMEP, X86_CR4_SMAP,
+				       X86_CR4_PKE};
+	static const u64 refused[] = {X86_CR4_VME,  X86_CR4_PVI, X86_CR4_LA57,	X86_CR4_VMXE,
+				      X86_CR4_SMXE, 1u << 15,	 X86_CR4_PCIDE, 1u << 19,
+				      X86_CR4_CET,  1u << 24,	 1ull << 32};
+	static const u64 quiet[] = {X86_CR4_TSD,      X86_CR4_DE,      X86_CR4_MCE,
+				    X86_CR4_PCE,      X86_CR4_OSFXSR,  X86_CR4_OSXMMEXCPT,
+				    X86_CR4_FSGSBASE, X86_CR4_OSXSAVE, X86_CR4_UMIP};
 	struct fixture *f = *state;
 	u64 flushes;
 
@@ -282,7 +282,11 @@ static void test_machine_status_word(void **state)
 	assert_done(f, system_smsw, with_memory(DATA));
 	assert_int_equal(get64(f, DATA), (~0ull << 16) | (vcpu->cr0 & 0xffff));
 
+	vcpu->cr4 |= X86_CR4_UMIP;
+	assert_error(f, system_smsw, with_register(RBX, 2), VECTOR_GP, 0);
 	mode_64(vcpu, 0);
+	vcpu->cr4 |= X86_CR4_UMIP;
+	assert_done(f, system_smsw, with_register(RBX, 2));
 	vcpu->cr0 |= X86_CR0_TS;
 	assert_done(f, system_clts, plain);
 	assert_false(vcpu->cr0 & X86_CR0_TS);

@@ -173,7 +173,7 @@ static void test_nothing_new_passes(void **state)
 	assert_int_equal(ask(1, 0).edx, 0x0f8bfbfdu);
 	assert_int_equal(ask(7, 0).eax, 0);
 	assert_int_equal(ask(7, 0).ebx, 0x219c23ebu);
-	assert_int_equal(ask(7, 0).ecx, 1u << 22);
+	assert_int_equal(ask(7, 0).ecx, 1u << 22 | 1u << 2 | 1u << 3);
 	assert_int_equal(ask(7, 0).edx, 1u << 29 | 1u << 4);
 	assert_int_equal(ask(7, 1).eax, 0);
 	assert_int_equal(ask(0x80000001, 0).ecx, 0x121);
@@ -198,7 +198,7 @@ static void test_least(void **state)
 			 1u << 13 | 1u << 21 | 1u << 24 | 1u << 26 | 1u << 28 | 1u << 31);
 	assert_int_equal(result.ebx, 1u << 16 | 8u << 8);
 	assert_int_equal(ask(7, 0).ebx, 1u << 0 | 1u << 1 | 1u << 3 | 1u << 7 | 1u << 8 | 1u << 20);
-	assert_int_equal(ask(7, 0).ecx, 0);
+	assert_int_equal(ask(7, 0).ecx, 1u << 2 | 1u << 3);
 	assert_int_equal(ask(7, 0).edx, 1u << 29);
 	assert_int_equal(ask(0x80000001, 0).edx, 0x24100800u);
 	assert_int_equal(ask(0x80000007, 0).edx, 0);
@@ -218,6 +218,9 @@ static void test_vcpu_state_shows(void **state)
 	assert_int_equal(ask(1, 0).edx & 1u << 9, 1u << 9);
 	vcpu.apic_base = 0;
 	assert_int_equal(ask(1, 0).edx & 1u << 9, 0);
+	assert_int_equal(ask(7, 0).ecx & 1u << 4, 0);
+	vcpu.cr4 |= X86_CR4_PKE;
+	assert_int_equal(ask(7, 0).ecx & 1u << 4, 1u << 4);
 
 	assert_int_equal(ask(0xd, 0).eax, 7);
 	assert_int_equal(ask(0xd, 0).ebx, 0x240);

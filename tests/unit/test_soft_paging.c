@@ -403,13 +403,109 @@ static void test_global(void **state)
 	}
 }
 
+/* ------------------------------------------------------------------ protection keys */
+
+#define SOME_KEY     9u
+#define KEY(n)	     ((u64)(n) << 59)
+#define NO_ACCESS(n) (1u << 2 * (n))
+#define NO_WRITE(n)  (2u << 2 * (n))
+#define ERROR_KEY    32u
+#define DENIED(more) (ERROR_PRESENT | ERROR_KEY | (more))
+
+static void wrpkru(struct fixture *f, u32 value)
+{
+	u64 *gpr = f->vcpu->ctx.gpr;
+
+	gpr[RAX] = value;
+	gpr[RCX] = gpr[RDX] = 0;
+	assert_done(f, system_wrpkru, plain);
+	gpr[RAX] = gpr[RDX] = ~0ull;
+	assert_done(f, system_rdpkru, plain);
+	assert_int_equal(gpr[RAX], value);
+	assert_int_equal(gpr[RDX], 0);
+}
+
+static void test_key_instructions(void **state)
+{
+	struct fixture *f = *state;
+	u64 *gpr = f->vcpu->ctx.gpr;
+
+	mode_64(f->vcpu, 3);
+	gpr[RAX] = gpr[RCX] = gpr[RDX] = 0;
+	assert_fault(f, system_rdpkru, plain, VECTOR_UD);
+	assert_fault(f, system_wrpkru, plain, VECTOR_UD);
+	f->vcpu->cr4 |= X86_CR4_PKE;
+	wrpkru(f, 0xdeadbeef);
+	gpr[RCX] = 1;
+	assert_error(f, system_rdpkru, plain, VECTOR_GP, 0);
+	assert_error(f, system_wrpkru, plain, VECTOR_GP, 0);
+	gpr[RCX] = ~0ull << 32;
+	assert_done(f, system_rdpkru, plain);
+	gpr[RDX] = 1;
+	assert_error(f, system_wrpkru, plain, VECTOR_GP, 0);
+	assert_int_equal(f->vcpu->pkru, 0xdeadbeef);
+}
+
+static void test_keys(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+	u64 *entry = (u64 *)(f->ram + PT + DATA / PAGE_SIZE * 8);
+
+	mode_64(vcpu, 0);
+	*entry |= KEY(SOME_KEY) | D;
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_WRITE), 0);
+	vcpu->pkru = ~0u;
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_WRITE), 0);
+	assert_true(write_cr(f, 4, vcpu->cr4 | X86_CR4_PKE));
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_READ), DENIED(ERROR_USER));
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_WRITE), DENIED(ERROR_USER | ERROR_WRITE));
+	assert_int_equal(access_as(f, 0, DATA, ACCESS_READ), DENIED(0));
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_FETCH), 0);
+	/* Each write of PKRU counts at once, for what was allowed before, and what was not. */
+	wrpkru(f, NO_WRITE(SOME_KEY));
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_READ), 0);
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_WRITE), DENIED(ERROR_USER | ERROR_WRITE));
+	assert_int_equal(access_as(f, 0, DATA, ACCESS_WRITE), DENIED(ERROR_WRITE));
+	wrpkru(f, ~(NO_WRITE(SOME_KEY) | NO_ACCESS(SOME_KEY)));
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_WRITE), 0);
+	assert_int_equal(access_as(f, 0, DATA, ACCESS_WRITE), 0);
+	wrpkru(f, NO_ACCESS(SOME_KEY));
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_READ), DENIED(ERROR_USER));
+	assert_int_equal(access_as(f, 0, DATA, ACCESS_WRITE), DENIED(ERROR_WRITE));
+	/* Another key's bits do not matter, but key 0 is one like the others. */
+	assert_int_equal(access_as(f, 3, STACK, ACCESS_WRITE), 0);
+	wrpkru(f, NO_WRITE(0));
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_WRITE), 0);
+	assert_int_equal(access_as(f, 3, STACK, ACCESS_WRITE), DENIED(ERROR_USER | ERROR_WRITE));
+	/* Without CR0.WP the kernel writes; and what is not for users has no key. */
+	assert_int_equal(access_as(f, 0, STACK, ACCESS_WRITE), DENIED(ERROR_WRITE));
+	assert_true(write_cr(f, 0, vcpu->cr0 & ~X86_CR0_WP));
+	assert_int_equal(access_as(f, 0, STACK, ACCESS_WRITE), 0);
+	*entry &= ~U;
+	wrpkru(f, ~0u);
+	tlb_flush(vcpu, true);
+	assert_int_equal(access_as(f, 0, DATA, ACCESS_WRITE), 0);
+	assert_int_equal(access_as(f, 3, DATA, ACCESS_READ), ERROR_PRESENT | ERROR_USER);
+	/* Missing pages have no key, either. */
+	assert_int_equal(access_as(f, 3, ABSENT, ACCESS_READ), NOT_PRESENT | ERROR_USER);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_2_level),   TEST(test_2_level_wrap), TEST(test_4m_pages),
-		TEST(test_4m_invlpg), TEST(test_pae),	       TEST(test_pae_wrap),
-		TEST(test_pae_large), TEST(test_pae_reserved), TEST(test_pointers),
+		TEST(test_2_level),
+		TEST(test_2_level_wrap),
+		TEST(test_4m_pages),
+		TEST(test_4m_invlpg),
+		TEST(test_pae),
+		TEST(test_pae_wrap),
+		TEST(test_pae_large),
+		TEST(test_pae_reserved),
+		TEST(test_pointers),
 		TEST(test_global),
+		TEST(test_key_instructions),
+		TEST(test_keys),
 	};
 
 	return cmocka_run_group_tests_name("soft_paging", tests, NULL, NULL);

@@ -63,18 +63,19 @@
 #define TLB_ENTRIES 1024
 #define TAG_NONE    (1ull << 62) /* minus a non-canonical address, page-aligned */
 
-#define TLB_GLOBAL 1u /* survives a CR3 write */
-#define TLB_2M	   2u /* a piece of a larger page */
-#define TLB_1G	   4u
-#define TLB_4M	   8u
-#define TLB_LARGE  (TLB_2M | TLB_1G | TLB_4M)
+#define TLB_GLOBAL    1u /* survives a CR3 write */
+#define TLB_2M	      2u /* a piece of a larger page */
+#define TLB_1G	      4u
+#define TLB_4M	      8u
+#define TLB_LARGE     (TLB_2M | TLB_1G | TLB_4M)
+#define TLB_KEY_SHIFT 4 /* from here on: the page's protection key */
 
 struct tlb {
 	u64 read[TLB_ENTRIES];
 	u64 write[TLB_ENTRIES];	 /* only for pages already dirty, and without code */
 	u64 fetch[TLB_ENTRIES];	 /* for C only */
 	u64 addend[TLB_ENTRIES]; /* host address minus guest-virtual; bits 11..0 are 0 */
-	u8 flags[TLB_ENTRIES];	 /* TLB_* */
+	u8 flags[TLB_ENTRIES];	 /* TLB_*, and a key */
 };
 
 static inline unsigned tlb_index(u64 address)

@@ -21,14 +21,15 @@
 #define CR4_OFFERED                                                                                \
 	(X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE |        \
 	 X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_FSGSBASE | X86_CR4_OSXSAVE |  \
-	 X86_CR4_SMEP | X86_CR4_SMAP)
+	 X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE | X86_CR4_UMIP)
 #define CR0_DEFINED                                                                                \
 	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_NE | X86_CR0_WP |             \
 	 X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
 
 /* Intel SDM 3A, "Control Registers" and "Paging": a change of these empties the TLB wholly. */
 #define CR0_FLUSHES (X86_CR0_PE | X86_CR0_PG | X86_CR0_WP)
-#define CR4_FLUSHES (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP)
+#define CR4_FLUSHES                                                                                \
+	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE)
 
 /* Intel SDM 3A, "PDPTE Registers": a change of these loads them, where there is PAE paging. */
 #define CR0_POINTERS (X86_CR0_CD | X86_CR0_NW | X86_CR0_PG)
@@ -209,10 +210,11 @@ bool system_lmsw(struct vcpu *vcpu, const struct insn *insn)
 	return cr0_write(vcpu, (vcpu->cr0 & ~MSW_WRITABLE) | value);
 }
 
-/* Without UMIP anybody may ask. A register takes as much of CR0 as it holds, memory a word. */
+/* A register takes as much of CR0 as it holds, memory a word. */
 bool system_smsw(struct vcpu *vcpu, const struct insn *insn)
 {
-	return rm_write(vcpu, insn, insn->has_memory ? 2 : insn->opsize, vcpu->cr0);
+	return system_may_know(vcpu) &&
+	       rm_write(vcpu, insn, insn->has_memory ? 2 : insn->opsize, vcpu->cr0);
 }
 
 bool system_xgetbv(struct vcpu *vcpu, const struct insn *insn)
@@ -241,6 +243,30 @@ bool system_xsetbv(struct vcpu *vcpu, const struct insn *insn)
 		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->xcr0 = value;
 	vcpu_update_mode(vcpu);
+	return true;
+}
+
+/* Anybody may: a thread takes rights away from itself. */
+bool system_rdpkru(struct vcpu *vcpu, const struct insn *insn)
+{
+	(void)insn;
+	if (!(vcpu->cr4 & X86_CR4_PKE))
+		return raise_fault(vcpu, VECTOR_UD);
+	if (gpr_read(vcpu, RCX, 4))
+		return raise_error(vcpu, VECTOR_GP, 0);
+	gpr_write(vcpu, RAX, 4, vcpu->pkru);
+	gpr_write(vcpu, RDX, 4, 0);
+	return true;
+}
+
+bool system_wrpkru(struct vcpu *vcpu, const struct insn *insn)
+{
+	(void)insn;
+	if (!(vcpu->cr4 & X86_CR4_PKE))
+		return raise_fault(vcpu, VECTOR_UD);
+	if (gpr_read(vcpu, RCX, 4) || gpr_read(vcpu, RDX, 4))
+		return raise_error(vcpu, VECTOR_GP, 0);
+	mmu_set_pkru(vcpu, gpr_read(vcpu, RAX, 4));
 	return true;
 }
 

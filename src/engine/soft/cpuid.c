@@ -112,6 +112,9 @@
 #define EBX7_CLFLUSHOPT	  BIT(23)
 #define EBX7_CLWB	  BIT(24)
 #define EBX7_SHA	  BIT(29)
+#define ECX7_UMIP	  BIT(2)
+#define ECX7_PKU	  BIT(3)
+#define ECX7_OSPKE	  BIT(4)
 #define ECX7_RDPID	  BIT(22)
 #define EDX7_FSRM	  BIT(4)
 #define EDX7_CAPABILITIES BIT(29)
@@ -196,7 +199,7 @@ static void add_structured(struct cpuid_table *table, cpuid_source *host)
 	host(LEAF_STRUCTURED, 0, &result);
 	result.eax = 0; /* no further subleaves */
 	result.ebx = (result.ebx & ebx) | EBX7_FSGSBASE | EBX7_TSC_ADJUST | EBX7_SMEP | EBX7_SMAP;
-	result.ecx &= ECX7_RDPID;
+	result.ecx = (result.ecx & ECX7_RDPID) | ECX7_UMIP | ECX7_PKU;
 	result.edx = (result.edx & EDX7_FSRM) | EDX7_CAPABILITIES;
 	table_add(table, LEAF_STRUCTURED, 0, result);
 }
@@ -395,6 +398,8 @@ void cpuid_read(const struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid_res
 		if (!(vcpu->apic_base & APIC_BASE_ENABLE))
 			result->edx &= ~EDX_APIC;
 	}
+	if (leaf == LEAF_STRUCTURED && subleaf == 0 && vcpu->cr4 & X86_CR4_PKE)
+		result->ecx |= ECX7_OSPKE;
 	if (leaf == LEAF_XSAVE && subleaf == 0 && !(vcpu->xcr0 & XCR0_AVX))
 		result->ebx = XSAVE_LEGACY;
 }

@@ -357,6 +357,10 @@ static struct form system_form(const ZydisDecodedInstruction *insn)
 		return HANDLER(system_xgetbv);
 	case ZYDIS_MNEMONIC_XSETBV:
 		return ENDING(system_xsetbv);
+	case ZYDIS_MNEMONIC_RDPKRU:
+		return HANDLER(system_rdpkru);
+	case ZYDIS_MNEMONIC_WRPKRU:
+		return HANDLER(system_wrpkru);
 	case ZYDIS_MNEMONIC_SWAPGS:
 		return HANDLER(system_swapgs);
 	case ZYDIS_MNEMONIC_RDFSBASE:

@@ -165,6 +165,7 @@ struct vcpu {
 	struct descriptor_table gdt, idt;
 	u64 cr0, cr2, cr3, cr4, xcr0, efer;
 	u64 pdpte[4]; /* PAE's, as they were when they were loaded */
+	u32 pkru;     /* written with mmu_set_pkru() */
 	u64 dr[8];
 	u64 star, lstar, cstar, sfmask, kernel_gs_base;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;
@@ -227,6 +228,7 @@ struct vcpu {
 	} trap;			/* the host's, in translated code */
 	u32 jump_local;		/* bit n: jump cache n has entries for pages that are not global */
 	u64 jump_pages[JUMP_PAGES / 64]; /* see jump_page_note() */
+	u32 tlb_keys;			 /* bit n: pages with key n may be in a TLB */
 	u64 large_filter; /* bit n: pieces of a large page may be in a TLB, (address >> 21) % 64 = n
 			   */
 	bool interrupt_waiting; /* one came while IF was clear */
@@ -360,6 +362,9 @@ static inline u64 linear_address(const struct vcpu *vcpu, u64 address, enum acce
 /* Translate a virtual address: the guest-physical one, faults as usual. For fetch: translate.c. */
 bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa);
 
+/* PKRU, by WRPKRU or a state image. */
+void mmu_set_pkru(struct vcpu *vcpu, u32 value);
+
 void tlb_flush(struct vcpu *vcpu, bool global_too); /* tlb.c: TLB and jump caches */
 void tlb_flush_page(struct vcpu *vcpu, u64 address);
 
@@ -384,7 +389,7 @@ handler system_lgdt, system_lidt, system_sgdt, system_sidt, system_lldt, system_
 handler system_lar, system_lsl, system_verr, system_verw, system_arpl;
 handler system_cpuid, system_rdmsr, system_wrmsr, system_rdtsc, system_rdtscp, system_rdpid,
 	system_rdpmc;
-handler system_xgetbv, system_xsetbv, system_swapgs, system_fsgsbase;
+handler system_xgetbv, system_xsetbv, system_rdpkru, system_wrpkru, system_swapgs, system_fsgsbase;
 handler system_invlpg, system_invd, system_hlt, system_cli, system_sti, system_clac, system_stac;
 handler system_in, system_out, system_ins, system_outs;
 handler system_pushf, system_popf;

@@ -109,6 +109,7 @@ static void fill(struct vcpu *vcpu, u64 address, enum access access, const struc
 				: tag_none(i);
 	tlb->addend[i] = (u64)align_down((u64)host, PAGE_SIZE) - page;
 	tlb->flags[i] = mapping->flags;
+	vcpu->tlb_keys |= 1u << (mapping->flags >> TLB_KEY_SHIFT);
 	if (mapping->flags & TLB_LARGE)
 		tlb_note_large(vcpu, address, mapping->flags);
 }
@@ -198,6 +199,15 @@ bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access acce
 		if (align_down(at, PAGE_SIZE) == last)
 			return true;
 	}
+}
+
+void mmu_set_pkru(struct vcpu *vcpu, u32 value)
+{
+	u32 changed = value ^ vcpu->pkru;
+
+	vcpu->pkru = value;
+	if (changed && vcpu->cr4 & X86_CR4_PKE)
+		tlb_flush_keys(vcpu, changed);
 }
 
 static void copy(u8 *to, const u8 *from, unsigned length)

@@ -10,20 +10,24 @@
 #include "engine/soft/internal.h"
 
 /* Intel SDM 3A, "4-Level Paging": bits of an entry, which those of other modes have, too. */
-#define PTE_PRESENT  (1ull << 0)
-#define PTE_WRITE    (1ull << 1)
-#define PTE_USER     (1ull << 2)
-#define PTE_ACCESSED (1ull << 5)
-#define PTE_DIRTY    (1ull << 6)
-#define PTE_LARGE    (1ull << 7)
-#define PTE_GLOBAL   (1ull << 8)
-#define PTE_NX	     (1ull << 63)
-#define PTE_ADDRESS  0x000ffffffffff000ull
+#define PTE_PRESENT   (1ull << 0)
+#define PTE_WRITE     (1ull << 1)
+#define PTE_USER      (1ull << 2)
+#define PTE_ACCESSED  (1ull << 5)
+#define PTE_DIRTY     (1ull << 6)
+#define PTE_LARGE     (1ull << 7)
+#define PTE_GLOBAL    (1ull << 8)
+#define PTE_NX	      (1ull << 63)
+#define PTE_KEY	      (15ull << 59)
+#define PTE_KEY_SHIFT 59
+#define PTE_ADDRESS   0x000ffffffffff000ull
 
 /* What a walk found. */
 struct mapping {
 	u64 gpa;
-	u64 rights; /* PTE_WRITE, PTE_USER: allowed by all levels; PTE_NX: forbidden by any */
+	/* PTE_WRITE, PTE_USER: allowed by all levels; PTE_NX: forbidden by any; PTE_KEY: the
+	 * leaf's, where keys count. */
+	u64 rights;
 	u64 leaf;
 	u8 flags;
 };
@@ -54,6 +58,8 @@ bool paging_load_pointers(struct vcpu *vcpu, u64 cr3);
 
 /* ------------------------------------------------------------------ tlb.c */
 
+/* PKRU changed in these bits: what was allowed by them may not be any more, or the reverse. */
+void tlb_flush_keys(struct vcpu *vcpu, u32 changed);
 /* Entries of larger pages are found again by their pieces: that one there is one. */
 void tlb_note_large(struct vcpu *vcpu, u64 address, u8 flags);
 

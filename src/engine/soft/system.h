@@ -27,6 +27,12 @@ static inline bool system_privileged(struct vcpu *vcpu)
 	return vcpu->cpl == 0 || raise_error(vcpu, VECTOR_GP, 0);
 }
 
+/* CR4.UMIP: where its tables are, a kernel may keep from its users. #GP(0), and false. */
+static inline bool system_may_know(struct vcpu *vcpu)
+{
+	return vcpu->cpl == 0 || !(vcpu->cr4 & X86_CR4_UMIP) || raise_error(vcpu, VECTOR_GP, 0);
+}
+
 /* Neither real-address mode nor virtual-8086 mode: selectors mean descriptors. */
 static inline bool system_protected(const struct vcpu *vcpu)
 {

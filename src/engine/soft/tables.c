@@ -39,8 +39,8 @@ static bool store_table(struct vcpu *vcpu, const struct insn *insn,
 	 * The operand size is ignored: AMD APM 3, "SGDT". Intel's manual speaks of 24 bits, its
 	 * processors of 32.
 	 */
-	return mem_write(vcpu, insn_address(vcpu, insn), &image, vcpu_64bit(vcpu) ? 10 : 6,
-			 ACCESS_WRITE);
+	return system_may_know(vcpu) && mem_write(vcpu, insn_address(vcpu, insn), &image,
+						  vcpu_64bit(vcpu) ? 10 : 6, ACCESS_WRITE);
 }
 
 static bool load_table(struct vcpu *vcpu, const struct insn *insn, struct descriptor_table *table)
@@ -187,7 +187,8 @@ static bool store_selector(struct vcpu *vcpu, const struct insn *insn, u16 selec
 {
 	if (!system_protected(vcpu))
 		return raise_fault(vcpu, VECTOR_UD);
-	return rm_write(vcpu, insn, insn->has_memory ? 2 : insn->opsize, selector);
+	return system_may_know(vcpu) &&
+	       rm_write(vcpu, insn, insn->has_memory ? 2 : insn->opsize, selector);
 }
 
 bool system_sldt(struct vcpu *vcpu, const struct insn *insn)

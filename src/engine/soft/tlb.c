@@ -26,12 +26,32 @@ void tlb_flush(struct vcpu *vcpu, bool global_too)
 			jump_cache_flush(vcpu, view);
 	if (global_too) {
 		vcpu->large_filter = 0;
+		vcpu->tlb_keys = 0;
 		jump_caches_flush(vcpu);
 	}
 	vcpu->stats.tlb_flushes++;
 	vcpu->stats.tlb_flushes_all += global_too;
 	TRACE(vcpu, MMU, "flush%s cr3 0x%llx", global_too ? " all" : "",
 	      (unsigned long long)vcpu->cr3);
+}
+
+void tlb_flush_keys(struct vcpu *vcpu, u32 changed)
+{
+	u32 keys = 0;
+
+	for (unsigned key = 0; key < 16; key++)
+		if (changed >> 2 * key & 3)
+			keys |= 1u << key;
+	if (!(vcpu->tlb_keys & keys))
+		return;
+	for (unsigned view = 0; view < VIEWS; view++) {
+		struct tlb *tlb = &vcpu->ctx.tlb[view];
+
+		for (unsigned i = 0; i < TLB_ENTRIES; i++)
+			if (keys >> (tlb->flags[i] >> TLB_KEY_SHIFT) & 1)
+				forget(tlb, i);
+	}
+	vcpu->tlb_keys &= ~keys;
 }
 
 static bool same_large_page(const struct tlb *tlb, unsigned i, u64 address)

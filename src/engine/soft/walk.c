@@ -18,6 +18,7 @@
 #define FAULT_USER     4u
 #define FAULT_RESERVED 8u
 #define FAULT_FETCH    16u
+#define FAULT_KEY      32u
 
 /* Bits of addresses, and what else is special. A narrow entry's are in its low half. */
 #define CR3_TABLE_32	  0xfffff000u
@@ -27,6 +28,10 @@
 #define PDE_4M_HIGH	  (0xffull << 13) /* PSE-36: bits 39..32 of the address */
 #define PDE_4M_HIGH_SHIFT 19
 #define PDE_4M_RESERVED	  (1ull << 21)
+
+/* PKRU: two bits for each key. */
+#define PKRU_NO_ACCESS 1u
+#define PKRU_NO_WRITE  2u
 
 #define MAX_LEVELS 4
 #define NOTHING	   (~0ull) /* what memory says where there is none */
@@ -45,6 +50,19 @@ static bool fault(struct vcpu *vcpu, u64 address, enum access access, u32 error)
 	return raise_page_fault(vcpu, address, error);
 }
 
+/* Intel SDM 3A, "Protection Keys": data of users, whoever accesses it. */
+static bool key_forbids(const struct vcpu *vcpu, enum access access, u64 rights)
+{
+	u32 key = vcpu->pkru >> 2 * ((rights & PTE_KEY) >> PTE_KEY_SHIFT);
+	bool user = vcpu->cpl == 3 && !(access & ACCESS_SYSTEM);
+
+	if (!(vcpu->cr4 & X86_CR4_PKE) || !vcpu_long_mode(vcpu) || !(rights & PTE_USER) ||
+	    access & ACCESS_FETCH)
+		return false;
+	return key & PKRU_NO_ACCESS ||
+	       (key & PKRU_NO_WRITE && access & ACCESS_WRITE && (user || vcpu->cr0 & X86_CR0_WP));
+}
+
 bool paging_allowed(const struct vcpu *vcpu, enum access access, u64 rights)
 {
 	bool user = vcpu->cpl == 3 && !(access & ACCESS_SYSTEM);
@@ -56,6 +74,8 @@ bool paging_allowed(const struct vcpu *vcpu, enum access access, u64 rights)
 		       (user || !(rights & PTE_USER) || !(vcpu->cr4 & X86_CR4_SMEP));
 	if (!user && rights & PTE_USER && vcpu->cr4 & X86_CR4_SMAP &&
 	    (access & ACCESS_SYSTEM || (vcpu->mode & MODE_VIEW) != VIEW_KERNEL_AC))
+		return false;
+	if (key_forbids(vcpu, access, rights))
 		return false;
 	if (access & ACCESS_WRITE && !(rights & PTE_WRITE))
 		return !user && !(vcpu->cr0 & X86_CR0_WP);
@@ -210,8 +230,11 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 		rights |= entry & PTE_NX;
 		table = entry & PTE_ADDRESS;
 	} while (!is_leaf(vcpu, level, entry));
+	rights |= entry & PTE_KEY;
 	if (!paging_allowed(vcpu, access, rights))
-		return fault(vcpu, address, access, FAULT_PRESENT);
+		return fault(vcpu, address, access,
+			     key_forbids(vcpu, access, rights) ? FAULT_PRESENT | FAULT_KEY
+							       : FAULT_PRESENT);
 	for (unsigned i = levels; i-- > level;)
 		if (!set_bits(entries[i], wide, values[i],
 			      i == level && access & ACCESS_WRITE ? PTE_ACCESSED | PTE_DIRTY
@@ -226,6 +249,8 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 		.leaf = entry,
 		.flags = size_flag(wide, level),
 	};
+	if (vcpu->cr4 & X86_CR4_PKE)
+		found->flags |= (rights & PTE_KEY) >> PTE_KEY_SHIFT << TLB_KEY_SHIFT;
 	if (entry & PTE_GLOBAL && vcpu->cr4 & X86_CR4_PGE)
 		found->flags |= TLB_GLOBAL;
 	return true;
