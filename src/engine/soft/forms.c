@@ -327,10 +327,6 @@ static struct form system_form(const ZydisDecodedInstruction *insn)
 		return HANDLER(system_ltr);
 	case ZYDIS_MNEMONIC_STR:
 		return HANDLER(system_str);
-	case ZYDIS_MNEMONIC_ARPL:
-		return HANDLER(system_arpl);
-	case ZYDIS_MNEMONIC_BOUND:
-		return HANDLER(interrupt_bound);
 	case ZYDIS_MNEMONIC_LAR:
 		return HANDLER(system_lar);
 	case ZYDIS_MNEMONIC_LSL:

@@ -386,7 +386,7 @@ bool control_load_cr3(struct vcpu *vcpu, u64 value);
 handler system_mov_cr, system_mov_dr, system_clts, system_lmsw, system_smsw;
 handler system_lgdt, system_lidt, system_sgdt, system_sidt, system_lldt, system_sldt, system_ltr,
 	system_str;
-handler system_lar, system_lsl, system_verr, system_verw, system_arpl;
+handler system_lar, system_lsl, system_verr, system_verw;
 handler system_cpuid, system_rdmsr, system_wrmsr, system_rdtsc, system_rdtscp, system_rdpid,
 	system_rdpmc;
 handler system_xgetbv, system_xsetbv, system_rdpkru, system_wrpkru, system_swapgs, system_fsgsbase;
@@ -405,7 +405,7 @@ handler segment_jmp_far, segment_call_far, segment_ret_far, segment_iret;
 handler segment_syscall, segment_sysret, segment_sysenter, segment_sysexit;
 
 /* interrupt.c: delivery */
-handler interrupt_int3, interrupt_int1, interrupt_int, interrupt_into, interrupt_bound;
+handler interrupt_int3, interrupt_int1, interrupt_int, interrupt_into;
 /* Deliver what raise_*() recorded; double and triple faults are dealt with here (the latter ends
  * the machine: vcpu->leave). */
 void interrupt_deliver_exception(struct vcpu *vcpu);

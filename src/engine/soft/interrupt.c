@@ -357,6 +357,9 @@ static void interrupt_loop(struct vcpu *vcpu, struct event event)
 	while (!deliver(vcpu, &event)) {
 		struct event second = take_exception(vcpu);
 
+		TRACE(vcpu, INT, "0x%02x error 0x%x not delivered: 0x%02x error 0x%x at 0x%x:0x%llx",
+		      event.vector, event.error, second.vector, second.error,
+		      vcpu->seg[CS].selector, (unsigned long long)vcpu->ctx.rip);
 		if (event.source == SOURCE_EXCEPTION && event.vector == VECTOR_DF) {
 			triple_fault(vcpu);
 			return;
@@ -440,25 +443,5 @@ bool interrupt_int1(struct vcpu *vcpu, const struct insn *insn)
 	if (!deliver(vcpu, &(struct event){.source = SOURCE_EXCEPTION, .vector = VECTOR_DB}))
 		return false;
 	vcpu->stats.exceptions[VECTOR_DB]++;
-	return true;
-}
-
-/*
- * Two signed bounds in memory, and both are inside. Outside it is a fault, not a trap: Intel SDM 2,
- * "BOUND".
- */
-bool interrupt_bound(struct vcpu *vcpu, const struct insn *insn)
-{
-	unsigned size = insn->opsize, shift = 64 - 8 * size;
-	u64 address = insn_address(vcpu, insn), lower = 0, upper = 0;
-	s64 index = (s64)(vcpu->ctx.gpr[insn->reg] << shift) >> shift;
-
-	if (!insn->has_memory)
-		return raise_fault(vcpu, VECTOR_UD);
-	if (!mem_read(vcpu, address, &lower, size, ACCESS_READ) ||
-	    !mem_read(vcpu, system_linear(vcpu, address + size), &upper, size, ACCESS_READ))
-		return false;
-	if (index < (s64)(lower << shift) >> shift || index > (s64)(upper << shift) >> shift)
-		return raise_fault(vcpu, VECTOR_BR);
 	return true;
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Descriptor tables: loading and storing the registers that point to them, and
- * looking into them on somebody's behalf (LAR, LSL, VERR, VERW), and ARPL, which
- * looks at selectors alone.
+ * looking into them on somebody's behalf (LAR, LSL, VERR, VERW).
  *
  * A descriptor is eight bytes in which the 80286 left two unused; the 386 put
  * what did not fit into those, and long mode put another eight bytes behind. So
@@ -320,20 +319,4 @@ bool system_verr(struct vcpu *vcpu, const struct insn *insn)
 bool system_verw(struct vcpu *vcpu, const struct insn *insn)
 {
 	return verify(vcpu, insn, true);
-}
-
-/*
- * The selector that a caller gave gets the caller's own privilege, if it claimed more. Nobody has
- * needed it since segments went out of use.
- */
-bool system_arpl(struct vcpu *vcpu, const struct insn *insn)
-{
-	u16 selector = 0, rpl = gpr_read(vcpu, insn->reg, sizeof(selector)) & SELECTOR_RPL;
-
-	if (!selector_operand(vcpu, insn, &selector))
-		return false;
-	if ((selector & SELECTOR_RPL) >= rpl)
-		return answer(vcpu, false);
-	selector = (selector & ~SELECTOR_RPL) | rpl;
-	return rm_write(vcpu, insn, sizeof(selector), selector) && answer(vcpu, true);
 }
