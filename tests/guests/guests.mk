@@ -12,7 +12,8 @@ BUILD ?= build
 
 GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-loop pvpanic hvcecho violate \
 		  queue powercut io pci smp irq exceptions jumps pagefaults selfmodify \
-		  tlb shadows doublefault syscalls fpuimages timer nonsense rng button block hostile
+		  tlb shadows doublefault syscalls fpuimages timer nonsense rng button block hostile \
+		  breakpoints
 # One source, four ways in.
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
 GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_HELLOS) poweroff

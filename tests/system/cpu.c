@@ -16,9 +16,9 @@
 /* Guests that need nothing but themselves. */
 static void add_checks(struct suite *suite)
 {
-	static const char *const guests[] = {"exceptions", "pagefaults", "selfmodify",	"tlb",
-					     "shadows",	   "jumps",	 "doublefault", "syscalls",
-					     "fpuimages",  "timer",	 "nonsense"};
+	static const char *const guests[] = {
+		"exceptions",  "pagefaults", "selfmodify", "tlb",   "shadows",	"jumps",
+		"doublefault", "syscalls",   "fpuimages",  "timer", "nonsense", "breakpoints"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {

@@ -19,14 +19,6 @@ static struct insn mov_cr(unsigned cr, bool write)
 	return insn;
 }
 
-static struct insn mov_dr(unsigned dr, bool write)
-{
-	struct insn insn = mov_cr(dr, write);
-
-	insn.opcode |= 1;
-	return insn;
-}
-
 static bool write_cr(struct fixture *f, unsigned cr, u64 value)
 {
 	f->vcpu->ctx.gpr[RDX] = value;
@@ -325,50 +317,13 @@ static void test_xcr0(void **state)
 	assert_int_equal(f->vcpu->xcr0, 7);
 }
 
-static void test_debug_registers(void **state)
-{
-	struct fixture *f = *state;
-	u64 *rdx = &f->vcpu->ctx.gpr[RDX];
-
-	mode_64(f->vcpu, 0);
-	for (unsigned dr = 0; dr < 4; dr++) {
-		*rdx = 0xffff800000000000 + dr;
-		assert_done(f, system_mov_dr, mov_dr(dr, true));
-	}
-	for (unsigned dr = 0; dr < 4; dr++) {
-		assert_done(f, system_mov_dr, mov_dr(dr, false));
-		assert_int_equal(*rdx, 0xffff800000000000 + dr);
-	}
-	*rdx = 0;
-	assert_done(f, system_mov_dr, mov_dr(4, true)); /* the 386's name for DR6 */
-	assert_done(f, system_mov_dr, mov_dr(6, false));
-	assert_int_equal(*rdx, 0xffff0ff0);
-	*rdx = 0xffffffff;
-	assert_done(f, system_mov_dr, mov_dr(6, true));
-	assert_done(f, system_mov_dr, mov_dr(4, false));
-	assert_int_equal(*rdx, 0xffffefff);
-	*rdx = 0xffffffff;
-	assert_done(f, system_mov_dr, mov_dr(5, true));
-	assert_done(f, system_mov_dr, mov_dr(7, false));
-	assert_int_equal(*rdx, 0xffff27ff);
-	*rdx = 1ull << 32;
-	assert_error(f, system_mov_dr, mov_dr(6, true), VECTOR_GP, 0);
-	assert_error(f, system_mov_dr, mov_dr(7, true), VECTOR_GP, 0);
-	f->vcpu->cr4 |= X86_CR4_DE;
-	assert_fault(f, system_mov_dr, mov_dr(4, false), VECTOR_UD);
-	assert_fault(f, system_mov_dr, mov_dr(5, true), VECTOR_UD);
-	assert_fault(f, system_mov_dr, mov_dr(8, false), VECTOR_UD);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_cr_numbers),		TEST(test_cr0),
-		TEST(test_long_mode_and_back),	TEST(test_cr3),
-		TEST(test_jump_caches),		TEST(test_cr4),
-		TEST(test_cr2_and_cr8),		TEST(test_priority),
-		TEST(test_machine_status_word), TEST(test_xcr0),
-		TEST(test_debug_registers),
+		TEST(test_cr_numbers),	TEST(test_cr0),		TEST(test_long_mode_and_back),
+		TEST(test_cr3),		TEST(test_jump_caches), TEST(test_cr4),
+		TEST(test_cr2_and_cr8), TEST(test_priority),	TEST(test_machine_status_word),
+		TEST(test_xcr0),
 	};
 
 	return cmocka_run_group_tests_name("soft_control", tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Control, extended control and debug registers: the handlers of the
- * instructions that write and read them.
+ * Control and extended control registers: the handlers of the instructions that
+ * write and read them. Debug registers are in debug.c.
  *
  * This is the part of the CPU that says no. Most of what follows is the lists of
  * #GP conditions at the end of each instruction's page in the Intel SDM, volume
@@ -12,9 +12,7 @@
 #include "engine/soft/paging.h"
 #include "engine/soft/system.h"
 
-#include <asm/debugreg.h>
-
-/* Last opcode bytes of MOV to and from control and debug registers: bit 1 is the direction. */
+/* Last opcode bytes of MOV to and from control registers: bit 1 is the direction. */
 #define OPCODE_MOV_TO 0x02
 
 /* CR4 as cpuid.c describes the processor. What is not offered is reserved. */
@@ -43,12 +41,6 @@
 #define XCR0_SSE     2u
 #define XCR0_AVX     4u
 #define XCR0_OFFERED (XCR0_X87 | XCR0_SSE | XCR0_AVX)
-
-/* Intel SDM 3B, "Debug Registers". In DR6 what is unused reads as 1, but for bit 12. */
-#define DR6_WRITABLE (DR_TRAP_BITS | 1u << 13 /* BD */ | DR_STEP | DR_SWITCH)
-#define DR6_ONES     0xffff0ff0u
-#define DR7_WRITABLE 0xffff23ffu /* not 10 to 12, 14, 15 */
-#define DR7_ONES     (1u << 10)
 
 /* ------------------------------------------------------------------ control registers */
 
@@ -128,6 +120,8 @@ static bool cr4_write(struct vcpu *vcpu, u64 value)
 	TRACE(vcpu, MMU, "cr4 %#lx", (unsigned long)value);
 	if (changed & CR4_FLUSHES)
 		tlb_flush(vcpu, true);
+	if (changed & X86_CR4_DE)
+		debug_update(vcpu);
 	vcpu_update_mode(vcpu);
 	return true;
 }
@@ -267,40 +261,5 @@ bool system_wrpkru(struct vcpu *vcpu, const struct insn *insn)
 	if (gpr_read(vcpu, RCX, 4) || gpr_read(vcpu, RDX, 4))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	mmu_set_pkru(vcpu, gpr_read(vcpu, RAX, 4));
-	return true;
-}
-
-/* ------------------------------------------------------------------ debug registers */
-
-static bool dr_write(struct vcpu *vcpu, unsigned number, u64 value)
-{
-	if (number == DR_STATUS || number == DR_CONTROL) {
-		if (value >> 32)
-			return raise_error(vcpu, VECTOR_GP, 0);
-		value = number == DR_STATUS ? (value & DR6_WRITABLE) | DR6_ONES
-					    : (value & DR7_WRITABLE) | DR7_ONES;
-	}
-	vcpu->dr[number] = value;
-	return true;
-}
-
-/* What is written can be read, and that is all so far: no breakpoint is ever hit. */
-bool system_mov_dr(struct vcpu *vcpu, const struct insn *insn)
-{
-	unsigned number = insn->reg, size = system_register_size(vcpu);
-
-	if (number > DR_CONTROL)
-		return raise_fault(vcpu, VECTOR_UD);
-	/* DR4 and DR5 are the 386's names for the last two, until CR4.DE takes them away. */
-	if (number == 4 || number == 5) {
-		if (vcpu->cr4 & X86_CR4_DE)
-			return raise_fault(vcpu, VECTOR_UD);
-		number += 2;
-	}
-	if (!system_privileged(vcpu))
-		return false;
-	if (insn->opcode & OPCODE_MOV_TO)
-		return dr_write(vcpu, number, gpr_read(vcpu, insn->rm, size));
-	gpr_write(vcpu, insn->rm, size, vcpu->dr[number]);
 	return true;
 }

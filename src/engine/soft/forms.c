@@ -33,7 +33,7 @@ static struct form mov(const ZydisDecodedInstruction *insn, const ZydisDecodedOp
 		case ZYDIS_REGCLASS_CONTROL:
 			return ENDING(system_mov_cr);
 		case ZYDIS_REGCLASS_DEBUG:
-			return HANDLER(system_mov_dr);
+			return ENDING(system_mov_dr);
 		case ZYDIS_REGCLASS_TEST:
 			return UNKNOWN;
 		default:

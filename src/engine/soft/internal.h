@@ -17,6 +17,7 @@
 
 #include "engine/engine.h"
 #include "engine/soft/context.h"
+#include "engine/soft/watch.h"
 #include "engine/topology.h"
 
 #include <asm/processor-flags.h>
@@ -55,10 +56,11 @@ enum vector {
 #define EFER_NX	 (1u << 11)
 
 /* Why a vCPU shall leave translated code: bits of ctx.poll. Set with vcpu_kick(). */
-#define POLL_STOP      1u /* the machine no longer runs */
-#define POLL_INTERRUPT 2u /* the local APIC may have something, or its timer rang */
-#define POLL_CODE      4u /* somebody else wrote to pages of which we have code */
-#define POLL_VISIT     8u /* somebody waits for vcpu->running */
+#define POLL_STOP      1u  /* the machine no longer runs */
+#define POLL_INTERRUPT 2u  /* the local APIC may have something, or its timer rang */
+#define POLL_CODE      4u  /* somebody else wrote to pages of which we have code */
+#define POLL_VISIT     8u  /* somebody waits for vcpu->running */
+#define POLL_DEBUG     16u /* a breakpoint was hit */
 
 /* What a translation depends on beside its bytes: struct vcpu.mode, bits. */
 #define MODE_VIEW     0x03u /* enum view */
@@ -187,8 +189,9 @@ struct vcpu {
 	 * too. */
 	enum { SHADOW_NONE, SHADOW_STI, SHADOW_SS } shadow;
 	bool stepping; /* RFLAGS.TF was set when the instruction began: #DB comes behind it */
-	bool halted;   /* HLT: sleep until an interrupt */
-	bool waiting;  /* for INIT and SIPI */
+	struct watch watch;
+	bool halted;  /* HLT: sleep until an interrupt */
+	bool waiting; /* for INIT and SIPI */
 	bool nmi_pending, nmi_blocked;
 	bool leave; /* go back to soft_run(): the machine ended */
 
@@ -383,7 +386,7 @@ void mmio_write(struct vcpu *vcpu, u64 gpa, unsigned length, u64 value);
  */
 /* control.c: as MOV does it; task switches do, too. False: #GP, recorded. */
 bool control_load_cr3(struct vcpu *vcpu, u64 value);
-handler system_mov_cr, system_mov_dr, system_clts, system_lmsw, system_smsw;
+handler system_mov_cr, system_clts, system_lmsw, system_smsw;
 handler system_lgdt, system_lidt, system_sgdt, system_sidt, system_lldt, system_sldt, system_ltr,
 	system_str;
 handler system_lar, system_lsl, system_verr, system_verw;
@@ -394,6 +397,7 @@ handler system_invlpg, system_invd, system_hlt, system_cli, system_sti, system_c
 handler system_in, system_out, system_ins, system_outs;
 handler system_pushf, system_popf;
 handler system_cld, system_std;
+handler system_mov_dr; /* debug.c */
 handler system_vmcall; /* run.c: a hypercall: none is offered */
 handler stack_enter;   /* run.c */
 

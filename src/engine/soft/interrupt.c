@@ -287,6 +287,10 @@ static bool deliver(struct vcpu *vcpu, const struct event *event)
 		return false;
 	vcpu->shadow = SHADOW_NONE;
 	vcpu->halted = false;
+	/* INT n is not stepped over, but into, and then TF is clear. */
+	vcpu->stepping = false;
+	if (event->vector == VECTOR_DB && event->source == SOURCE_EXCEPTION)
+		debug_entered(vcpu);
 	TRACE(vcpu, INT, "%s 0x%02x error 0x%x cr2 0x%llx: 0x%x:0x%llx -> 0x%x:0x%llx rsp 0x%llx",
 	      event->source == SOURCE_EXTERNAL	  ? "interrupt"
 	      : event->source == SOURCE_EXCEPTION ? "exception"

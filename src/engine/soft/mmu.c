@@ -96,13 +96,16 @@ static void fill(struct vcpu *vcpu, u64 address, enum access access, const struc
 	unsigned i = tlb_index(address);
 	u64 page = align_down(address, PAGE_SIZE);
 	enum access system = access & ACCESS_SYSTEM;
-	bool writable = mapping->leaf & PTE_DIRTY &&
+	u8 watched = vcpu->watch.armed ? debug_page(vcpu, address) : 0;
+	bool writable = mapping->leaf & PTE_DIRTY && !(watched & WATCH_WRITE) &&
 			paging_allowed(vcpu, ACCESS_WRITE | system, mapping->rights) &&
 			page_allow_writing(vcpu, mapping->gpa);
 
 	/* The kernel's view is shared with accesses by the system at CPL 3: rights differ there. */
-	tlb->read[i] =
-		paging_allowed(vcpu, ACCESS_READ | system, mapping->rights) ? -page : tag_none(i);
+	tlb->read[i] = !(watched & WATCH_READ) &&
+				       paging_allowed(vcpu, ACCESS_READ | system, mapping->rights)
+			       ? -page
+			       : tag_none(i);
 	tlb->write[i] = writable ? -page : tag_none(i);
 	tlb->fetch[i] = !system && paging_allowed(vcpu, ACCESS_FETCH, mapping->rights)
 				? -page
@@ -266,12 +269,19 @@ bool mem_read(struct vcpu *vcpu, u64 address, void *to, unsigned length, enum ac
 		const u8 *host = mem_direct(vcpu, address, access);
 		u64 gpa;
 
-		if (host)
+		if (host) {
 			copy_ram(to, host, piece);
-		else if (mmu_translate(vcpu, address, access, &gpa))
-			device_read(vcpu, gpa, to, piece);
-		else
-			return false;
+		} else {
+			if (!mmu_translate(vcpu, address, access, &gpa))
+				return false;
+			if (vcpu->watch.armed)
+				debug_touched(vcpu, address, piece, WATCH_READ);
+			host = ram_at(vcpu->soft, gpa);
+			if (host)
+				copy_ram(to, host, piece);
+			else
+				device_read(vcpu, gpa, to, piece);
+		}
 		address += piece;
 		to = (u8 *)to + piece;
 		length -= piece;
@@ -295,6 +305,8 @@ bool mem_write(struct vcpu *vcpu, u64 address, const void *from, unsigned length
 		} else {
 			if (!mmu_translate(vcpu, address, access, &gpa))
 				return false;
+			if (vcpu->watch.armed)
+				debug_touched(vcpu, address, piece, WATCH_WRITE);
 			host = ram_at(vcpu->soft, gpa);
 			if (host) {
 				copy_ram(host, from, piece);
@@ -396,6 +408,8 @@ const void *mmu_load(struct vcpu *vcpu, const struct site *site)
 
 	if (!find_parts(vcpu, address, site->size, ACCESS_READ))
 		return access_fault(vcpu, site);
+	if (vcpu->watch.armed && debug_postpone(vcpu, address, site->size, WATCH_READ))
+		return NULL;
 	if (vcpu->bounce.host[0] && !vcpu->bounce.length[1]) {
 		vcpu->ctx.addend = (u64)vcpu->bounce.host[0] - address;
 		return site + 1;
@@ -417,6 +431,8 @@ const void *mmu_store(struct vcpu *vcpu, const struct site *site)
 		vcpu_stop_others(vcpu);
 	if (!find_parts(vcpu, address, site->size, ACCESS_WRITE))
 		return access_fault(vcpu, site);
+	if (vcpu->watch.armed && debug_postpone(vcpu, address, site->size, WATCH_WRITE))
+		return NULL;
 	if (vcpu->bounce.host[0] && !vcpu->bounce.length[1]) {
 		vcpu->ctx.addend = (u64)vcpu->bounce.host[0] - address;
 		vcpu->bounce.pending = false;

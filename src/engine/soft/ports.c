@@ -53,12 +53,19 @@ static bool port_allowed(struct vcpu *vcpu, u16 port, unsigned length)
 	return allowed || raise_error(vcpu, VECTOR_GP, 0);
 }
 
+static void note_port(struct vcpu *vcpu, u16 port, unsigned length)
+{
+	if (vcpu->watch.armed & WATCH_PORT)
+		debug_touched(vcpu, port, length, WATCH_PORT);
+}
+
 static u64 port_read(struct vcpu *vcpu, u16 port, unsigned length)
 {
 	u64 value;
 
 	vectors_save(vcpu);
 	vcpu->stats.port_reads++;
+	note_port(vcpu, port, length);
 	value = bus_read(vcpu->soft->engine.board->bus, PORT, port, length);
 	TRACE(vcpu, IO, "in%u %#x: %#lx", 8 * length, port, (unsigned long)value);
 	return value;
@@ -68,6 +75,7 @@ static void port_write(struct vcpu *vcpu, u16 port, unsigned length, u64 value)
 {
 	vectors_save(vcpu);
 	vcpu->stats.port_writes++;
+	note_port(vcpu, port, length);
 	TRACE(vcpu, IO, "out%u %#x: %#lx", 8 * length, port, (unsigned long)value);
 	bus_write(vcpu->soft->engine.board->bus, PORT, port, length, value);
 }

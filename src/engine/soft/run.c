@@ -157,9 +157,6 @@ static void halt(struct vcpu *vcpu)
 
 /* ------------------------------------------------------------------ from rip to code */
 
-/* Intel SDM 3B, "Debug Status Register (DR6)": a single step. */
-#define DR6_BS (1u << 14)
-
 /* Where the bytes at that address are. False: the fetch faults, recorded. */
 static bool find_bytes(struct vcpu *vcpu, u64 linear, u64 *gpa)
 {
@@ -214,6 +211,17 @@ static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *blo
 		jump_cache_close(cache);
 }
 
+/* Does somebody want to hear of the end of the next instruction? Its RF is not the one's behind. */
+static bool begin_alone(struct vcpu *vcpu)
+{
+	bool again = vcpu->watch.again;
+
+	vcpu->watch.again = false;
+	vcpu->stepping = vcpu->sysflags & X86_EFLAGS_TF;
+	vcpu->sysflags &= ~(u64)X86_EFLAGS_RF;
+	return vcpu->stepping || again || vcpu->watch.code || vcpu->watch.hits;
+}
+
 /* Where to go on: translated code for ctx.rip, after all that comes before it. NULL: nowhere. */
 static const void *next_code(struct vcpu *vcpu)
 {
@@ -224,17 +232,15 @@ static const void *next_code(struct vcpu *vcpu)
 		u64 linear;
 
 		if (vcpu->exception.pending) {
+			/* It did not come to its end, and neither do its traps. */
 			vcpu->stepping = false;
+			vcpu->watch.hits = 0;
 			interrupt_deliver_exception(vcpu);
 			continue;
 		}
-		if (vcpu->stepping && vcpu->shadow != SHADOW_SS) {
-			/* A trap: behind the instruction, before any interrupt. */
-			vcpu->stepping = false;
-			vcpu->dr[6] |= DR6_BS;
-			raise_fault(vcpu, VECTOR_DB);
+		/* A trap: behind the instruction, before any interrupt. */
+		if ((vcpu->stepping || vcpu->watch.hits) && debug_behind(vcpu))
 			continue;
-		}
 		if (atomic_load(&vcpu->ctx.poll)) {
 			answer(vcpu);
 			polled = true;
@@ -248,12 +254,14 @@ static const void *next_code(struct vcpu *vcpu)
 		}
 		if ((polled || vcpu->interrupt_waiting) && take_interrupt(vcpu))
 			continue;
-		vcpu->stepping = vcpu->sysflags & X86_EFLAGS_TF;
-		if (vcpu->stepping || (shadow && vcpu->interrupt_waiting))
-			mode |= MODE_SINGLE;
-		vcpu->shadow = SHADOW_NONE;
 		linear = vcpu_linear(vcpu, vcpu->ctx.rip);
 		vcpu->insn_rip = vcpu->ctx.rip;
+		if (vcpu->watch.armed & WATCH_CODE && debug_before(vcpu, linear))
+			continue;
+		if (begin_alone(vcpu) || (shadow && vcpu->interrupt_waiting))
+			mode |= MODE_SINGLE;
+		vcpu->watch.alone = mode & MODE_SINGLE;
+		vcpu->shadow = SHADOW_NONE;
 		block = find_block(vcpu, linear, mode);
 		if (!block)
 			continue;
@@ -355,6 +363,9 @@ static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 		vcpu->ctx.rip = vcpu->insn_rip;
 		return next_code(vcpu);
 	}
+	/* What comes between two repetitions comes in the midst of an instruction. */
+	if (insn->repeat && vcpu->ctx.rip == vcpu->insn_rip)
+		vcpu->sysflags |= X86_EFLAGS_RF;
 	if (ended(vcpu) || site->flags & SITE_LAST || vcpu->ctx.rip != next || vcpu->mode != mode ||
 	    vcpu->cache->epoch != epoch || vcpu->shadow || vcpu->sysflags & X86_EFLAGS_TF ||
 	    atomic_load(&vcpu->ctx.poll))

@@ -50,6 +50,15 @@ static bool has_syscall_in_compatibility_mode(const struct vcpu *vcpu)
 	return vendor.ebx == auth || vendor.ebx == hygon;
 }
 
+/*
+ * With these two it is TF as it is behind them that makes a step: so the kernel's mask keeps it out
+ * of the kernel, and on the way back it looks as if the system call had been one instruction.
+ */
+static void step_after(struct vcpu *vcpu)
+{
+	vcpu->stepping = vcpu->sysflags & X86_EFLAGS_TF;
+}
+
 bool segment_syscall(struct vcpu *vcpu, const struct insn *insn)
 {
 	const unsigned star_kernel = 32;
@@ -68,6 +77,7 @@ bool segment_syscall(struct vcpu *vcpu, const struct insn *insn)
 	vcpu->ctx.rip = from_64 ? vcpu->lstar : vcpu->cstar;
 	set_flat(vcpu, selector & ~SELECTOR_RPL, (selector & ~SELECTOR_RPL) + 8, 0, true);
 	vcpu_set_rflags(vcpu, flags & ~vcpu->sfmask);
+	step_after(vcpu);
 	return true;
 }
 
@@ -92,6 +102,7 @@ bool segment_sysret(struct vcpu *vcpu, const struct insn *insn)
 	vcpu->ctx.rip = to_64 ? rip : (u32)rip;
 	set_flat(vcpu, to_64 ? selector + 16 : selector, selector + 8, 3, to_64);
 	vcpu_set_rflags(vcpu, (flags & SYSRET_FLAGS) | X86_EFLAGS_FIXED);
+	step_after(vcpu);
 	interrupt_recheck(vcpu);
 	return true;
 }

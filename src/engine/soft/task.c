@@ -227,6 +227,7 @@ static void load_registers(struct vcpu *vcpu, const struct task *task,
 	vcpu->ldt = (struct segment){.selector = state->ldt.selector};
 	vcpu->cr0 |= X86_CR0_TS;
 	vcpu->dr[DR_CONTROL] &= ~(u64)DR7_LOCAL_ENABLES;
+	debug_update(vcpu);
 	for (unsigned i = 0; i < ARRAY_SIZE(state->gpr); i++)
 		vcpu->ctx.gpr[i] = state->gpr[i];
 	for (unsigned i = 0; i < ARRAY_SIZE(state->segment); i++) {

@@ -171,7 +171,8 @@ void cache_protect(struct vcpu *vcpu, u64 gpa);
 struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
 
 /* mmu.c: events */
-const void *mmu_load(struct vcpu *vcpu, const struct site *site);  /* NULL: a fault, recorded */
+const void *mmu_load(struct vcpu *vcpu,
+		     const struct site *site); /* NULL: a fault, recorded, or: alone (watch.h) */
 const void *mmu_store(struct vcpu *vcpu, const struct site *site); /* the same */
 bool mmu_commit(struct vcpu *vcpu);				   /* true: code was overwritten */
 void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page);

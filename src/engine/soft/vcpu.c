@@ -165,7 +165,9 @@ void vcpu_init(struct vcpu *vcpu)
 	vcpu->shadow = SHADOW_NONE;
 	vcpu->stepping = vcpu->halted = vcpu->interrupt_waiting = false;
 	vcpu->nmi_pending = vcpu->nmi_blocked = false;
+	vcpu->watch.hits = 0;
 	reset_core(vcpu);
+	debug_update(vcpu);
 	tlb_flush(vcpu, true);
 	vcpu->waiting = true;
 }
