@@ -286,7 +286,9 @@ static void test_machine_status_word(void **state)
 
 static void test_xcr0(void **state)
 {
-	static const u64 refused[] = {0, 2, 4, 5, 6, 8 | 7, 1ull << 32 | 7, 0x18 | 7};
+	static const u64 refused[] = {0,	2,    4,    5,	  6,	8 | 7, 1ull << 32 | 7,
+				      0x18 | 7, 0x27, 0xc7, 0xe1, 0xe3, 0x2e7};
+	static const u64 taken[] = {1, 3, 0xe7, 7};
 	struct fixture *f = *state;
 	u64 *gpr = f->vcpu->ctx.gpr;
 
@@ -295,7 +297,10 @@ static void test_xcr0(void **state)
 	assert_fault(f, system_xgetbv, plain, VECTOR_UD);
 	assert_fault(f, system_xsetbv, plain, VECTOR_UD);
 	assert_true(write_cr(f, 4, X86_CR4_PAE | X86_CR4_OSXSAVE));
-	for (u64 value = 1; value <= 7; value += value == 1 ? 2 : 4) { /* 1, 3, 7 */
+	f->soft->cpuid.xsave.components = 0xe7;
+	for (unsigned i = 0; i < ARRAY_SIZE(taken); i++) {
+		u64 value = taken[i];
+
 		gpr[RAX] = value;
 		gpr[RDX] = 0;
 		assert_done(f, system_xsetbv, plain);
@@ -313,8 +318,18 @@ static void test_xcr0(void **state)
 	gpr[RDX] = 0;
 	gpr[RCX] = 1;
 	assert_error(f, system_xsetbv, plain, VECTOR_GP, 0);
+	gpr[RCX] = 2;
 	assert_error(f, system_xgetbv, plain, VECTOR_GP, 0);
 	assert_int_equal(f->vcpu->xcr0, 7);
+	/* Without AVX-512 there is nothing of it. */
+	f->soft->cpuid.xsave.components = 7;
+	gpr[RAX] = 0xe7;
+	gpr[RCX] = 0;
+	assert_error(f, system_xsetbv, plain, VECTOR_GP, 0);
+	/* After reset the x87's state is not what XRSTOR calls initial; all other is. */
+	gpr[RCX] = 1;
+	assert_done(f, system_xgetbv, plain);
+	assert_int_equal(gpr[RAX], 1);
 }
 
 int main(void)

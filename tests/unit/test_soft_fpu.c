@@ -47,6 +47,7 @@ struct bare {
 };
 
 struct fixture {
+	struct soft soft;
 	struct fake *fake;
 	struct bare *bare;
 	u8 *arena, *guest; /* PAGES pages, of the CPU's and of the guest's */
@@ -165,6 +166,9 @@ static int set_up(void **state)
 	fixture->fake = fake_new((u64)fixture->arena);
 	fixture->fake->before = vectors_save;
 	vcpu = &fixture->fake->vcpu;
+	vcpu->soft = &fixture->soft;
+	fixture->soft.cpuid.xsave =
+		(struct xsave_layout){.components = COMPONENTS, .offset[2] = 576, .length[2] = 256};
 	vcpu->xsave = aligned_alloc(64, PAGE_SIZE);
 	assert_non_null(vcpu->xsave);
 	fpu_reset(vcpu);
@@ -478,9 +482,10 @@ static void test_xrstor(void **state)
 	}
 	assert_in_range(faults, 1, CASES / 2);
 
-	/* No compacted form, which CPUID does not show; and nothing that XCR0 has not. */
+	/* The compacted form must have room for what it says to have; and XCR0 for all of it. */
 	random_image(fixture, (struct image *)(void *)fixture->guest);
 	((struct image *)(void *)fixture->guest)->xcomp_bv = 1ull << 63;
+	((struct image *)(void *)fixture->guest)->xstate_bv = 2;
 	assert_false(run_live(&fixture->fake->vcpu, fpu_xrstor, &memory_insn));
 	((struct image *)(void *)fixture->guest)->xcomp_bv = 0;
 	((struct image *)(void *)fixture->guest)->xstate_bv = 4;

@@ -78,7 +78,7 @@ static void test_msrs_that_there_are_not(void **state)
 {
 	static const u32 neither[] = {0,	  0x3a,	      0x140, 0x210,	 0x24f,
 				      0x251,	  0x257,      0x25a, 0x267,	 0x270,
-				      0x400,	  0x40000000, 0xda0, 0xc0000085, 0xc0000104,
+				      0x400,	  0x40000000, 0xd93, 0xc0000085, 0xc0000104,
 				      0xc0010015, 0x4b564d02, ~0u};
 	static const u32 read_only[] = {0x17, 0x34, 0xce, 0xfe, 0x10a, 0x179};
 	struct fixture *f = *state;
@@ -94,6 +94,11 @@ static void test_msrs_that_there_are_not(void **state)
 		assert_true(msr_read(f->vcpu, read_only[i], &value));
 		assert_false(msr_write(f->vcpu, read_only[i], value));
 	}
+	/* No supervisor state. */
+	assert_true(msr_read(f->vcpu, 0xda0, &value));
+	assert_int_equal(value, 0);
+	assert_true(msr_write(f->vcpu, 0xda0, 0));
+	assert_false(msr_write(f->vcpu, 0xda0, 1 << 8));
 	/* And one that only writes. */
 	assert_false(msr_read(f->vcpu, 0x49, &value));
 	assert_true(msr_write(f->vcpu, 0x49, 1));

@@ -37,10 +37,10 @@
 #define MSW_WRITABLE (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS)
 
 /* Intel SDM 3A, "Extended Control Registers": XCR0. */
-#define XCR0_X87     1u
-#define XCR0_SSE     2u
-#define XCR0_AVX     4u
-#define XCR0_OFFERED (XCR0_X87 | XCR0_SSE | XCR0_AVX)
+#define XCR0_X87    1u
+#define XCR0_SSE    2u
+#define XCR0_AVX    4u
+#define XCR0_AVX512 0xe0u /* masks, upper halves, upper registers */
 
 /* ------------------------------------------------------------------ control registers */
 
@@ -213,14 +213,30 @@ bool system_smsw(struct vcpu *vcpu, const struct insn *insn)
 
 bool system_xgetbv(struct vcpu *vcpu, const struct insn *insn)
 {
+	u64 value = vcpu->xcr0;
+
 	(void)insn;
 	if (!(vcpu->cr4 & X86_CR4_OSXSAVE))
 		return raise_fault(vcpu, VECTOR_UD);
-	if (gpr_read(vcpu, RCX, 4))
+	if (gpr_read(vcpu, RCX, 4) > 1)
 		return raise_error(vcpu, VECTOR_GP, 0);
-	gpr_write(vcpu, RAX, 4, (u32)vcpu->xcr0);
-	gpr_write(vcpu, RDX, 4, vcpu->xcr0 >> 32);
+	if (gpr_read(vcpu, RCX, 4))
+		value = fpu_in_use(vcpu);
+	gpr_write(vcpu, RAX, 4, (u32)value);
+	gpr_write(vcpu, RDX, 4, value >> 32);
 	return true;
+}
+
+/* Intel SDM volume 1, "Enabling the XSAVE Feature Set": of AVX-512's components all or none. */
+static bool xcr0_valid(const struct vcpu *vcpu, u64 value)
+{
+	u64 avx512 = value & XCR0_AVX512;
+
+	if (value & ~vcpu->soft->cpuid.xsave.components || !(value & XCR0_X87))
+		return false;
+	if (value & XCR0_AVX && !(value & XCR0_SSE))
+		return false;
+	return !avx512 || (avx512 == XCR0_AVX512 && value & XCR0_AVX);
 }
 
 bool system_xsetbv(struct vcpu *vcpu, const struct insn *insn)
@@ -232,8 +248,7 @@ bool system_xsetbv(struct vcpu *vcpu, const struct insn *insn)
 		return raise_fault(vcpu, VECTOR_UD);
 	if (!system_privileged(vcpu))
 		return false;
-	if (gpr_read(vcpu, RCX, 4) || value & ~(u64)XCR0_OFFERED || !(value & XCR0_X87) ||
-	    (value & XCR0_AVX && !(value & XCR0_SSE)))
+	if (gpr_read(vcpu, RCX, 4) || !xcr0_valid(vcpu, value))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->xcr0 = value;
 	vcpu_update_mode(vcpu);

@@ -97,27 +97,60 @@
 #define EDX_SS	    BIT(27)
 
 /* Leaf 7, EBX, ECX and EDX. */
-#define EBX7_FSGSBASE	  BIT(0)
-#define EBX7_TSC_ADJUST	  BIT(1)
-#define EBX7_BMI1	  BIT(3)
-#define EBX7_AVX2	  BIT(5)
-#define EBX7_FDP_EXCPTN	  BIT(6)
-#define EBX7_SMEP	  BIT(7)
-#define EBX7_BMI2	  BIT(8)
-#define EBX7_ERMS	  BIT(9)
-#define EBX7_ZERO_FCS	  BIT(13)
-#define EBX7_RDSEED	  BIT(18)
-#define EBX7_ADX	  BIT(19)
-#define EBX7_SMAP	  BIT(20)
-#define EBX7_CLFLUSHOPT	  BIT(23)
-#define EBX7_CLWB	  BIT(24)
-#define EBX7_SHA	  BIT(29)
-#define ECX7_UMIP	  BIT(2)
-#define ECX7_PKU	  BIT(3)
-#define ECX7_OSPKE	  BIT(4)
-#define ECX7_RDPID	  BIT(22)
-#define EDX7_FSRM	  BIT(4)
-#define EDX7_CAPABILITIES BIT(29)
+#define EBX7_FSGSBASE		 BIT(0)
+#define EBX7_TSC_ADJUST		 BIT(1)
+#define EBX7_BMI1		 BIT(3)
+#define EBX7_AVX2		 BIT(5)
+#define EBX7_FDP_EXCPTN		 BIT(6)
+#define EBX7_SMEP		 BIT(7)
+#define EBX7_BMI2		 BIT(8)
+#define EBX7_ERMS		 BIT(9)
+#define EBX7_ZERO_FCS		 BIT(13)
+#define EBX7_AVX512F		 BIT(16)
+#define EBX7_AVX512DQ		 BIT(17)
+#define EBX7_RDSEED		 BIT(18)
+#define EBX7_ADX		 BIT(19)
+#define EBX7_SMAP		 BIT(20)
+#define EBX7_AVX512_IFMA	 BIT(21)
+#define EBX7_CLFLUSHOPT		 BIT(23)
+#define EBX7_CLWB		 BIT(24)
+#define EBX7_AVX512CD		 BIT(28)
+#define EBX7_SHA		 BIT(29)
+#define EBX7_AVX512BW		 BIT(30)
+#define EBX7_AVX512VL		 BIT(31)
+#define ECX7_AVX512_VBMI	 BIT(1)
+#define ECX7_UMIP		 BIT(2)
+#define ECX7_PKU		 BIT(3)
+#define ECX7_OSPKE		 BIT(4)
+#define ECX7_AVX512_VBMI2	 BIT(6)
+#define ECX7_GFNI		 BIT(8)
+#define ECX7_VAES		 BIT(9)
+#define ECX7_VPCLMULQDQ		 BIT(10)
+#define ECX7_AVX512_VNNI	 BIT(11)
+#define ECX7_AVX512_BITALG	 BIT(12)
+#define ECX7_AVX512_VPOPCNTDQ	 BIT(14)
+#define ECX7_RDPID		 BIT(22)
+#define ECX7_CLDEMOTE		 BIT(25)
+#define ECX7_MOVDIRI		 BIT(27)
+#define ECX7_MOVDIR64B		 BIT(28)
+#define EDX7_FSRM		 BIT(4)
+#define EDX7_AVX512_VP2INTERSECT BIT(8)
+#define EDX7_SERIALIZE		 BIT(14)
+#define EDX7_AVX512_FP16	 BIT(23)
+#define EDX7_CAPABILITIES	 BIT(29)
+
+/* Leaf 7, subleaf 1, EAX. */
+#define EAX71_AVX_VNNI	  BIT(4)
+#define EAX71_AVX512_BF16 BIT(5)
+
+/* Those of leaf 7 that need AVX-512's state. */
+#define EBX7_AVX512                                                                                \
+	(EBX7_AVX512F | EBX7_AVX512DQ | EBX7_AVX512_IFMA | EBX7_AVX512CD | EBX7_AVX512BW |         \
+	 EBX7_AVX512VL)
+#define ECX7_AVX512                                                                                \
+	(ECX7_AVX512_VBMI | ECX7_AVX512_VBMI2 | ECX7_AVX512_VNNI | ECX7_AVX512_BITALG |            \
+	 ECX7_AVX512_VPOPCNTDQ)
+#define EDX7_AVX512 (EDX7_AVX512_VP2INTERSECT | EDX7_AVX512_FP16)
 
 /* Leaf 0x80000001, ECX and EDX. */
 #define ECX81_LAHF64	BIT(0)
@@ -145,11 +178,17 @@
 #define PHYSICAL_BITS 46u
 #define VIRTUAL_BITS  48u
 
-/* XSAVE: x87, SSE and AVX state. Intel SDM volume 1, "XSAVE-Managed State". */
-#define XCR0_OFFERED	7u
-#define XCR0_AVX	4u
+/* XSAVE: x87, SSE and AVX state, and AVX-512's. Intel SDM volume 1, "XSAVE-Managed State". */
+#define XCR0_NEEDED	7u
+#define XCR0_AVX512	0xe0u
 #define XSAVE_LEGACY	576u /* bytes of legacy region and header */
-#define SUBLEAF_AVX	2u
+#define COMPONENT_AVX	2u   /* the first behind the header */
+#define SUBLEAF_XSAVE	1u
+#define EAXD_XSAVEOPT	BIT(0)
+#define EAXD_XSAVEC	BIT(1)
+#define EAXD_XGETBV_1	BIT(2)
+#define EAXD_XSAVES	BIT(3)
+#define ECXD_ALIGNED	BIT(1)
 #define CACHE_TYPE_MASK 0x1fu
 #define CACHES_MAX	8u
 
@@ -193,15 +232,30 @@ static void add_structured(struct cpuid_table *table, cpuid_source *host)
 {
 	const u32 ebx = EBX7_BMI1 | EBX7_AVX2 | EBX7_FDP_EXCPTN | EBX7_BMI2 | EBX7_ERMS |
 			EBX7_ZERO_FCS | EBX7_RDSEED | EBX7_ADX | EBX7_CLFLUSHOPT | EBX7_CLWB |
-			EBX7_SHA;
-	struct cpuid_result result;
+			EBX7_SHA | EBX7_AVX512;
+	const u32 ecx = ECX7_GFNI | ECX7_VAES | ECX7_VPCLMULQDQ | ECX7_RDPID | ECX7_CLDEMOTE |
+			ECX7_MOVDIRI | ECX7_MOVDIR64B | ECX7_AVX512;
+	const u32 edx = EDX7_FSRM | EDX7_SERIALIZE | EDX7_AVX512;
+	const u32 eax1 = EAX71_AVX_VNNI | EAX71_AVX512_BF16;
+	struct cpuid_result result, more = {0};
 
 	host(LEAF_STRUCTURED, 0, &result);
-	result.eax = 0; /* no further subleaves */
+	if (result.eax)
+		host(LEAF_STRUCTURED, 1, &more);
+	more = (struct cpuid_result){.eax = more.eax & eax1};
 	result.ebx = (result.ebx & ebx) | EBX7_FSGSBASE | EBX7_TSC_ADJUST | EBX7_SMEP | EBX7_SMAP;
-	result.ecx = (result.ecx & ECX7_RDPID) | ECX7_UMIP | ECX7_PKU;
-	result.edx = (result.edx & EDX7_FSRM) | EDX7_CAPABILITIES;
+	result.ecx = (result.ecx & ecx) | ECX7_UMIP | ECX7_PKU;
+	result.edx = (result.edx & edx) | EDX7_CAPABILITIES;
+	if (!(table->xsave.components & XCR0_AVX512)) {
+		result.ebx &= ~EBX7_AVX512;
+		result.ecx &= ~ECX7_AVX512;
+		result.edx &= ~EDX7_AVX512;
+		more.eax &= ~EAX71_AVX512_BF16;
+	}
+	result.eax = !!more.eax; /* the last subleaf */
 	table_add(table, LEAF_STRUCTURED, 0, result);
+	if (more.eax)
+		table_add(table, LEAF_STRUCTURED, 1, more);
 }
 
 /*
@@ -228,19 +282,66 @@ static void add_caches(struct cpuid_table *table, cpuid_source *host)
 	}
 }
 
-/*
- * The standard format, without the compacted one, and without its two relatives that remember what
- * they wrote where: they know only host addresses.
- */
-static void add_xsave(struct cpuid_table *table, cpuid_source *host)
+/* Bytes of an image in the standard format with these components. */
+static u32 image_size(const struct xsave_layout *layout, u64 components)
 {
-	struct cpuid_result avx;
-	u32 size;
+	u32 size = XSAVE_LEGACY;
 
-	host(LEAF_XSAVE, SUBLEAF_AVX, &avx);
-	size = avx.ebx + avx.eax;
-	table_add(table, LEAF_XSAVE, 0, (struct cpuid_result){XCR0_OFFERED, size, size, 0});
-	table_add(table, LEAF_XSAVE, SUBLEAF_AVX, (struct cpuid_result){avx.eax, avx.ebx, 0, 0});
+	for (unsigned i = COMPONENT_AVX; i < ARRAY_SIZE(layout->offset); i++)
+		if (components >> i & 1)
+			size = MAX(size, layout->offset[i] + (u32)layout->length[i]);
+	return size;
+}
+
+/* The same in the compacted one: each behind the other. */
+static u32 compacted_size(const struct xsave_layout *layout, u64 components)
+{
+	u32 size = XSAVE_LEGACY;
+
+	for (unsigned i = COMPONENT_AVX; i < ARRAY_SIZE(layout->offset); i++) {
+		if (!(components >> i & 1))
+			continue;
+		if (layout->aligned >> i & 1)
+			size = align_up(size, 64);
+		size += layout->length[i];
+	}
+	return size;
+}
+
+/* Before there is anything that depends on it. */
+static void lay_out_xsave(struct xsave_layout *layout, cpuid_source *host)
+{
+	*layout = (struct xsave_layout){.components = XCR0_NEEDED};
+	for (unsigned i = COMPONENT_AVX; i < ARRAY_SIZE(layout->offset); i++) {
+		struct cpuid_result component;
+
+		if (!((XCR0_NEEDED | XCR0_AVX512) >> i & 1))
+			continue;
+		host(LEAF_XSAVE, i, &component);
+		layout->length[i] = component.eax;
+		layout->offset[i] = component.ebx;
+		if (component.ecx & ECXD_ALIGNED)
+			layout->aligned |= BIT(i);
+	}
+}
+
+/* What of XSAVE there is beyond the components is ours: xsave.c. IA32_XSS has no bits. */
+static void add_xsave(struct cpuid_table *table)
+{
+	const struct xsave_layout *layout = &table->xsave;
+	const u32 size = image_size(layout, layout->components);
+
+	table_add(table, LEAF_XSAVE, 0, (struct cpuid_result){layout->components, size, size, 0});
+	table_add(table, LEAF_XSAVE, SUBLEAF_XSAVE,
+		  (struct cpuid_result){.eax = EAXD_XSAVEOPT | EAXD_XSAVEC | EAXD_XGETBV_1 |
+					       EAXD_XSAVES});
+	for (unsigned i = COMPONENT_AVX; i < ARRAY_SIZE(layout->offset); i++)
+		if (layout->components >> i & 1)
+			table_add(table, LEAF_XSAVE, i,
+				  (struct cpuid_result){
+					  .eax = layout->length[i],
+					  .ebx = layout->offset[i],
+					  .ecx = layout->aligned >> i & 1 ? ECXD_ALIGNED : 0});
 }
 
 static void add_extended(struct cpuid_table *table, cpuid_source *host)
@@ -316,7 +417,7 @@ static const char *missing(cpuid_source *host, u64 xcr0)
 		return "BMI2";
 	if (!(features.ecx & ECX_AVX))
 		return "AVX";
-	if (!(features.ecx & ECX_OSXSAVE) || (xcr0 & XCR0_OFFERED) != XCR0_OFFERED)
+	if (!(features.ecx & ECX_OSXSAVE) || (xcr0 & XCR0_NEEDED) != XCR0_NEEDED)
 		return "AVX that the host's kernel enabled";
 	return NULL;
 }
@@ -331,6 +432,7 @@ int cpuid_fill(struct cpuid_table *table, cpuid_source *host, u64 xcr0, struct p
 			       "no %s: try --engine=kvm",
 			       what);
 	table->count = 0;
+	lay_out_xsave(&table->xsave, host);
 	table_add(table, LEAF_VENDOR, 0,
 		  (struct cpuid_result){LEAF_LAST, characters(vendor), characters(vendor + 8),
 					characters(vendor + 4)});
@@ -339,7 +441,7 @@ int cpuid_fill(struct cpuid_table *table, cpuid_source *host, u64 xcr0, struct p
 	add_caches(table, host);
 	table_add(table, LEAF_POWER, 0, (struct cpuid_result){.eax = POWER_ARAT});
 	add_structured(table, host);
-	add_xsave(table, host);
+	add_xsave(table);
 	add_hypervisor(table);
 	add_extended(table, host);
 	return 0;
@@ -400,8 +502,10 @@ void cpuid_read(const struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid_res
 	}
 	if (leaf == LEAF_STRUCTURED && subleaf == 0 && vcpu->cr4 & X86_CR4_PKE)
 		result->ecx |= ECX7_OSPKE;
-	if (leaf == LEAF_XSAVE && subleaf == 0 && !(vcpu->xcr0 & XCR0_AVX))
-		result->ebx = XSAVE_LEGACY;
+	if (leaf == LEAF_XSAVE && subleaf == 0)
+		result->ebx = image_size(&vcpu->soft->cpuid.xsave, vcpu->xcr0);
+	if (leaf == LEAF_XSAVE && subleaf == SUBLEAF_XSAVE)
+		result->ebx = compacted_size(&vcpu->soft->cpuid.xsave, vcpu->xcr0);
 }
 
 unsigned cpuid_address_bits(void)

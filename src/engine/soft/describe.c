@@ -33,7 +33,7 @@ static void describe_memory(struct insn *insn, const ZydisDecodedOperand *operan
 									      : gpr_of(base);
 	insn->index = gpr_of(index);
 	/* VSIB */
-	if (index >= ZYDIS_REGISTER_XMM0 && index <= ZYDIS_REGISTER_YMM31)
+	if (index >= ZYDIS_REGISTER_XMM0 && index <= ZYDIS_REGISTER_ZMM31)
 		insn->index = ZydisRegisterGetId(index);
 }
 
@@ -41,7 +41,8 @@ static const struct insn *describe(struct translation *t, handler *function)
 {
 	const ZydisDecodedInstruction *zi = &t->zi;
 	struct insn *insn = cache_alloc(t->vcpu->cache, sizeof(*insn));
-	bool vex = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+	bool vex = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ||
+		   zi->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
 	unsigned immediates = 0;
 
 	insn->handler = function;
@@ -80,6 +81,8 @@ static const struct insn *describe(struct translation *t, handler *function)
 
 			if (operand->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD)
 				insn->vvvv = ZydisRegisterGetId(reg);
+			if (operand->encoding == ZYDIS_OPERAND_ENCODING_MASK)
+				insn->mask = ZydisRegisterGetId(reg);
 			if (vex && operand->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
 				insn->reg = ZydisRegisterGetId(reg);
 			if (vex && operand->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
@@ -91,7 +94,7 @@ static const struct insn *describe(struct translation *t, handler *function)
 		}
 	}
 	if (vex)
-		insn->vlen = zi->raw.vex.L ? 32 : 16;
+		insn->vlen = zi->avx.vector_length / 8;
 	return insn;
 }
 

@@ -63,18 +63,19 @@ enum vector {
 #define POLL_DEBUG     16u /* a breakpoint was hit */
 
 /* What a translation depends on beside its bytes: struct vcpu.mode, bits. */
-#define MODE_VIEW     0x03u /* enum view */
-#define MODE_CODE     0x0cu /* code size: 0: 64 bits, 4: 32, 8: 16 */
-#define MODE_CODE_64  0x00u
-#define MODE_CODE_32  0x04u
-#define MODE_CODE_16  0x08u
-#define MODE_NO_FPU   0x10u   /* CR0.EM or TS set: #NM, where nothing else forbids it */
-#define MODE_NO_SSE   0x20u   /* CR4.OSFXSR clear or CR0.EM set: #UD */
-#define MODE_NO_AVX   0x40u   /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
-#define MODE_STACK_16 0x80u   /* SS.B clear, outside 64-bit mode */
-#define MODE_FLAT     0x100u  /* outside 64-bit mode: the bases of CS, DS, ES and SS are 0 */
-#define MODE_ALIGN    0x800u  /* misaligned operands of 2, 4 and 8 bytes give #AC */
-#define MODE_NO_MMX   0x1000u /* CR0.EM set: #UD */
+#define MODE_VIEW      0x03u /* enum view */
+#define MODE_CODE      0x0cu /* code size: 0: 64 bits, 4: 32, 8: 16 */
+#define MODE_CODE_64   0x00u
+#define MODE_CODE_32   0x04u
+#define MODE_CODE_16   0x08u
+#define MODE_NO_FPU    0x10u   /* CR0.EM or TS set: #NM, where nothing else forbids it */
+#define MODE_NO_SSE    0x20u   /* CR4.OSFXSR clear or CR0.EM set: #UD */
+#define MODE_NO_AVX    0x40u   /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
+#define MODE_STACK_16  0x80u   /* SS.B clear, outside 64-bit mode */
+#define MODE_FLAT      0x100u  /* outside 64-bit mode: the bases of CS, DS, ES and SS are 0 */
+#define MODE_ALIGN     0x800u  /* misaligned operands of 2, 4 and 8 bytes give #AC */
+#define MODE_NO_MMX    0x1000u /* CR0.EM set: #UD */
+#define MODE_NO_AVX512 0x8000u /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
 
 /*
  * An instruction that C executes: what is left of the decoder's answer. A register is 0 to 15;
@@ -99,8 +100,9 @@ struct insn {
 	u8 rm; /* the register in ModRM.rm (REX.B included), OPERAND_NONE: it is memory, or there is
 		  no ModRM */
 	u8 base, index, scale; /* of the memory operand; base may be OPERAND_RIP */
-	u8 vvvv;    /* the register in VEX.vvvv; then index may be a vector register (VSIB) */
-	u8 vlen;    /* vector length, bytes: 16, 32; 0: not a vector instruction */
+	u8 vvvv; /* the register in VEX.vvvv; then index may be a vector register (VSIB) */
+	u8 vlen; /* vector length, bytes: 16, 32, 64; 0: not a vector instruction */
+	u8 mask; /* the register in EVEX.aaa; 0: none. Then index may be a vector register, too */
 	u8 segment; /* ES..GS that it goes through; for string instructions that of the source */
 	bool has_memory; /* an explicit memory operand */
 	s64 displacement;
@@ -133,9 +135,17 @@ struct soft_stats {
 };
 
 /* cpuid.c: what the guest's CPUs say of themselves is put together once, when the engine opens */
-#define CPUID_ENTRIES 32
+#define CPUID_ENTRIES 48
+
+/* Where XSAVE puts what, by component, in the standard format: as the host's does. */
+struct xsave_layout {
+	u64 components; /* that guests are offered: XCR0's bits */
+	u16 offset[16], length[16];
+	u16 aligned; /* a bit each: at 64 bytes in the compacted format */
+};
 
 struct cpuid_table {
+	struct xsave_layout xsave;
 	unsigned count;
 	struct cpuid_entry {
 		u32 leaf, subleaf;
@@ -223,6 +233,8 @@ struct vcpu {
 		u8 *host[2]; /* NULL: not RAM */
 		unsigned length[2];
 		bool pending; /* to be written back */
+		bool masked;  /* not all of it is touched: */
+		u64 touched;  /* bit n: its byte n is */
 		u8 *place;    /* in the buffer */
 	} bounce;
 	struct {
@@ -417,8 +429,13 @@ void interrupt_deliver_exception(struct vcpu *vcpu);
 void interrupt_deliver(struct vcpu *vcpu, u8 vector);
 
 /* fpu.c: state images, without host addresses in them */
-handler fpu_fxsave, fpu_fxrstor, fpu_xsave, fpu_xrstor, fpu_fnstenv, fpu_fnsave;
-handler fpu_gather, fpu_maskmov; /* VEX gathers, masked moves and MASKMOVDQU: element by element */
+handler fpu_fxsave, fpu_fxrstor, fpu_fnstenv, fpu_fnsave;
+/* xsave.c: XSAVE and XSAVEOPT, XSAVEC and XSAVES, XRSTOR and XRSTORS */
+handler fpu_xsave, fpu_xsavec, fpu_xrstor;
+u64 fpu_in_use(struct vcpu *vcpu); /* components, as XGETBV tells */
+/* elements.c: VEX gathers, masked moves and MASKMOVDQU; EVEX gathers and scatters */
+handler fpu_gather, fpu_maskmov, fpu_gather_masked, fpu_scatter;
+u64 fpu_saved_mask(struct vcpu *vcpu, unsigned reg); /* K0 to K7, after vectors_save() */
 void fpu_reset(struct vcpu *vcpu); /* the guest's registers as after RESET, in vcpu->xsave */
 
 /* string.c: MOVS, CMPS, STOS, LODS, SCAS with every prefix; restartable, returns early (rip at the

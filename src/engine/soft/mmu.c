@@ -354,36 +354,86 @@ static const void *access_fault(struct vcpu *vcpu, const struct site *site)
 	return NULL;
 }
 
-/* Where both parts of the operand are. False: a fault, and nothing was touched. */
-static bool find_parts(struct vcpu *vcpu, u64 address, unsigned size, enum access access)
+/* Those bytes of a part that are touched, of an operand with a mask. */
+static u64 touched_in(const struct vcpu *vcpu, unsigned part)
 {
+	unsigned first = vcpu->bounce.length[0];
+	u64 touched = vcpu->bounce.touched;
+
+	if (part)
+		return first < 64 ? touched >> first : 0;
+	return first < 64 ? touched & ((1ull << first) - 1) : touched;
+}
+
+/*
+ * The next bytes of a part that are touched, *at or behind it: so many, 0: there are none. Without
+ * a mask that is all of them at once.
+ */
+static unsigned next_run(const struct vcpu *vcpu, unsigned part, unsigned *at)
+{
+	u64 rest;
+
+	if (*at >= vcpu->bounce.length[part])
+		return 0;
+	if (!vcpu->bounce.masked)
+		return vcpu->bounce.length[part] - *at;
+	rest = touched_in(vcpu, part) >> *at;
+	if (!rest)
+		return 0;
+	*at += __builtin_ctzll(rest);
+	return __builtin_ctzll(~(rest >> __builtin_ctzll(rest)));
+}
+
+/* One part. What nobody touches may be anywhere: it is treated as a device that is never asked. */
+static bool find_part(struct vcpu *vcpu, unsigned part, u64 address, enum access access)
+{
+	unsigned at = 0;
+
+	vcpu->bounce.host[part] = NULL;
+	if (!next_run(vcpu, part, &at))
+		return true;
+	if (!look_up(vcpu, address + at, access, &vcpu->bounce.gpa[part], &vcpu->bounce.host[part]))
+		return false;
+	vcpu->bounce.gpa[part] -= at;
+	if (vcpu->bounce.host[part])
+		vcpu->bounce.host[part] -= at;
+	return true;
+}
+
+/* Where both parts of the operand are. False: a fault, and nothing was touched. */
+static bool find_parts(struct vcpu *vcpu, const struct site *site, enum access access)
+{
+	u64 address = vcpu->ctx.address;
+	unsigned size = site->size;
 	unsigned first = MIN(size, PAGE_SIZE - address % PAGE_SIZE);
 
 	if (vcpu->mode & MODE_ALIGN && (size == 2 || size == 4 || size == 8) && address % size)
 		return raise_error(vcpu, VECTOR_AC, 0);
+	vcpu->bounce.masked = site->arg;
+	if (site->arg) {
+		vcpu->bounce.touched = evex_touched(vcpu, site);
+		size = vcpu->bounce.touched ? 64 - __builtin_clzll(vcpu->bounce.touched) : 0;
+	}
 	/* One that ends outside is not canonical either, whatever its first page is. */
-	if (!system_canonical(address + size - 1))
+	if (size && !system_canonical(address + size - 1))
 		return raise_non_canonical(vcpu);
 	vcpu->bounce.length[0] = first;
-	vcpu->bounce.length[1] = size - first;
-	if (!look_up(vcpu, address, access, &vcpu->bounce.gpa[0], &vcpu->bounce.host[0]))
-		return false;
-	return first == size ||
-	       look_up(vcpu, address + first, access, &vcpu->bounce.gpa[1], &vcpu->bounce.host[1]);
+	vcpu->bounce.length[1] = site->size - first;
+	return find_part(vcpu, 0, address, access) && find_part(vcpu, 1, address + first, access);
 }
 
 static void fill_bounce(struct vcpu *vcpu, u8 *to)
 {
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned length = vcpu->bounce.length[i];
+		const u8 *host = vcpu->bounce.host[i];
+		unsigned run;
 
-		if (!length)
-			break;
-		if (vcpu->bounce.host[i])
-			copy_ram(to, vcpu->bounce.host[i], length);
-		else
-			device_read(vcpu, vcpu->bounce.gpa[i], to, length);
-		to += length;
+		for (unsigned at = 0; (run = next_run(vcpu, i, &at)); at += run)
+			if (host)
+				copy_ram(to + at, host + at, run);
+			else
+				device_read(vcpu, vcpu->bounce.gpa[i] + at, to + at, run);
+		to += vcpu->bounce.length[i];
 	}
 }
 
@@ -406,7 +456,7 @@ const void *mmu_load(struct vcpu *vcpu, const struct site *site)
 	u64 address = vcpu->ctx.address;
 	u8 *place = bounce_place(vcpu);
 
-	if (!find_parts(vcpu, address, site->size, ACCESS_READ))
+	if (!find_parts(vcpu, site, ACCESS_READ))
 		return access_fault(vcpu, site);
 	if (vcpu->watch.armed && debug_postpone(vcpu, address, site->size, WATCH_READ))
 		return NULL;
@@ -429,7 +479,7 @@ const void *mmu_store(struct vcpu *vcpu, const struct site *site)
 	/* In two pages it is two writes, unless nobody else looks. */
 	if (site->flags & SITE_LOCKED && address % PAGE_SIZE + site->size > PAGE_SIZE)
 		vcpu_stop_others(vcpu);
-	if (!find_parts(vcpu, address, site->size, ACCESS_WRITE))
+	if (!find_parts(vcpu, site, ACCESS_WRITE))
 		return access_fault(vcpu, site);
 	if (vcpu->watch.armed && debug_postpone(vcpu, address, site->size, WATCH_WRITE))
 		return NULL;
@@ -454,18 +504,19 @@ bool mmu_commit(struct vcpu *vcpu)
 	bool code = false;
 
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned length = vcpu->bounce.length[i];
+		u64 gpa = vcpu->bounce.gpa[i];
 		u8 *host = vcpu->bounce.host[i];
+		unsigned run;
 
-		if (!length)
-			break;
-		if (host && vcpu->bounce.pending)
-			copy_ram(host, from, length);
-		if (host)
-			code |= cache_written(vcpu, vcpu->bounce.gpa[i], length);
-		else
-			device_write(vcpu, vcpu->bounce.gpa[i], from, length);
-		from += length;
+		for (unsigned at = 0; (run = next_run(vcpu, i, &at)); at += run) {
+			if (host && vcpu->bounce.pending)
+				copy_ram(host + at, from + at, run);
+			if (host)
+				code |= cache_written(vcpu, gpa + at, run);
+			else
+				device_write(vcpu, gpa + at, from + at, run);
+		}
+		from += vcpu->bounce.length[i];
 	}
 	if (vcpu->alone)
 		vcpu_let_others_run(vcpu);

@@ -45,6 +45,7 @@
 #define MSR_TSC_DEADLINE   0x6e0
 #define MSR_X2APIC	   0x800
 #define MSR_X2APIC_END	   0x8ff
+#define MSR_XSS		   0xda0
 #define MSR_EFER	   0xc0000080
 #define MSR_STAR	   0xc0000081
 #define MSR_LSTAR	   0xc0000082
@@ -279,6 +280,7 @@ static bool get(struct vcpu *vcpu, u32 index, u64 *value)
 	case MSR_MCG_CAP: /* no banks */
 	case MSR_MCG_STATUS:
 	case MSR_DEBUGCTL:
+	case MSR_XSS: /* no supervisor components */
 		return true;
 	case MSR_TSC:
 		*value = clock_tsc() + vcpu->tsc_adjust;
@@ -341,6 +343,7 @@ static bool set(struct vcpu *vcpu, u32 index, u64 value)
 	case MSR_BIOS_SIGN_ID: /* written before it is read: Intel SDM 3A, "Update Signature..." */
 		return true;
 	case MSR_MCG_STATUS:
+	case MSR_XSS:
 		return !value;
 	case MSR_DEBUGCTL:
 		return !(value & ~(u64)(DEBUGCTL_LBR | DEBUGCTL_BTF));

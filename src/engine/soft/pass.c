@@ -5,14 +5,6 @@
  */
 #include "engine/soft/translation.h"
 
-/* How the bytes of an instruction are put together again. */
-struct renamed {
-	bool no_rex;
-	bool memory;
-	unsigned base, index;		/* of the memory operand */
-	unsigned reg, rm, opcode, vvvv; /* registers of the fields; NO_REGISTER: as it was */
-};
-
 static bool has_rex(const struct translation *t)
 {
 	return t->wide && t->zi.attributes & ZYDIS_ATTRIB_HAS_REX;
@@ -29,8 +21,7 @@ unsigned modrm_rm(const struct translation *t)
 	return t->zi.raw.modrm.rm | (has_rex(t) && t->zi.raw.rex.B ? 8 : 0);
 }
 
-static void put_operand_bytes(struct translation *t, const struct renamed *r, unsigned reg,
-			      unsigned rm)
+void put_operand_bytes(struct translation *t, const struct renamed *r, unsigned reg, unsigned rm)
 {
 	struct emit *e = &t->e;
 	const ZydisDecodedInstruction *zi = &t->zi;
@@ -253,6 +244,8 @@ static bool is_plain(const ZydisDecodedOperand *operand)
 		case ZYDIS_REGCLASS_MMX:
 		case ZYDIS_REGCLASS_XMM:
 		case ZYDIS_REGCLASS_YMM:
+		case ZYDIS_REGCLASS_ZMM:
+		case ZYDIS_REGCLASS_MASK:
 			return true;
 		default:
 			return reg == ZYDIS_REGISTER_MXCSR || reg == ZYDIS_REGISTER_X87CONTROL ||
@@ -362,7 +355,9 @@ static void store_registers(struct translation *t, const struct uses *uses)
 
 static void put_renamed(struct translation *t, const struct renamed *r)
 {
-	if (t->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+	if (t->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
+		put_evex(t, r);
+	else if (t->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
 		put_vex(t, r);
 	else
 		put_legacy(t, r);
@@ -435,6 +430,8 @@ static bool wants_alignment(const ZydisDecodedInstruction *zi, const ZydisDecode
 	case ZYDIS_MNEMONIC_VMOVNTPD:
 	case ZYDIS_MNEMONIC_VMOVNTDQ:
 	case ZYDIS_MNEMONIC_VMOVNTDQA:
+	case ZYDIS_MNEMONIC_VMOVDQA32:
+	case ZYDIS_MNEMONIC_VMOVDQA64:
 		return true;
 	case ZYDIS_MNEMONIC_MOVUPS:
 	case ZYDIS_MNEMONIC_MOVUPD:
@@ -532,6 +529,7 @@ bool put_pass(struct translation *t)
 	put_address(t, memory, 0);
 	late = begin_access(t, access_size(t, memory), operand_writes(memory),
 			    access_flags(t, memory));
+	late->masked = evex_masked(t, memory);
 	put_in_memory(t, &r, &uses);
 	end_access(t, late);
 	return true;

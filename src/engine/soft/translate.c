@@ -20,7 +20,8 @@ static bool unit_allowed(struct translation *t, enum form_unit unit)
 		return true;
 	if ((unit == UNIT_MMX && t->mode & MODE_NO_MMX) ||
 	    (unit == UNIT_SSE && t->mode & MODE_NO_SSE) ||
-	    (unit == UNIT_AVX && t->mode & MODE_NO_AVX)) {
+	    (unit == UNIT_AVX && t->mode & MODE_NO_AVX) ||
+	    (unit == UNIT_AVX512 && t->mode & MODE_NO_AVX512)) {
 		put_raise(t, VECTOR_UD);
 		return false;
 	}
@@ -107,7 +108,7 @@ static void put_late(struct translation *t)
 			continue;
 		}
 		put_site(e, late->write ? SITE_STORE : SITE_LOAD, late->flags, late->size,
-			 late->offset, 0);
+			 late->offset, late->masked);
 		emit_set_jump(emit_jmp(e), late->begin);
 		if (!late->write)
 			continue;

@@ -46,6 +46,24 @@ struct site {
 	u64 arg;
 } __attribute__((packed));
 
+/*
+ * The arg of a SITE_LOAD or SITE_STORE whose operand has a mask, if it is not 0: bytes that are
+ * masked off cause no fault, and are not touched.
+ */
+struct masked {
+	bool is;
+	u8 reg;	     /* K1 to K7 */
+	u8 bits;     /* so many of it count */
+	u8 size;     /* of an element in memory, bytes */
+	u8 elements; /* in memory: several bits may be about one */
+	bool packed; /* those that are wanted are one behind the other */
+	u8 unused[2];
+};
+_Static_assert(sizeof(struct masked) == 8, "a site's arg");
+
+/* evex.c: which bytes of its operand an instruction touches, a bit each, as K1 to K7 are now. */
+u64 evex_touched(struct vcpu *vcpu, const struct site *site);
+
 /* After a SITE_STORE there is a jump back, for the ordinary case. */
 #define SITE_SPECIAL 5
 

@@ -6,6 +6,7 @@
  *   translate.c   the block: instruction by instruction, and what goes behind its end
  *   operand.c     memory operands
  *   pass.c        instructions that pass, with other registers
+ *   evex.c        those of them that are AVX-512's
  *   rewrite.c     instructions that are written anew
  *   flow.c        jumps, calls, returns
  *   describe.c    instructions that C executes
@@ -31,6 +32,7 @@ struct late {
 	bool write;
 	u8 flags;
 	u16 size;
+	u64 masked;	 /* struct masked, as a number */
 	u8 *jump;	 /* the distance of the jump that leads here */
 	u8 *begin, *end; /* the instruction itself, for accesses */
 	int32_t offset, next;
@@ -117,12 +119,29 @@ void put_short(struct emit *e, u8 opcode, u8 **distance);
 
 /* ------------------------------------------------------------------ pass.c */
 
+/* How the bytes of an instruction are put together again. */
+struct renamed {
+	bool no_rex;
+	bool memory;
+	unsigned base, index;		/* of the memory operand */
+	unsigned reg, rm, opcode, vvvv; /* registers of the fields; NO_REGISTER: as it was */
+};
+
+/* ModRM and all behind it. */
+void put_operand_bytes(struct translation *t, const struct renamed *r, unsigned reg, unsigned rm);
+
 /* The registers of the ModRM byte, as REX makes them. */
 unsigned modrm_reg(const struct translation *t);
 unsigned modrm_rm(const struct translation *t);
 /* Of F2 and F3 the last counts. 0: there is none. */
 u8 repeat_prefix(const ZydisDecodedInstruction *zi);
 bool put_pass(struct translation *t);
+
+/* ------------------------------------------------------------------ evex.c */
+
+void put_evex(struct translation *t, const struct renamed *r);
+/* What a mask takes away of the access to that operand: 0: nothing. */
+u64 evex_masked(const struct translation *t, const ZydisDecodedOperand *memory);
 
 /* ------------------------------------------------------------------ rewrite.c */
 

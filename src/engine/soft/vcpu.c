@@ -79,8 +79,9 @@ _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 #define MTRR_ALL_WRITE_BACK (0x0101010101010101ull * MTRR_TYPE_WRBACK) /* eight ranges */
 #define MISC_ENABLE_STRINGS (1u << 0)
 
-/* XCR0: what AVX instructions need. */
+/* XCR0: what AVX instructions need, and AVX-512 ones. */
 #define XCR0_SSE_AVX 6u
+#define XCR0_AVX512  0xe6u
 
 /* What is in sysflags: all that there is, less what has a better place. */
 #define SYSTEM_FLAGS                                                                               \
@@ -299,6 +300,8 @@ static u32 forbidden(const struct vcpu *vcpu)
 		mode |= MODE_NO_SSE;
 	if (!(vcpu->cr4 & X86_CR4_OSXSAVE) || (vcpu->xcr0 & XCR0_SSE_AVX) != XCR0_SSE_AVX)
 		mode |= MODE_NO_AVX;
+	if (!(vcpu->cr4 & X86_CR4_OSXSAVE) || (vcpu->xcr0 & XCR0_AVX512) != XCR0_AVX512)
+		mode |= MODE_NO_AVX512;
 	return mode;
 }
 

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * XSAVE, XRSTOR and their relatives: between the guest's memory and the saved image of its vector
+ * and x87 state (fpu.c), component by component.
+ *
+ * C executes them because an image says where the last x87 instruction was, and because the
+ * silicon remembers where it last wrote one, and knows only host addresses. So XSAVEOPT and XSAVES
+ * leave out what is in its initial state, and never what was not modified since: the manual
+ * lets them. All of them are there on any host.
+ *
+ * There are no supervisor components: XSAVES is XSAVEC for the kernel, IA32_XSS is 0.
+ */
+#include "engine/soft/fpu.h"
+#include "engine/soft/system.h"
+
+#include <Zydis/Mnemonic.h>
+
+/* Intel SDM volume 1, "XSAVE Header": in XCOMP_BV, the compacted format. */
+#define COMPACTED (1ull << 63)
+
+#define COMPONENT_LAST ZMM_16
+
+/* SDM volume 1, "Operation of XSAVE": RFBM. */
+static u64 requested(const struct vcpu *vcpu)
+{
+	u64 mask = (u32)vcpu->ctx.gpr[RAX] | vcpu->ctx.gpr[RDX] << 32;
+
+	return mask & vcpu->xcr0;
+}
+
+/*
+ * What of a component behind the header is in memory. The upper halves of XMM8 and the following
+ * are there in 64-bit mode only, and so are ZMM16 to ZMM31.
+ */
+static unsigned component_length(const struct vcpu *vcpu, unsigned component)
+{
+	const unsigned length = vcpu->soft->cpuid.xsave.length[component];
+
+	if (component == OPMASK || vcpu_64bit(vcpu))
+		return length;
+	return component == ZMM_16 ? 0 : length / 2;
+}
+
+/* Where each component is in an image with those components: see "Extended Region of an XSAVE
+ * Area". */
+struct places {
+	u32 offset[COMPONENT_LAST + 1];
+	u32 end;
+};
+
+static struct places places_of(const struct vcpu *vcpu, u64 xcomp_bv)
+{
+	const struct xsave_layout *layout = &vcpu->soft->cpuid.xsave;
+	struct places places = {.end = LEGACY_SIZE};
+
+	for (unsigned i = AVX; i <= COMPONENT_LAST; i++) {
+		if (!(xcomp_bv & COMPACTED)) {
+			places.offset[i] = layout->offset[i];
+			continue;
+		}
+		if (!(xcomp_bv >> i & 1))
+			continue;
+		if (layout->aligned >> i & 1)
+			places.end = align_up(places.end, XSAVE_ALIGN);
+		places.offset[i] = places.end;
+		places.end += layout->length[i];
+	}
+	return places;
+}
+
+/* SDM volume 1, "XSAVE-Managed State": XINUSE, as the host's XSAVE has found it. */
+static u64 in_use(struct vcpu *vcpu)
+{
+	return fpu_image(vcpu)->xstate_bv;
+}
+
+/* XGETBV with ECX = 1. What MXCSR holds counts for SSE here. */
+u64 fpu_in_use(struct vcpu *vcpu)
+{
+	u64 components = in_use(vcpu);
+
+	if (fpu_image(vcpu)->mxcsr != MXCSR_INIT)
+		components |= COMPONENT_SSE;
+	return components & vcpu->xcr0;
+}
+
+/* ------------------------------------------------------------------ XSAVE and the like */
+
+/* What is about to be written, and where. */
+struct saving {
+	u64 address;
+	u64 components; /* these are written, */
+	u64 initial;	/* of those, these as initial: XSAVE has no image of them */
+	bool mxcsr;
+	struct places places;
+};
+
+/* Before the first byte is written. */
+static bool probe_image(struct vcpu *vcpu, const struct saving *saving)
+{
+	if (!mem_probe(vcpu, saving->address, LEGACY_SIZE, ACCESS_WRITE))
+		return false;
+	for (unsigned i = AVX; i <= COMPONENT_LAST; i++)
+		if (saving->components >> i & 1 &&
+		    !mem_probe(vcpu, saving->address + saving->places.offset[i],
+			       component_length(vcpu, i), ACCESS_WRITE))
+			return false;
+	return true;
+}
+
+static bool store_component(struct vcpu *vcpu, const struct saving *saving, unsigned component)
+{
+	static const u8 zeros[1024]; /* as long as the longest, ZMM16 to ZMM31 */
+	const void *from = zeros;
+
+	if (!(saving->initial >> component & 1))
+		from = fpu_component(vcpu, component);
+	return mem_write(vcpu, saving->address + saving->places.offset[component], from,
+			 component_length(vcpu, component), ACCESS_WRITE);
+}
+
+static bool store_image(struct vcpu *vcpu, const struct saving *saving)
+{
+	const struct image *image = fpu_image(vcpu);
+
+#define STORE(first, length)                                                                       \
+	mem_write(vcpu, saving->address + offsetof(struct image, first), &image->first, length,    \
+		  ACCESS_WRITE)
+	if (saving->components & COMPONENT_X87 &&
+	    (!STORE(fcw, offsetof(struct image, mxcsr)) || !STORE(st, sizeof image->st)))
+		return false;
+	if (saving->mxcsr && !STORE(mxcsr, 8))
+		return false;
+	if (saving->components & COMPONENT_SSE && !STORE(xmm, fpu_vector_bytes(vcpu)))
+		return false;
+#undef STORE
+	for (unsigned i = AVX; i <= COMPONENT_LAST; i++)
+		if (saving->components >> i & 1 && !store_component(vcpu, saving, i))
+			return false;
+	return true;
+}
+
+/* XSAVE, and XSAVEOPT: in the standard format. */
+bool fpu_xsave(struct vcpu *vcpu, const struct insn *insn)
+{
+	const bool optimized = insn->mnemonic == ZYDIS_MNEMONIC_XSAVEOPT ||
+			       insn->mnemonic == ZYDIS_MNEMONIC_XSAVEOPT64;
+	const u64 mask = requested(vcpu);
+	struct saving saving = {
+		.components = mask,
+		.mxcsr = mask & (COMPONENT_SSE | COMPONENT_AVX),
+		.places = places_of(vcpu, 0),
+	};
+	u64 used, xstate_bv;
+
+	if (!fpu_xsave_available(vcpu) ||
+	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, &saving.address))
+		return false;
+	used = in_use(vcpu);
+	if (optimized)
+		saving.components &= used;
+	/* The others are there whatever XSTATE_BV says. */
+	saving.initial = ~used & COMPONENTS_AVX512;
+	if (!probe_image(vcpu, &saving) ||
+	    !mem_read(vcpu, saving.address + offsetof(struct image, xstate_bv), &xstate_bv, 8,
+		      ACCESS_READ) ||
+	    !store_image(vcpu, &saving))
+		return false;
+	xstate_bv = (xstate_bv & ~mask) | (used & mask);
+	return mem_write(vcpu, saving.address + offsetof(struct image, xstate_bv), &xstate_bv, 8,
+			 ACCESS_WRITE);
+}
+
+static bool is_for_kernel(const struct insn *insn)
+{
+	switch (insn->mnemonic) {
+	case ZYDIS_MNEMONIC_XSAVES:
+	case ZYDIS_MNEMONIC_XSAVES64:
+	case ZYDIS_MNEMONIC_XRSTORS:
+	case ZYDIS_MNEMONIC_XRSTORS64:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* XSAVEC, and XSAVES: in the compacted format, in which MXCSR is a part of SSE. */
+bool fpu_xsavec(struct vcpu *vcpu, const struct insn *insn)
+{
+	const u64 mask = requested(vcpu);
+	struct saving saving = {.places = places_of(vcpu, COMPACTED | mask)};
+	u64 header[2];
+
+	if (!fpu_xsave_available(vcpu) || (is_for_kernel(insn) && !system_privileged(vcpu)) ||
+	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, &saving.address))
+		return false;
+	saving.components = mask & fpu_in_use(vcpu);
+	saving.mxcsr = saving.components & COMPONENT_SSE;
+	header[0] = saving.components;
+	header[1] = mask | COMPACTED;
+	return probe_image(vcpu, &saving) && store_image(vcpu, &saving) &&
+	       mem_write(vcpu, saving.address + offsetof(struct image, xstate_bv), header,
+			 sizeof(header), ACCESS_WRITE);
+}
+
+/* ------------------------------------------------------------------ XRSTOR and the like */
+
+/*
+ * SDM volume 1, "Operation of XRSTOR": the header of the standard form, and of the compacted one;
+ * XRSTORS knows only that.
+ */
+static bool header_valid(const struct vcpu *vcpu, const struct image *from, bool compacted_only)
+{
+	u64 reserved = 0;
+
+	if (from->xstate_bv & ~vcpu->xcr0)
+		return false;
+	if (!(from->xcomp_bv & COMPACTED))
+		return !compacted_only && !from->xcomp_bv && !from->header[0];
+	for (unsigned i = 0; i < ARRAY_SIZE(from->header); i++)
+		reserved |= from->header[i];
+	return !reserved && !(from->xcomp_bv & ~(vcpu->xcr0 | COMPACTED)) &&
+	       !(from->xstate_bv & ~from->xcomp_bv);
+}
+
+/* The components behind the header, as they shall be. */
+struct extended {
+	u8 component[COMPONENT_LAST + 1][1024];
+};
+
+/* Read them all, before the first one is loaded. Those that are initial are 0. */
+static bool read_extended(struct vcpu *vcpu, u64 address, const struct image *from, u64 mask,
+			  struct extended *extended)
+{
+	const struct places places = places_of(vcpu, from->xcomp_bv);
+
+	for (unsigned i = AVX; i <= COMPONENT_LAST; i++) {
+		const unsigned length = component_length(vcpu, i);
+
+		if (!(mask >> i & 1))
+			continue;
+		if (!(from->xstate_bv >> i & 1))
+			fpu_clear(extended->component[i], length);
+		else if (!mem_read(vcpu, address + places.offset[i], extended->component[i], length,
+				   ACCESS_READ))
+			return false;
+	}
+	return true;
+}
+
+/* The initial state instead of what memory has. */
+static void make_initial(struct image *from, u64 components)
+{
+	if (components & COMPONENT_X87) {
+		fpu_clear(from, offsetof(struct image, mxcsr));
+		fpu_clear(from->st, sizeof from->st);
+		from->fcw = FCW_INIT;
+	}
+	if (components & COMPONENT_SSE) {
+		fpu_clear(from->xmm, sizeof from->xmm);
+		if (from->xcomp_bv & COMPACTED)
+			from->mxcsr = MXCSR_INIT;
+	}
+}
+
+static void load_components(struct vcpu *vcpu, struct image *from, struct extended *extended,
+			    u64 mask, bool mxcsr)
+{
+	struct image *image = fpu_image(vcpu);
+	const u64 initial = mask & ~from->xstate_bv;
+
+	make_initial(from, initial);
+	if (mask & COMPONENT_X87)
+		fpu_load_x87(image, from);
+	if (mask & COMPONENT_SSE)
+		fpu_load_sse(vcpu, image, from);
+	if (mxcsr)
+		image->mxcsr = from->mxcsr;
+	for (unsigned i = AVX; i <= COMPONENT_LAST; i++)
+		/* What is initial and stays so needs nothing. */
+		if (mask >> i & 1 && (i == AVX || (image->xstate_bv | from->xstate_bv) >> i & 1))
+			fpu_copy(fpu_component(vcpu, i), extended->component[i],
+				 component_length(vcpu, i));
+
+	/* Components that are initial again are called so, as long as no half of one is kept. */
+	image->xstate_bv |= mask & from->xstate_bv;
+	if (vcpu_64bit(vcpu))
+		image->xstate_bv &= ~initial;
+}
+
+bool fpu_xrstor(struct vcpu *vcpu, const struct insn *insn)
+{
+	u64 mask = requested(vcpu), address;
+	struct extended extended;
+	struct image from;
+	bool mxcsr;
+
+	if (!fpu_xsave_available(vcpu) || (is_for_kernel(insn) && !system_privileged(vcpu)) ||
+	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, &address) ||
+	    !mem_read(vcpu, address, &from, LEGACY_SIZE, ACCESS_READ))
+		return false;
+	if (!header_valid(vcpu, &from, is_for_kernel(insn)))
+		return raise_error(vcpu, VECTOR_GP, 0);
+	/* In the standard format MXCSR is loaded whatever XSTATE_BV says. */
+	mxcsr = mask & (COMPONENT_SSE | COMPONENT_AVX);
+	if (from.xcomp_bv & COMPACTED)
+		mxcsr = mask & COMPONENT_SSE;
+	if (mxcsr && (!(from.xcomp_bv & COMPACTED) || from.xstate_bv & COMPONENT_SSE) &&
+	    !fpu_mxcsr_valid(vcpu, from.mxcsr))
+		return raise_error(vcpu, VECTOR_GP, 0);
+	/* ZMM16 and the following stay as they are outside 64-bit mode. */
+	if (!vcpu_64bit(vcpu))
+		mask &= ~(1ull << ZMM_16);
+	if (!read_extended(vcpu, address, &from, mask, &extended))
+		return false;
+
+	load_components(vcpu, &from, &extended, mask, mxcsr);
+	vectors_restore(vcpu);
+	return true;
+}
