@@ -1536,13 +1536,15 @@ static void test_real_mode_transfers(void **state)
 	assert_int_equal(f->vcpu->mode & MODE_CODE, MODE_CODE_16);
 }
 
-/* The translator wants to know whether the bases are all 0. */
+/* The translator wants to know whether the bases are all 0, and nothing has a limit. */
 static void test_real_mode_bases(void **state)
 {
 	struct fixture *f = *state;
 	const struct insn jump = {.opsize = 2, .opcode = 0xea, .immediate2 = 0x1000};
 
 	enter_real(f);
+	for (unsigned which = ES; which <= DS; which++)
+		f->vcpu->seg[which].limit = UINT32_MAX;
 	for (unsigned which = ES; which <= DS; which++)
 		if (which != CS)
 			assert_true(load(f, which, 0));
@@ -1554,6 +1556,11 @@ static void test_real_mode_bases(void **state)
 	assert_false(f->vcpu->mode & MODE_FLAT);
 	assert_true(load(f, ES, 0));
 	assert_true(f->vcpu->mode & MODE_FLAT);
+	f->vcpu->seg[SS].limit = UINT32_MAX - 1;
+	assert_true(load(f, SS, 0));
+	assert_false(f->vcpu->mode & MODE_FLAT);
+	f->vcpu->seg[SS].limit = UINT32_MAX;
+	assert_true(load(f, SS, 0));
 	assert_true(execute(f, segment_jmp_far, jump, 5));
 	assert_false(f->vcpu->mode & MODE_FLAT);
 }

@@ -104,6 +104,11 @@ void put_handler(struct translation *t, const struct form *form)
 		 (u64)describe(t, form->handler));
 }
 
+void put_near(struct translation *t, handler *function, bool last)
+{
+	put_handler(t, &(struct form){.kind = FORM_HANDLER, .handler = function, .last = last});
+}
+
 void put_raise(struct translation *t, enum vector vector)
 {
 	put_site(&t->e, SITE_RAISE, 0, 0, t->offset, vector);

@@ -247,11 +247,6 @@ unsigned stack_width(bool is_64, const struct segment *ss)
 	return ss->db ? 4 : 2;
 }
 
-u64 width_mask(unsigned width)
-{
-	return width == 8 ? ~0ull : (1ull << 8 * width) - 1;
-}
-
 struct stack stack_current(const struct vcpu *vcpu, bool is_64, u32 external)
 {
 	struct stack stack = {

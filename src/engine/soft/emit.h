@@ -228,6 +228,14 @@ static inline void emit_movsx(struct emit *e, unsigned to, unsigned from, unsign
 	emit_modrm(e, 3, to, from);
 }
 
+/* not reg: minus reg, minus 1; unlike NEG and SUB it leaves the flags alone. */
+static inline void emit_not(struct emit *e, unsigned reg)
+{
+	emit_rex(e, true, 0, 0, reg);
+	emit_u8(e, 0xf7);
+	emit_modrm(e, 3, 2, reg);
+}
+
 /* jrcxz to a place not far behind: returns where to put the distance. */
 static inline u8 *emit_jrcxz(struct emit *e)
 {

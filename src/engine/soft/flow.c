@@ -1,16 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How one block goes on to the next: jumps, calls, returns, loops.
+ *
+ * Where CS is flat, an offset in it is a linear address: there jumps inside a page are linked, and
+ * others find their way through the jump cache. Where it is not, each jump leaves through C, which
+ * compares it with the limit (run.c: SITE_JUMP). Operands of 16 bits cut the target to as many.
  */
 #include "engine/soft/translation.h"
 
-/* r9: where to; adding `undo` takes back what was done to rsp. The one way out to other pages. */
+/* Is the instruction pointer that this one makes one of 16 bits? */
+static bool is_narrow(const struct translation *t)
+{
+	return !t->wide && t->zi.operand_width == 16;
+}
+
+static void put_narrowing(struct translation *t)
+{
+	if (is_narrow(t))
+		emit_movzx16(&t->e, H_ADDRESS, H_ADDRESS);
+}
+
+/*
+ * r9: where to, as an offset in CS; adding `undo` takes back what was done to rsp. The one way out
+ * to other pages.
+ */
 static void put_jump_indirect(struct translation *t, s64 undo)
 {
 	struct emit *e = &t->e;
 	u8 *hit;
 
-	if (t->mode & MODE_SINGLE) {
+	if (t->mode & MODE_SINGLE || !t->flat) {
 		put_site(e, SITE_JUMP, 0, 0, t->offset, undo);
 		return;
 	}
@@ -39,21 +58,26 @@ static bool inside_page(int32_t target)
 	return target >= 0 && target < (int32_t)PAGE_SIZE;
 }
 
-/* Go on at that offset from ctx.page. */
-static void put_jump_undo(struct translation *t, int32_t target, s64 undo)
+/* r9 = the offset in CS of what is at that offset from ctx.page. */
+static void put_code_offset(struct translation *t, int32_t target)
 {
 	struct emit *e = &t->e;
 
-	if (t->mode & MODE_SINGLE) {
-		put_site(e, SITE_GO, 0, 0, target, 0);
-		return;
+	emit_load_gs(e, H_ADDRESS, CTX_PAGE);
+	if (!t->flat) {
+		/* Minus the base, without touching flags. */
+		emit_load_gs(e, H_SCRATCH, CTX_BASE + 8 * CS);
+		emit_not(e, H_SCRATCH);
+		emit_lea(e, false, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 1);
 	}
-	if (!inside_page(target) || t->mode & MODE_CROSSING) {
-		emit_load_gs(e, H_ADDRESS, CTX_PAGE);
-		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, target);
-		put_jump_indirect(t, undo);
-		return;
-	}
+	emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, target);
+}
+
+/* Go on in the same page. */
+static void put_link(struct translation *t, int32_t target)
+{
+	struct emit *e = &t->e;
+
 	/* A loop must notice that somebody wants us. */
 	if (target <= t->offset) {
 		u8 *quiet;
@@ -66,14 +90,49 @@ static void put_jump_undo(struct translation *t, int32_t target, s64 undo)
 	late_link(t, emit_jmp(e), target);
 }
 
-void put_jump(struct translation *t, int32_t target)
+static bool is_linked(const struct translation *t, int32_t target)
 {
-	put_jump_undo(t, target, 0);
+	return t->flat && inside_page(target) && !(t->mode & MODE_CROSSING);
+}
+
+/* Jump to that offset from ctx.page. */
+static void put_jump(struct translation *t, int32_t target, s64 undo)
+{
+	if (t->flat && !is_narrow(t) && t->mode & MODE_SINGLE) {
+		put_site(&t->e, SITE_GO, 0, 0, target, 0);
+	} else if (is_linked(t, target) && !is_narrow(t)) {
+		put_link(t, target);
+	} else {
+		put_code_offset(t, target);
+		put_narrowing(t);
+		put_jump_indirect(t, undo);
+	}
+}
+
+/* That is no jump: if it is outside the limit, it is the fetch that says so. */
+void put_fall(struct translation *t)
+{
+	if (!t->flat || t->mode & MODE_SINGLE) {
+		put_site(&t->e, SITE_GO, 0, 0, t->next, 0);
+	} else if (is_linked(t, t->next)) {
+		put_link(t, t->next);
+	} else {
+		put_code_offset(t, t->next);
+		put_jump_indirect(t, 0);
+	}
 }
 
 static int32_t relative_target(const struct translation *t)
 {
 	return t->next + (int32_t)t->op[0].imm.value.s;
+}
+
+/* Of a target, and of the return address. */
+static unsigned target_size(const struct translation *t)
+{
+	if (t->wide)
+		return 8;
+	return is_narrow(t) ? 2 : 4;
 }
 
 /* r9 = the target of an indirect jump or call. */
@@ -84,7 +143,7 @@ static void put_indirect_target(struct translation *t)
 
 	if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		put_address(t, operand, 0);
-		put_load(t, t->wide ? 8 : 4, is_stack(operand) ? SITE_STACK : 0, H_ADDRESS);
+		put_load(t, target_size(t), is_stack(operand) ? SITE_STACK : 0, H_ADDRESS);
 	} else {
 		unsigned reg = use_gpr(e, gpr_of(operand->reg.value), H_ADDRESS);
 
@@ -93,32 +152,30 @@ static void put_indirect_target(struct translation *t)
 		else
 			emit_mov32(e, H_ADDRESS, reg);
 	}
+	put_narrowing(t);
 }
 
-bool put_jmp(struct translation *t)
+void put_jmp(struct translation *t)
 {
 	if (t->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		if ((t->mode & MODE_CODE) == MODE_CODE_16)
-			return false;
-		put_jump(t, relative_target(t));
-		return true;
+		put_jump(t, relative_target(t), 0);
+		return;
 	}
-	if (!stack_is_flat(t))
-		return false;
 	put_indirect_target(t);
 	put_jump_indirect(t, 0);
-	return true;
 }
 
-bool put_call(struct translation *t)
+void put_call(struct translation *t)
 {
 	struct emit *e = &t->e;
 	bool direct = t->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	unsigned size = t->wide ? 8 : 4;
+	unsigned size = target_size(t);
 	struct late *late;
 
-	if (!stack_is_flat(t) || (t->mode & MODE_CODE) == MODE_CODE_16)
-		return false;
+	if (!stack_is_flat(t)) {
+		put_near(t, near_call, true);
+		return;
+	}
 	if (!direct) {
 		put_indirect_target(t);
 		emit_store_gs(e, CTX_TARGET, H_ADDRESS);
@@ -131,46 +188,56 @@ bool put_call(struct translation *t)
 	emit_mov(e, H_GUEST_RSP, H_ADDRESS);
 	end_access(t, late);
 	if (direct) {
-		put_jump_undo(t, relative_target(t), size);
+		put_jump(t, relative_target(t), size);
 	} else {
 		emit_load_gs(e, H_ADDRESS, CTX_TARGET);
 		put_jump_indirect(t, size);
 	}
-	return true;
 }
 
-bool put_ret(struct translation *t)
+void put_ret(struct translation *t)
 {
-	unsigned size = t->wide ? 8 : 4;
+	unsigned size = target_size(t);
 	int32_t more = 0;
 
-	if (!stack_is_flat(t) || (t->mode & MODE_CODE) == MODE_CODE_16)
-		return false;
+	if (!stack_is_flat(t)) {
+		put_near(t, near_ret, true);
+		return;
+	}
 	if (t->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
 		more = t->op[0].imm.value.u & 0xffff;
 	put_stack_address(t, 0);
 	put_load(t, size, SITE_STACK, H_ADDRESS);
+	put_narrowing(t);
 	put_stack_move(t, size + more);
 	put_jump_indirect(t, -(s64)(size + more));
-	return true;
 }
 
-bool put_jcc(struct translation *t)
+void put_jcc(struct translation *t)
 {
 	struct emit *e = &t->e;
-	int32_t target = relative_target(t);
-	u8 *taken;
+	u8 *taken = emit_jcc(e, t->zi.opcode & 15);
 
-	if ((t->mode & MODE_CODE) == MODE_CODE_16 && !inside_page(target))
-		return false;
-	taken = emit_jcc(e, t->zi.opcode & 15);
-	put_jump(t, t->next);
+	put_fall(t);
 	emit_set_jump(taken, e->at);
-	put_jump(t, target);
-	return true;
+	put_jump(t, relative_target(t), 0);
 }
 
-bool put_loop(struct translation *t)
+/* rcx - 1, as wide as the address size, without touching flags; of 16 bits above, nothing. */
+static void put_count_down(struct translation *t)
+{
+	struct emit *e = &t->e;
+	unsigned width = t->zi.address_width;
+
+	if (width != 16) {
+		emit_lea(e, width == 64, H_GUEST_RCX, H_GUEST_RCX, NO_REGISTER, 1, -1);
+		return;
+	}
+	emit_lea(e, false, H_SCRATCH, H_GUEST_RCX, NO_REGISTER, 1, -1);
+	put_gpr(t, RCX, 2, H_SCRATCH);
+}
+
+void put_loop(struct translation *t)
 {
 	struct emit *e = &t->e;
 	bool loop = t->zi.mnemonic == ZYDIS_MNEMONIC_LOOP ||
@@ -179,23 +246,28 @@ bool put_loop(struct translation *t)
 	unsigned width = t->zi.address_width;
 	u8 *other = NULL, *zero;
 
-	if (width == 16)
-		return false;
 	if (loop)
-		emit_lea(e, width == 64, H_GUEST_RCX, H_GUEST_RCX, NO_REGISTER, 1, -1);
+		put_count_down(t);
 	if (width == 64)
 		emit_mov(e, H_SCRATCH, H_GUEST_RCX);
-	else
+	else if (width == 32)
 		emit_mov32(e, H_SCRATCH, H_GUEST_RCX);
+	else
+		emit_movzx16(e, H_SCRATCH, H_GUEST_RCX);
 	if (t->zi.mnemonic == ZYDIS_MNEMONIC_LOOPE)
 		put_short(e, SHORT_JNZ, &other);
 	if (t->zi.mnemonic == ZYDIS_MNEMONIC_LOOPNE)
 		put_short(e, SHORT_JZ, &other);
 	zero = emit_jrcxz(e);
-	put_jump(t, loop ? relative_target(t) : t->next);
+	if (loop)
+		put_jump(t, relative_target(t), 0);
+	else
+		put_fall(t);
 	emit_jrcxz_here(e, zero);
 	if (other)
 		emit_jrcxz_here(e, other);
-	put_jump(t, loop ? t->next : relative_target(t));
-	return true;
+	if (loop)
+		put_fall(t);
+	else
+		put_jump(t, relative_target(t), 0);
 }

@@ -68,14 +68,17 @@ enum vector {
 #define MODE_CODE_64   0x00u
 #define MODE_CODE_32   0x04u
 #define MODE_CODE_16   0x08u
-#define MODE_NO_FPU    0x10u   /* CR0.EM or TS set: #NM, where nothing else forbids it */
-#define MODE_NO_SSE    0x20u   /* CR4.OSFXSR clear or CR0.EM set: #UD */
-#define MODE_NO_AVX    0x40u   /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
-#define MODE_STACK_16  0x80u   /* SS.B clear, outside 64-bit mode */
-#define MODE_FLAT      0x100u  /* outside 64-bit mode: the bases of CS, DS, ES and SS are 0 */
+#define MODE_NO_FPU    0x10u  /* CR0.EM or TS set: #NM, where nothing else forbids it */
+#define MODE_NO_SSE    0x20u  /* CR4.OSFXSR clear or CR0.EM set: #UD */
+#define MODE_NO_AVX    0x40u  /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
+#define MODE_STACK_16  0x80u  /* SS.B clear, outside 64-bit mode */
+#define MODE_FLAT      0x100u /* outside 64-bit mode: CS, DS, ES and SS begin at 0, without limits */
 #define MODE_ALIGN     0x800u  /* misaligned operands of 2, 4 and 8 bytes give #AC */
 #define MODE_NO_MMX    0x1000u /* CR0.EM set: #UD */
 #define MODE_NO_AVX512 0x8000u /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
+/* Outside 64-bit mode: FS and GS, each, have a base and nothing to check. */
+#define MODE_FS_FLAT 0x10000u
+#define MODE_GS_FLAT 0x20000u
 
 /*
  * An instruction that C executes: what is left of the decoder's answer. A register is 0 to 15;
@@ -327,8 +330,20 @@ bool raise_page_fault(struct vcpu *vcpu, u64 address, u32 error);
 /* What was recorded came of an access through rsp or rbp: there a wrong address is #SS. */
 void raised_through_stack(struct vcpu *vcpu);
 
-/* The virtual address of the memory operand, segment base included. Not checked. */
+/*
+ * limit.c: the linear address of an offset in a segment, where an access of that length begins.
+ * Outside 64-bit mode limits and rights are checked; else it is left to who uses the address to
+ * find it not canonical.
+ */
+bool segment_access(struct vcpu *vcpu, unsigned which, u64 offset, unsigned length,
+		    enum access access, u64 *linear);
+/* The same for the memory operand. */
+bool insn_access(struct vcpu *vcpu, const struct insn *insn, unsigned length, enum access access,
+		 u64 *address);
+/* The same for an instruction that accesses nothing: not checked. */
 u64 insn_address(const struct vcpu *vcpu, const struct insn *insn);
+/* May all of it be accessed as code and stacks are, whatever its base is? */
+bool segment_is_flat(const struct vcpu *vcpu, unsigned which);
 
 /* A general register at that size; a write of 4 bytes clears the upper half, as in 64-bit mode.
  * size 1: the low byte. */
@@ -411,7 +426,14 @@ handler system_pushf, system_popf;
 handler system_cld, system_std;
 handler system_mov_dr; /* debug.c */
 handler system_vmcall; /* run.c: a hypercall: none is offered */
-handler stack_enter;   /* run.c */
+
+/* near.c: near calls and the stack, where translated code leaves them to C */
+handler near_push, near_pop, near_pusha, near_popa, near_leave, near_call, near_ret;
+handler stack_enter;
+
+/* legacy.c: what 64-bit mode has no more */
+handler legacy_aaa, legacy_aad, legacy_aam, legacy_aas, legacy_daa, legacy_das, legacy_salc;
+handler legacy_bound, legacy_arpl;
 
 /* segment.c: everything that loads a segment register, and far transfers; return.c: the ways back,
  * syscall.c: those without a table */

@@ -126,20 +126,33 @@ void put_effective(struct translation *t, const ZydisDecodedOperand *operand, s6
 	emit_lea(e, is_address64(t), H_ADDRESS, base, index, scale, displacement);
 }
 
-/* r9: from an offset in the segment to a linear address. */
+/* Has the segment nothing to say but its base? */
+static bool is_unlimited(const struct translation *t, unsigned segment)
+{
+	if (segment == FS || segment == GS)
+		return t->wide || t->mode & (segment == FS ? MODE_FS_FLAT : MODE_GS_FLAT);
+	return t->flat;
+}
+
+/* r9: from an offset in the segment to a linear address; or that is left to begin_access(). */
 void put_segment(struct translation *t, const ZydisDecodedOperand *operand)
 {
 	struct emit *e = &t->e;
 	unsigned segment = segment_of(operand->mem.segment);
 
 	put_truncation(t);
-	if (segment == FS || segment == GS || (!t->wide && !(t->mode & MODE_FLAT))) {
+	/* Code may be read, but nobody knows yet whether this is for reading. */
+	if (!is_unlimited(t, segment) || (segment == CS && !t->wide)) {
+		t->segment = segment;
+		return;
+	}
+	t->segment = NO_SEGMENT;
+	if (segment == FS || segment == GS) {
 		emit_load_gs(e, H_SCRATCH, CTX_BASE + 8 * segment);
 		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 0);
 	}
 }
 
-/* r9 = the linear address of a memory operand. */
 void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more)
 {
 	put_effective(t, operand, more);
@@ -199,6 +212,10 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 	struct late *late = &t->late[t->lates++];
 	u8 *hit;
 
+	if (t->segment != NO_SEGMENT && !(t->segment == CS && t->flat && !write))
+		put_site(e, SITE_SEGMENT, 0, size, t->offset,
+			 t->segment | (write ? SEGMENT_WRITES : 0));
+	t->segment = NO_SEGMENT;
 	emit_pext_gs(e, H_ADDEND, H_ADDRESS, CTX_TLBMASK);
 	emit_load_gs_indexed(
 		e, H_SCRATCH, H_ADDEND,

@@ -117,18 +117,6 @@ bool system_out(struct vcpu *vcpu, const struct insn *insn)
 
 /* ------------------------------------------------------------------ strings */
 
-/* Where rsi or rdi points, as wide as the address size lets it be. */
-static bool string_address(struct vcpu *vcpu, unsigned segment, u64 offset, u64 *address)
-{
-	if (!vcpu_64bit(vcpu)) {
-		*address = (u32)(vcpu->ctx.base[segment] + offset);
-		return true;
-	}
-	*address = offset + (segment == FS || segment == GS ? vcpu->ctx.base[segment] : 0);
-	return system_canonical(*address) ||
-	       raise_error(vcpu, segment == SS ? VECTOR_SS : VECTOR_GP, 0);
-}
-
 static void string_step(struct vcpu *vcpu, const struct insn *insn, unsigned reg, unsigned size)
 {
 	u64 offset = gpr_read(vcpu, reg, insn->addrsize);
@@ -142,7 +130,8 @@ static bool in_element(struct vcpu *vcpu, const struct insn *insn)
 	unsigned size = port_size(insn);
 	u64 address, value;
 
-	if (!string_address(vcpu, ES, gpr_read(vcpu, RDI, insn->addrsize), &address) ||
+	if (!segment_access(vcpu, ES, gpr_read(vcpu, RDI, insn->addrsize), size, ACCESS_WRITE,
+			    &address) ||
 	    !mem_probe(vcpu, address, size, ACCESS_WRITE))
 		return false;
 	value = port_read(vcpu, gpr_read(vcpu, RDX, 2), size);
@@ -157,9 +146,13 @@ static bool out_element(struct vcpu *vcpu, const struct insn *insn)
 	unsigned size = port_size(insn);
 	u64 address, value = 0;
 
-	if (!string_address(vcpu, insn->segment, gpr_read(vcpu, RSI, insn->addrsize), &address) ||
-	    !mem_read(vcpu, address, &value, size, ACCESS_READ))
+	if (!segment_access(vcpu, insn->segment, gpr_read(vcpu, RSI, insn->addrsize), size,
+			    ACCESS_READ, &address) ||
+	    !mem_read(vcpu, address, &value, size, ACCESS_READ)) {
+		if (insn->segment == SS)
+			raised_through_stack(vcpu);
 		return false;
+	}
 	port_write(vcpu, gpr_read(vcpu, RDX, 2), size, value);
 	string_step(vcpu, insn, RSI, size);
 	return true;

@@ -131,15 +131,17 @@ static void put_operand_aside(struct translation *t, const ZydisDecodedOperand *
 	emit_store_gs(&t->e, CTX_TARGET, H_SCRATCH);
 }
 
-bool put_push(struct translation *t)
+void put_push(struct translation *t)
 {
 	struct emit *e = &t->e;
 	const ZydisDecodedOperand *operand = &t->op[0];
 	unsigned size = stack_size(t), reg = H_SCRATCH;
 	struct late *late;
 
-	if (!stack_is_flat(t))
-		return false;
+	if (!stack_is_flat(t)) {
+		put_near(t, near_push, false);
+		return;
+	}
 	if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY)
 		put_operand_aside(t, operand, size);
 	put_stack_address(t, -(int32_t)size);
@@ -153,25 +155,26 @@ bool put_push(struct translation *t)
 	put_move(e, true, size, reg);
 	emit_mov(e, H_GUEST_RSP, H_ADDRESS);
 	end_access(t, late);
-	return true;
 }
 
-bool put_pop(struct translation *t)
+void put_pop(struct translation *t)
 {
 	struct emit *e = &t->e;
 	const ZydisDecodedOperand *operand = &t->op[0];
 	unsigned size = stack_size(t), gpr;
 	struct late *late;
 
-	if (!stack_is_flat(t))
-		return false;
+	if (!stack_is_flat(t)) {
+		put_near(t, near_pop, false);
+		return;
+	}
 	put_stack_address(t, 0);
 	put_load(t, size, SITE_STACK, H_SCRATCH);
 	if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		gpr = gpr_of(operand->reg.value);
 		put_stack_move(t, size);
 		put_gpr(t, gpr, size, H_SCRATCH);
-		return true;
+		return;
 	}
 	/* The address is that after the pop, but a fault must find rsp as it was. */
 	emit_store_gs(e, CTX_TARGET, H_SCRATCH);
@@ -181,19 +184,19 @@ bool put_pop(struct translation *t)
 	put_move(e, true, size, H_SCRATCH);
 	put_stack_move(t, size);
 	end_access(t, late);
-	return true;
 }
 
-bool put_leave(struct translation *t)
+void put_leave(struct translation *t)
 {
 	struct emit *e = &t->e;
 	unsigned size = stack_size(t);
 
-	if (!stack_is_flat(t))
-		return false;
+	if (!stack_is_flat(t)) {
+		put_near(t, near_leave, false);
+		return;
+	}
 	emit_lea(e, t->wide, H_ADDRESS, H_RBP, NO_REGISTER, 1, 0);
 	put_load(t, size, SITE_STACK, H_SCRATCH);
 	emit_lea(e, t->wide, H_GUEST_RSP, H_RBP, NO_REGISTER, 1, size);
 	put_gpr(t, RBP, size, H_SCRATCH);
-	return true;
 }

@@ -37,46 +37,6 @@ bool system_vmcall(struct vcpu *vcpu, const struct insn *insn)
 	return true;
 }
 
-/* Frames inside frames have not been seen in the wild, but they are easy. */
-static bool enter(struct vcpu *vcpu, const struct insn *insn)
-{
-	unsigned size = insn->opsize, level = insn->immediate2 % 32,
-		 width = vcpu_64bit(vcpu) ? 8 : 4;
-	u64 *gpr = vcpu->ctx.gpr, stack = gpr[RSP], base = vcpu->ctx.base[SS], frame, value;
-
-	stack -= size;
-	if (!mem_write(vcpu, base + stack, &gpr[RBP], size, ACCESS_WRITE))
-		return false;
-	frame = stack;
-	for (unsigned i = 1; i < level; i++) {
-		value = 0;
-		stack -= size;
-		if (!mem_read(vcpu, base + gpr[RBP] - i * size, &value, size, ACCESS_READ) ||
-		    !mem_write(vcpu, base + stack, &value, size, ACCESS_WRITE))
-			return false;
-	}
-	if (level) {
-		stack -= size;
-		if (!mem_write(vcpu, base + stack, &frame, size, ACCESS_WRITE))
-			return false;
-	}
-	stack -= insn->immediate & 0xffff;
-	/* The new stack must be there for a write, though nothing is written. */
-	if (!mem_probe(vcpu, base + stack, 1, ACCESS_WRITE))
-		return false;
-	gpr_write(vcpu, RBP, size, frame);
-	gpr_write(vcpu, RSP, width, stack);
-	return true;
-}
-
-bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
-{
-	if (enter(vcpu, insn))
-		return true;
-	raised_through_stack(vcpu);
-	return false;
-}
-
 /* ------------------------------------------------------------------ sleeping and being called */
 
 /* The thread is asleep until vcpu_kick(). */
@@ -157,6 +117,12 @@ static void halt(struct vcpu *vcpu)
 
 /* ------------------------------------------------------------------ from rip to code */
 
+/* Is there a limit to look at before each block? See limit.c. */
+static bool is_limited(u32 mode)
+{
+	return mode & MODE_CODE && !(mode & MODE_FLAT);
+}
+
 /* Where the bytes at that address are. False: the fetch faults, recorded. */
 static bool find_bytes(struct vcpu *vcpu, u64 linear, u64 *gpa)
 {
@@ -178,10 +144,36 @@ static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 	if (!block->crosses)
 		return block;
 	/* Its instruction crosses into the next page: both belong to it. */
+	if (is_limited(mode) && vcpu_rip(vcpu, next) > vcpu->seg[CS].limit) {
+		raise_error(vcpu, VECTOR_GP, 0);
+		return NULL;
+	}
 	if (!find_bytes(vcpu, next, &gpa2))
 		return NULL;
 	block = cache_find(vcpu, gpa, gpa2, mode | MODE_CROSSING);
 	return block ? block : translate(vcpu, gpa, gpa2, mode | MODE_CROSSING);
+}
+
+/*
+ * The same for whatever rip is, as far as its segment reaches. A block that goes on beyond the end
+ * may not get there, so it is taken one instruction at a time.
+ */
+static struct block *find_code(struct vcpu *vcpu, u32 mode)
+{
+	u64 rip = vcpu->ctx.rip, limit = vcpu->seg[CS].limit, linear = vcpu_linear(vcpu, rip);
+	struct block *block = NULL;
+
+	if (!is_limited(mode))
+		return find_block(vcpu, linear, mode);
+	if (rip <= limit) {
+		block = find_block(vcpu, linear, mode);
+		if (block && rip + block->length - 1 > limit)
+			block = find_block(vcpu, linear, mode | MODE_SINGLE);
+		if (!block || rip + block->length - 1 <= limit)
+			return block;
+	}
+	raise_error(vcpu, VECTOR_GP, 0);
+	return NULL;
 }
 
 /* What an invalidated page or a new CR3 will mean for the jump cache. */
@@ -262,12 +254,12 @@ static const void *next_code(struct vcpu *vcpu)
 			mode |= MODE_SINGLE;
 		vcpu->watch.alone = mode & MODE_SINGLE;
 		vcpu->shadow = SHADOW_NONE;
-		block = find_block(vcpu, linear, mode);
+		block = find_code(vcpu, mode);
 		if (!block)
 			continue;
 		TRACE(vcpu, EXEC, "%c%u 0x%llx%s", "ku"[vcpu->cpl == 3], block -> insns,
 		      (unsigned long long)linear, mode &MODE_SINGLE ? " alone" : "");
-		if (!(mode & MODE_SINGLE))
+		if (!(mode & MODE_SINGLE) && !is_limited(mode))
 			remember_jump(vcpu, linear, block);
 		vcpu->ctx.address = linear;
 		return block->code;
@@ -401,6 +393,14 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		vcpu->insn_rip = site_rip(vcpu, site);
 		code = site->kind == SITE_LOAD ? mmu_load(vcpu, site) : mmu_store(vcpu, site);
 		return code ? code : serve_fault(vcpu);
+	case SITE_SEGMENT:
+		vcpu->insn_rip = site_rip(vcpu, site);
+		return segment_access(vcpu, site->arg & SEGMENT_NUMBER, vcpu->ctx.address,
+				      site->size,
+				      site->arg & SEGMENT_WRITES ? ACCESS_WRITE : ACCESS_READ,
+				      &vcpu->ctx.address)
+			       ? site + 1
+			       : serve_fault(vcpu);
 	case SITE_COMMIT:
 		if (mmu_commit(vcpu) && !(site->flags & SITE_KEEP))
 			return go_on(vcpu, vcpu->ctx.page + site->offset);
@@ -411,13 +411,14 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		return serve_link(vcpu, site);
 	case SITE_JUMP:
 		vcpu->stats.jump_misses++;
-		if (!(vcpu->mode & MODE_CODE) && !system_canonical(vcpu->ctx.address)) {
+		if (!segment_holds(vcpu, &vcpu->seg[CS], vcpu->ctx.address)) {
 			/* It is the jump that faults: what it did to the stack has not been. */
 			vcpu->ctx.gpr[RSP] += site->arg;
 			vcpu->insn_rip = site_rip(vcpu, site);
 			return serve_raise(vcpu, VECTOR_GP);
 		}
-		return go_on(vcpu, vcpu->ctx.address);
+		vcpu->ctx.rip = vcpu->ctx.address;
+		return next_code(vcpu);
 	case SITE_GO:
 		return go_on(vcpu, vcpu->ctx.page + site->offset);
 	case SITE_INSN:

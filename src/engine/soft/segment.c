@@ -74,8 +74,14 @@ bool segment_push(struct vcpu *vcpu, const struct insn *insn)
 {
 	struct stack stack = stack_here(vcpu);
 	u64 selector = vcpu->seg[segment_in_opcode(insn)].selector;
+	unsigned size = insn->opsize;
 
-	if (!stack_push(vcpu, &stack, &selector, 1, insn->opsize))
+	/* Of a word of 32 bits the upper half stays as it was: Intel SDM 2, "PUSH". */
+	if (size == sizeof(u32)) {
+		size = sizeof(u16);
+		stack.pointer = (stack.pointer - size) & width_mask(stack.width);
+	}
+	if (!stack_push(vcpu, &stack, &selector, 1, size))
 		return false;
 	stack_commit(vcpu, &stack);
 	return true;
@@ -98,10 +104,11 @@ bool segment_pop(struct vcpu *vcpu, const struct insn *insn)
 /* A far pointer in memory: the offset, and then the selector. */
 static bool read_far_pointer(struct vcpu *vcpu, const struct insn *insn, u64 *offset, u16 *selector)
 {
-	u64 address = insn_address(vcpu, insn);
+	u64 address;
 
 	*offset = 0;
-	return mem_read(vcpu, address, offset, insn->opsize, ACCESS_READ) &&
+	return insn_access(vcpu, insn, insn->opsize + sizeof(*selector), ACCESS_READ, &address) &&
+	       mem_read(vcpu, address, offset, insn->opsize, ACCESS_READ) &&
 	       mem_read(vcpu, address + insn->opsize, selector, sizeof(*selector), ACCESS_READ);
 }
 

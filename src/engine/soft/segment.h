@@ -120,7 +120,10 @@ struct segment segment_null(u16 selector, unsigned dpl);
 /* 8 in 64-bit mode, else what SS says: bytes of the stack pointer. */
 unsigned stack_width(bool is_64, const struct segment *ss);
 /* That many bytes, all ones. */
-u64 width_mask(unsigned width);
+static inline u64 width_mask(unsigned width)
+{
+	return width == 8 ? ~0ull : (1ull << 8 * width) - 1;
+}
 
 /*
  * IF was set, or NMIs unblocked: what had to wait may come. Whoever made it pending kicked us, but
@@ -128,6 +131,9 @@ u64 width_mask(unsigned width);
  */
 void interrupt_recheck(struct vcpu *vcpu);
 
+/* limit.c: is all of it inside the limit? May data be read there, or written? */
+bool segment_reaches(const struct segment *segment, u64 offset, unsigned length);
+bool segment_permits(const struct segment *segment, bool write);
 /* May code in this segment run at rip? */
 bool segment_holds(const struct vcpu *vcpu, const struct segment *code, u64 rip);
 /* CS, and the privilege level that comes with it; vcpu_update_mode() is left to the caller. */

@@ -15,7 +15,7 @@
  * interrupt may come between any two, and executing the instruction again goes on from there.
  * INS and OUTS are not here but in system.c. Called from translated code, as handlers.
  */
-#include "engine/soft/internal.h"
+#include "engine/soft/segment.h"
 
 #define REPE 0xf3 /* REP, where nothing is compared */
 
@@ -38,6 +38,8 @@ struct string {
 	u64 mask;	/* of offsets: the address size */
 	u64 linear;	/* of addresses */
 	u64 source_base, destination_base;
+	bool limited; /* segments have limits, or rights */
+	u8 segment;   /* of the source */
 };
 
 /* What the host's own instruction works with: its rsi, rdi, rcx and rax, and its flags then. */
@@ -166,6 +168,23 @@ INLINE u64 elements_in_page(const struct string *string, u64 offset, u64 address
 	return bytes >> string->shift;
 }
 
+/*
+ * Up to `count` elements from this one on: are they all inside their segment? If not, they go one
+ * by one.
+ */
+INLINE bool within_limits(const struct string *string, unsigned segment, u64 offset, u64 count,
+			  enum access access)
+{
+	const struct segment *at = &string->vcpu->seg[segment];
+	const u64 before = (count - 1) << string->shift;
+
+	if (!string->limited)
+		return true;
+	return (!system_protected(string->vcpu) || segment_permits(at, access == ACCESS_WRITE)) &&
+	       segment_reaches(at, string->down ? offset - before : offset,
+			       before + (1u << string->shift));
+}
+
 /* Up to native->count elements at their host addresses: how many, or 0. */
 INLINE u64 find_direct(const struct string *string, struct native *native)
 {
@@ -191,6 +210,12 @@ INLINE u64 find_direct(const struct string *string, struct native *native)
 			return 0;
 		count = room < count ? room : count;
 	}
+	if (has_source(string) &&
+	    !within_limits(string, string->segment, source_offset(string), count, ACCESS_READ))
+		return 0;
+	if (has_destination(string) && !within_limits(string, ES, destination_offset(string), count,
+						      destination_access(string)))
+		return 0;
 	return count;
 }
 
@@ -217,6 +242,25 @@ INLINE void advance(const struct string *string, u64 elements)
 
 /* ------------------------------------------------------------------ element by element */
 
+/* Where this one is; false: outside its segment. */
+INLINE bool find_element(const struct string *string, u64 *from, u64 *to)
+{
+	const unsigned size = 1u << string->shift;
+	struct vcpu *vcpu = string->vcpu;
+
+	*from = source_address(string);
+	*to = destination_address(string);
+	if (!string->limited)
+		return true;
+	if (string->kind == CMPS &&
+	    !segment_access(vcpu, ES, destination_offset(string), size, ACCESS_READ, to))
+		return false;
+	return (!has_source(string) || segment_access(vcpu, string->segment, source_offset(string),
+						      size, ACCESS_READ, from)) &&
+	       (!has_destination(string) || segment_access(vcpu, ES, destination_offset(string),
+							   size, destination_access(string), to));
+}
+
 /*
  * One element, wherever it is. Both sides are made sure of before either is touched, for reading
  * may be more than reading if it is a device. When both would fault, it is the source's fault,
@@ -226,9 +270,10 @@ INLINE bool run_element(const struct string *string, struct native *native)
 {
 	struct vcpu *vcpu = string->vcpu;
 	const unsigned size = 1u << string->shift;
-	const u64 from = source_address(string), to = destination_address(string);
-	u64 *source = &native->copy[0], *destination = &native->copy[1];
+	u64 *source = &native->copy[0], *destination = &native->copy[1], from, to;
 
+	if (!find_element(string, &from, &to))
+		return false;
 	native->source = source;
 	native->destination = destination;
 	switch (string->kind) {
@@ -339,6 +384,16 @@ INLINE u64 size_mask(unsigned bytes)
 	return bytes == 8 ? ~0ull : (1ull << bytes * 8) - 1;
 }
 
+/* Is there nothing to check, in ES and in the source's segment? */
+INLINE bool is_flat(const struct vcpu *vcpu, unsigned source)
+{
+	if (source == FS && !(vcpu->mode & MODE_FS_FLAT))
+		return false;
+	if (source == GS && !(vcpu->mode & MODE_GS_FLAT))
+		return false;
+	return vcpu->mode & MODE_FLAT;
+}
+
 INLINE bool run(struct vcpu *vcpu, const struct insn *insn, enum kind kind)
 {
 	const unsigned shift = __builtin_ctz(insn->opsize);
@@ -353,6 +408,8 @@ INLINE bool run(struct vcpu *vcpu, const struct insn *insn, enum kind kind)
 		.linear = size_mask(vcpu_64bit(vcpu) ? 8 : 4),
 		.source_base = kind == STOS || kind == SCAS ? 0 : vcpu->ctx.base[insn->segment],
 		.destination_base = vcpu->ctx.base[ES],
+		.limited = vcpu->mode & MODE_CODE && !is_flat(vcpu, insn->segment),
+		.segment = insn->segment,
 	};
 	struct native native = {.count = 1, .accumulator = vcpu->ctx.gpr[RAX]};
 

@@ -34,12 +34,15 @@ static bool store_table(struct vcpu *vcpu, const struct insn *insn,
 		u64 base;
 	} __attribute__((packed)) image = {table->limit, table->base};
 
+	const unsigned length = vcpu_64bit(vcpu) ? 10 : 6;
+	u64 address;
+
 	/*
 	 * The operand size is ignored: AMD APM 3, "SGDT". Intel's manual speaks of 24 bits, its
 	 * processors of 32.
 	 */
-	return system_may_know(vcpu) && mem_write(vcpu, insn_address(vcpu, insn), &image,
-						  vcpu_64bit(vcpu) ? 10 : 6, ACCESS_WRITE);
+	return system_may_know(vcpu) && insn_access(vcpu, insn, length, ACCESS_WRITE, &address) &&
+	       mem_write(vcpu, address, &image, length, ACCESS_WRITE);
 }
 
 static bool load_table(struct vcpu *vcpu, const struct insn *insn, struct descriptor_table *table)
@@ -49,9 +52,11 @@ static bool load_table(struct vcpu *vcpu, const struct insn *insn, struct descri
 		u16 limit;
 		u64 base;
 	} __attribute__((packed)) image = {0, 0};
+	const unsigned length = wide ? 10 : 6;
+	u64 address;
 
-	if (!system_privileged(vcpu) ||
-	    !mem_read(vcpu, insn_address(vcpu, insn), &image, wide ? 10 : 6, ACCESS_READ))
+	if (!system_privileged(vcpu) || !insn_access(vcpu, insn, length, ACCESS_READ, &address) ||
+	    !mem_read(vcpu, address, &image, length, ACCESS_READ))
 		return false;
 	if (!system_canonical(image.base))
 		return raise_error(vcpu, VECTOR_GP, 0);

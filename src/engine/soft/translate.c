@@ -59,21 +59,29 @@ static bool put_form(struct translation *t, const struct form *form)
 		put_xlat(t);
 		return true;
 	case FORM_PUSH:
-		return put_push(t);
+		put_push(t);
+		return true;
 	case FORM_POP:
-		return put_pop(t);
+		put_pop(t);
+		return true;
 	case FORM_LEAVE:
-		return put_leave(t);
+		put_leave(t);
+		return true;
 	case FORM_CALL:
-		return put_call(t);
+		put_call(t);
+		return true;
 	case FORM_RET:
-		return put_ret(t);
+		put_ret(t);
+		return true;
 	case FORM_JMP:
-		return put_jmp(t);
+		put_jmp(t);
+		return true;
 	case FORM_JCC:
-		return put_jcc(t);
+		put_jcc(t);
+		return true;
 	case FORM_LOOP:
-		return put_loop(t);
+		put_loop(t);
+		return true;
 	case FORM_UNKNOWN:
 		break;
 	}
@@ -85,6 +93,7 @@ static void put_instruction(struct translation *t)
 	struct form form = form_of(&t->zi, t->op);
 
 	t->unit = form.unit;
+	t->segment = NO_SEGMENT;
 	if (!unit_allowed(t, form.unit))
 		return;
 	if (!put_form(t, &form)) {
@@ -189,7 +198,7 @@ static void put_body(struct translation *t, const u8 *page, const u8 *page2)
 			return;
 		}
 	if (!t->ended)
-		put_jump(t, t->next);
+		put_fall(t);
 }
 
 struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
@@ -212,6 +221,7 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	t->block = block;
 	t->mode = mode;
 	t->wide = (mode & MODE_CODE) == MODE_CODE_64;
+	t->flat = t->wide || mode & MODE_FLAT;
 	t->tlb = offsetof(struct context, tlb) + view * sizeof(struct tlb);
 	t->jump = offsetof(struct context, jump) + view * sizeof(struct jump_cache);
 	t->ended = false;

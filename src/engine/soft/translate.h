@@ -16,17 +16,19 @@
 
 /* What an event is about. Where not said otherwise translated code goes on behind the site. */
 enum site_kind {
-	SITE_LOAD,   /* r9: address; on return r10 is the addend. */
-	SITE_STORE,  /* the same for writing; special cases go on SITE_SPECIAL bytes later */
-	SITE_COMMIT, /* the special store was done into the bounce buffer, or onto code */
-	SITE_LINK,   /* arg: struct link *: a jump inside the page, not linked so far */
-	SITE_JUMP,  /* r9: where to (linear): not in the jump cache. arg: what undoes its use of rsp
-		     */
-	SITE_GO,    /* go on at `offset`, through C */
-	SITE_INSN,  /* arg: struct insn * */
-	SITE_RAISE, /* arg: a vector; its error code is 0 */
-	SITE_TRAP,  /* the host trapped: run.c's own */
-	SITE_CHECK, /* the checking build: r9 + r10 seems to be outside RAM */
+	SITE_LOAD,    /* r9: address; on return r10 is the addend. */
+	SITE_STORE,   /* the same for writing; special cases go on SITE_SPECIAL bytes later */
+	SITE_COMMIT,  /* the special store was done into the bounce buffer, or onto code */
+	SITE_LINK,    /* arg: struct link *: a jump inside the page, not linked so far */
+	SITE_JUMP,    /* r9: where to, as an offset in CS: not in the jump cache. arg: what undoes
+			 its use of rsp */
+	SITE_GO,      /* go on at `offset`, through C */
+	SITE_INSN,    /* arg: struct insn * */
+	SITE_RAISE,   /* arg: a vector; its error code is 0 */
+	SITE_TRAP,    /* the host trapped: run.c's own */
+	SITE_CHECK,   /* the checking build: r9 + r10 seems to be outside RAM */
+	SITE_SEGMENT, /* r9: an offset in the segment that arg says (and SEGMENT_WRITES); on return
+			 a linear address */
 };
 
 #define SITE_READS   1u	 /* a store that reads as well */
@@ -36,6 +38,10 @@ enum site_kind {
 #define SITE_LOCKED  64u /* atomic, also where it lies in two pages */
 #define SITE_WAITS   32u /* a pending x87 exception comes before even that */
 #define SITE_LAST    8u	 /* an instruction behind which the block has nothing */
+
+/* In the arg of a SITE_SEGMENT, beside ES..GS. */
+#define SEGMENT_NUMBER 7u
+#define SEGMENT_WRITES 8u
 
 /* Behind each call to soft_event_stub. */
 struct site {

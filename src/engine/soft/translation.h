@@ -25,6 +25,7 @@
 #define LATE_MAX   (BLOCK_INSNS * 3)
 #define MARKS_MAX  (BLOCK_INSNS * 4)
 #define NOT_A_HOME NO_REGISTER
+#define NO_SEGMENT 0xff
 
 /* What goes behind the block's end. */
 struct late {
@@ -45,6 +46,8 @@ struct translation {
 	struct block *block;
 	u32 mode;
 	bool wide;	 /* 64-bit mode */
+	bool flat;	 /* or MODE_FLAT: no segment but FS and GS matters */
+	u8 segment;	 /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
 	u32 tlb, jump;	 /* offsets in the context of the view's */
 	const u8 *bytes; /* of this instruction */
 	ZydisDecodedInstruction zi;
@@ -95,7 +98,10 @@ static inline bool is_address64(const struct translation *t)
  */
 unsigned use_gpr(struct emit *e, unsigned gpr, unsigned scratch);
 
-/* r9 = the address of a memory operand: without the segment, with it. Uses r10, and rcx. */
+/*
+ * r9 = the address of a memory operand: without the segment, with it. Uses r10, and rcx. Where the
+ * segment wants to be asked, begin_access() does so.
+ */
 void put_effective(struct translation *t, const ZydisDecodedOperand *operand, s64 more);
 void put_truncation(struct translation *t);
 void put_segment(struct translation *t, const ZydisDecodedOperand *operand);
@@ -158,23 +164,25 @@ bool stack_is_flat(const struct translation *t);
 /* r9 = where the stack is, plus that. */
 void put_stack_address(struct translation *t, int32_t displacement);
 void put_stack_move(struct translation *t, int32_t displacement);
-bool put_push(struct translation *t);
-bool put_pop(struct translation *t);
-bool put_leave(struct translation *t);
+void put_push(struct translation *t);
+void put_pop(struct translation *t);
+void put_leave(struct translation *t);
 
 /* ------------------------------------------------------------------ flow.c */
 
-/* Go on at that offset from ctx.page. */
-void put_jump(struct translation *t, int32_t target);
-bool put_jmp(struct translation *t);
-bool put_call(struct translation *t);
-bool put_ret(struct translation *t);
-bool put_jcc(struct translation *t);
-bool put_loop(struct translation *t);
+/* Go on with the next instruction. */
+void put_fall(struct translation *t);
+void put_jmp(struct translation *t);
+void put_call(struct translation *t);
+void put_ret(struct translation *t);
+void put_jcc(struct translation *t);
+void put_loop(struct translation *t);
 
 /* ------------------------------------------------------------------ describe.c */
 
 void put_handler(struct translation *t, const struct form *form);
+/* The same, for one that is translated elsewhere as long as the stack is flat. */
+void put_near(struct translation *t, handler *function, bool last);
 void put_raise(struct translation *t, enum vector vector);
 
 #endif

@@ -317,8 +317,13 @@ static u32 segmented(const struct vcpu *vcpu)
 
 	if (!vcpu->seg[SS].db)
 		mode |= MODE_STACK_16;
-	if (!base[ES] && !base[CS] && !base[SS] && !base[DS])
+	if (!base[ES] && !base[CS] && !base[SS] && !base[DS] && segment_is_flat(vcpu, ES) &&
+	    segment_is_flat(vcpu, CS) && segment_is_flat(vcpu, SS) && segment_is_flat(vcpu, DS))
 		mode |= MODE_FLAT;
+	if (segment_is_flat(vcpu, FS))
+		mode |= MODE_FS_FLAT;
+	if (segment_is_flat(vcpu, GS))
+		mode |= MODE_GS_FLAT;
 	return mode;
 }
 
@@ -396,24 +401,6 @@ void raised_through_stack(struct vcpu *vcpu)
 
 /* ------------------------------------------------------------------ operands */
 
-u64 insn_address(const struct vcpu *vcpu, const struct insn *insn)
-{
-	u64 offset = insn->displacement;
-
-	if (insn->base == OPERAND_RIP)
-		offset += vcpu->insn_rip + insn->length;
-	else if (insn->base != OPERAND_NONE)
-		offset += vcpu->ctx.gpr[insn->base];
-	if (insn->index != OPERAND_NONE)
-		offset += vcpu->ctx.gpr[insn->index] * insn->scale;
-	offset &= width_mask(insn->addrsize);
-	if (!vcpu_64bit(vcpu))
-		return (u32)(offset + vcpu->ctx.base[insn->segment]);
-	if (insn->segment == FS || insn->segment == GS)
-		offset += vcpu->ctx.base[insn->segment];
-	return offset;
-}
-
 u64 gpr_read(const struct vcpu *vcpu, unsigned reg, unsigned size)
 {
 	return vcpu->ctx.gpr[reg] & width_mask(size);
@@ -429,17 +416,23 @@ void gpr_write(struct vcpu *vcpu, unsigned reg, unsigned size, u64 value)
 
 bool rm_read(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 *value)
 {
+	u64 address;
+
 	*value = 0;
 	if (insn->has_memory)
-		return mem_read(vcpu, insn_address(vcpu, insn), value, size, ACCESS_READ);
+		return insn_access(vcpu, insn, size, ACCESS_READ, &address) &&
+		       mem_read(vcpu, address, value, size, ACCESS_READ);
 	*value = gpr_read(vcpu, insn->rm, size);
 	return true;
 }
 
 bool rm_write(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 value)
 {
+	u64 address;
+
 	if (insn->has_memory)
-		return mem_write(vcpu, insn_address(vcpu, insn), &value, size, ACCESS_WRITE);
+		return insn_access(vcpu, insn, size, ACCESS_WRITE, &address) &&
+		       mem_write(vcpu, address, &value, size, ACCESS_WRITE);
 	gpr_write(vcpu, insn->rm, size, value);
 	return true;
 }
