@@ -195,6 +195,30 @@ static struct form integer(const ZydisDecodedInstruction *insn, const ZydisDecod
 		return KIND(FORM_LEAVE);
 	case ZYDIS_MNEMONIC_ENTER:
 		return HANDLER(stack_enter);
+	case ZYDIS_MNEMONIC_PUSHA:
+	case ZYDIS_MNEMONIC_PUSHAD:
+		return HANDLER(near_pusha);
+	case ZYDIS_MNEMONIC_POPA:
+	case ZYDIS_MNEMONIC_POPAD:
+		return HANDLER(near_popa);
+	case ZYDIS_MNEMONIC_AAA:
+		return HANDLER(legacy_aaa);
+	case ZYDIS_MNEMONIC_AAD:
+		return HANDLER(legacy_aad);
+	case ZYDIS_MNEMONIC_AAM:
+		return HANDLER(legacy_aam);
+	case ZYDIS_MNEMONIC_AAS:
+		return HANDLER(legacy_aas);
+	case ZYDIS_MNEMONIC_DAA:
+		return HANDLER(legacy_daa);
+	case ZYDIS_MNEMONIC_DAS:
+		return HANDLER(legacy_das);
+	case ZYDIS_MNEMONIC_SALC:
+		return HANDLER(legacy_salc);
+	case ZYDIS_MNEMONIC_BOUND:
+		return HANDLER(legacy_bound);
+	case ZYDIS_MNEMONIC_ARPL:
+		return HANDLER(legacy_arpl);
 	case ZYDIS_MNEMONIC_CALL:
 		return transfer(insn, FORM_CALL, segment_call_far);
 	case ZYDIS_MNEMONIC_RET:

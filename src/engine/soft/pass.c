@@ -111,6 +111,9 @@ static void put_legacy(struct translation *t, const struct renamed *r)
 	if (modrm) {
 		while (at < zi->raw.modrm.offset)
 			emit_u8(e, t->bytes[at++]);
+		/* 64-bit mode has lost the second name of 80. */
+		if (zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && zi->opcode == 0x82)
+			e->at[-1] = 0x80;
 		put_operand_bytes(t, r, reg, rm);
 		return;
 	}
