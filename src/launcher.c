@@ -16,6 +16,7 @@
 #include "boot/boot.h"
 #include "devices.h"
 #include "engine/engine.h"
+#include "gdb/gdb.h"
 #include "host/clock.h"
 #include "host/log.h"
 #include "host/machine.h"
@@ -57,6 +58,7 @@ struct launcher {
 	struct sandbox *sandbox;
 	bool locked_in; /* the sandbox is shut behind us */
 	struct engine *engine;
+	struct gdb *gdb;	/* NULL: nobody may come to debug */
 	struct cpu_state first; /* how the kernel wants its first vCPU */
 	struct vcpu_thread vcpus[OPTIONS_CPUS_MAX];
 	unsigned running; /* how many of them */
@@ -320,6 +322,8 @@ static int power_on(struct launcher *launcher, struct problem *why)
 	err = map_memory(launcher, why);
 	for (unsigned i = 0; !err && i < options->vm.vcpus; i++)
 		err = engine->ops->add_vcpu(engine, i ? NULL : &launcher->first, why);
+	if (!err)
+		gdb_power_on(launcher->gdb);
 	return err;
 }
 
@@ -482,19 +486,21 @@ static void look_after(struct launcher *launcher)
 	struct terminal *terminal = &launcher->terminal;
 
 	while (machine_running(machine)) {
-		struct pollfd fds[OWN_DESCRIPTORS + OPTIONS_DEVICES_MAX] = {
+		struct pollfd fds[OWN_DESCRIPTORS + GDB_DESCRIPTORS + OPTIONS_DEVICES_MAX] = {
 			poll_for(machine->stop_fd, POLLIN),
 			poll_for(machine->wake_fd, POLLIN),
 			poll_for(launcher->signal_fd, POLLIN),
 			poll_for(terminal->in_fd, terminal_input_events(terminal)),
 			poll_for(terminal->out_fd, terminal_output_events(terminal)),
 		};
-		struct pollfd *others = fds + OWN_DESCRIPTORS;
+		struct pollfd *debug = fds + OWN_DESCRIPTORS;
+		unsigned debug_count = gdb_poll(launcher->gdb, debug);
+		struct pollfd *others = debug + debug_count;
 		unsigned other_count = devices_poll(&launcher->devices, others);
 		bool waiting = terminal_is_waiting(terminal);
 		eventfd_t count;
 
-		if (poll(fds, OWN_DESCRIPTORS + other_count,
+		if (poll(fds, OWN_DESCRIPTORS + debug_count + other_count,
 			 look_after_timeout(launcher, waiting)) < 0)
 			continue;
 		if (!patience_left(launcher))
@@ -511,6 +517,7 @@ static void look_after(struct launcher *launcher)
 			terminal_write_ready(terminal);
 		serial_pump(&launcher->board.serial);
 		devices_polled(&launcher->devices, others, other_count);
+		gdb_polled(launcher->gdb, debug, debug_count);
 	}
 }
 
@@ -655,7 +662,11 @@ static int with_engine(struct launcher *launcher, struct problem *why)
 		return -ENODEV;
 	log_verbose("engine %s: %u CPUs, %" PRIu64 " MiB of memory", launcher->engine->ops->name,
 		    launcher->options->vm.vcpus, launcher->options->memory >> 20);
-	err = run(launcher, why);
+	err = gdb_attach(launcher->gdb, launcher->engine, &launcher->machine,
+			 launcher->options->vm.vcpus, why);
+	if (!err)
+		err = run(launcher, why);
+	gdb_ended(launcher->gdb, err ? EXIT_LAUNCHER : launcher->machine.status);
 	leave_terminal(launcher);
 	launcher->engine->ops->close(launcher->engine);
 	return err;
@@ -706,13 +717,24 @@ static int with_machine(struct launcher *launcher, struct problem *why)
 	return err;
 }
 
+static int with_debugger(struct launcher *launcher, struct problem *why)
+{
+	int err = gdb_open(&launcher->gdb, &launcher->options->gdb, why);
+
+	if (err)
+		return err;
+	err = with_machine(launcher, why);
+	gdb_close(launcher->gdb);
+	return err;
+}
+
 static int with_devices(struct launcher *launcher, struct problem *why)
 {
 	int err = devices_open(&launcher->devices, launcher->options, why);
 
 	if (err)
 		return err;
-	err = with_machine(launcher, why);
+	err = with_debugger(launcher, why);
 	devices_close(&launcher->devices);
 	return err;
 }

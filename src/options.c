@@ -187,6 +187,27 @@ static int set_trace_file(struct options *options, const char *name, const char 
 	return 0;
 }
 
+/* A port, or the path of a socket: no path has digits alone, unless ./ is put before it. */
+static int set_gdb(struct options *options, const char *name, const char *value,
+		   struct problem *why)
+{
+	unsigned long port;
+
+	(void)name;
+	if (!*value)
+		return problem(why, EINVAL, "--gdb=: wants a port, or the path of a socket");
+	options->gdb = (struct gdb_options){.wait = options->gdb.wait};
+	if (value[strspn(value, "0123456789")]) {
+		options->gdb.path = value;
+		return 0;
+	}
+	port = strtoul(value, NULL, 10);
+	if (!port || port > UINT16_MAX)
+		return problem(why, EINVAL, "--gdb=%s: not a port from 1 to %u", value, UINT16_MAX);
+	options->gdb.port = port;
+	return 0;
+}
+
 static int set_flag(struct options *options, const char *name, const char *value,
 		    struct problem *why)
 {
@@ -199,6 +220,8 @@ static int set_flag(struct options *options, const char *name, const char *value
 		options->debug_exit = true;
 	else if (!strcmp(name, "no-sandbox"))
 		options->sandbox.off = true;
+	else if (!strcmp(name, "gdb-wait"))
+		options->gdb.wait = true;
 	else if (!strcmp(name, "soft-stats"))
 		options->vm.soft_stats = true;
 	else
@@ -296,6 +319,9 @@ static const struct option known[] = {
 	{"username", "NAME", "run as this user, once all is open", set_username},
 	{"chroot", "FOLDER", "and with this as the root of all files", set_chroot},
 	{"no-sandbox", NULL, "without a filter on what lguest may ask of the host", set_flag},
+	{"gdb", "SOCKET|PORT", "where a debugger may come: a Unix socket, or a port of localhost",
+	 set_gdb},
+	{"gdb-wait", NULL, "and nothing runs before it has", set_flag},
 	{"debug-exit", NULL, "byte b written to port 0xF4 ends with status (b << 1) | 1", set_flag},
 	{"soft-cache", "SIZE", "translated code of each CPU, on the soft engine (64M)",
 	 set_soft_cache},
@@ -400,6 +426,8 @@ static int complete(struct options *options, struct problem *why)
 	if (!strcmp(options->engine, "kvm") && (vm->trace || vm->soft_stats))
 		return problem(why, EINVAL, "--%s: only the soft engine has that, and not kvm",
 			       vm->trace ? "trace" : "soft-stats");
+	if (options->gdb.wait && !options->gdb.path && !options->gdb.port)
+		return problem(why, EINVAL, "--gdb-wait: for whom? --gdb=SOCKET|PORT says it");
 	return 0;
 }
 

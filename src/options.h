@@ -6,6 +6,7 @@
 #define OPTIONS_H
 
 #include "engine/engine.h"
+#include "gdb/gdb.h"
 #include "host/disk.h"
 #include "host/netif.h"
 #include "host/sandbox.h"
@@ -48,6 +49,7 @@ struct options {
 	const char *kernel;
 	const char *initrd; /* NULL: none */
 	struct sandbox_options sandbox;
+	struct gdb_options gdb;
 	unsigned device_count; /* in the order of the command line */
 	struct device_options devices[OPTIONS_DEVICES_MAX];
 	char *command_line; /* the kernel's */

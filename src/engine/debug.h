@@ -18,6 +18,7 @@
 
 struct cpu_state;
 struct engine;
+struct memory;
 
 /*
  * Something at a guest-virtual address that stops whoever comes by: on every vCPU, in every
@@ -80,7 +81,7 @@ enum debug_action {
 
 struct debug_xsave {
 	u64 features; /* components that the guest's CPU has: an XCR0 of all of them */
-	u8 area[DEBUG_XSAVE_SIZE] __attribute__((aligned(64)));
+	u8 area[DEBUG_XSAVE_SIZE];
 };
 
 struct debug_ops {
@@ -133,5 +134,11 @@ struct debug_ops {
 	int (*add_point)(struct engine *engine, unsigned vcpu, const struct debug_point *point);
 	void (*remove_point)(struct engine *engine, const struct debug_point *point);
 };
+
+/*
+ * translate(), for an engine that has the registers at hand: what these page tables say. -EFAULT:
+ * nothing.
+ */
+int debug_walk(const struct memory *memory, const struct cpu_state *state, u64 address, u64 *gpa);
 
 #endif

@@ -167,8 +167,8 @@ static const struct call calls[] = {
 	CALL(fstat, MAIN | HELPERS),
 	CALL_IF(newfstatat, MAIN | HELPERS, EQUALS(STATAT_FLAGS, AT_EMPTY_PATH)),
 
-	/* The helpers. */
-	CALL(accept4, HELPERS),
+	/* The helpers; and who comes to debug. */
+	CALL(accept4, HELPERS | MAIN),
 	CALL(accept, HELPERS),
 	CALL(shutdown, HELPERS),
 	CALL(fcntl, HELPERS),
@@ -229,6 +229,13 @@ static const struct {
 	{KVM_SET_GSI_ROUTING, VCPU},
 	{KVM_GET_REGS, VCPU},
 	{KVM_GET_SREGS, VCPU},
+	/* A guest that is debugged: what has to be given back to it, and what is looked at. */
+	{KVM_SET_GUEST_DEBUG, VCPU},
+	{KVM_GET_DEBUGREGS, VCPU},
+	{KVM_SET_DEBUGREGS, VCPU},
+	{KVM_GET_MP_STATE, VCPU},
+	{KVM_GET_XSAVE, MAIN},
+	{KVM_SET_XSAVE, MAIN},
 
 	/* A new virtual machine, at a reboot. */
 	{KVM_CREATE_VM, MAIN},

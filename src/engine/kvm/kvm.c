@@ -128,6 +128,9 @@ static int create_vm(struct kvm *kvm, struct problem *why)
 	return 0;
 }
 
+/* As it is before it is made. */
+static const struct kvm_vcpu no_vcpu = {.fd = -1, .action = DEBUG_RUN};
+
 static void destroy_vm(struct kvm *kvm)
 {
 	for (unsigned i = 0; i < kvm->vcpu_count; i++) {
@@ -137,7 +140,7 @@ static void destroy_vm(struct kvm *kvm)
 			munmap(vcpu->run, kvm->run_size);
 		if (vcpu->fd >= 0)
 			close(vcpu->fd);
-		*vcpu = (struct kvm_vcpu){.fd = -1};
+		*vcpu = no_vcpu;
 	}
 	if (kvm->vm >= 0)
 		close(kvm->vm);
@@ -145,6 +148,7 @@ static void destroy_vm(struct kvm *kvm)
 	kvm->slots = 0;
 	kvm->vcpus_added = 0;
 	kvm->level_pins = 0;
+	kvm_debug_forget(kvm);
 }
 
 static void kvm_close(struct engine *engine)
@@ -154,6 +158,7 @@ static void kvm_close(struct engine *engine)
 	destroy_vm(kvm);
 	close(kvm->device);
 	pthread_mutex_destroy(&kvm->routes_lock);
+	kvm_debug_destroy(kvm);
 	free(kvm->cpuid);
 	free(kvm);
 }
@@ -196,8 +201,9 @@ static struct engine *kvm_open(struct board *board, const struct engine_options 
 	kvm->vm = -1;
 	kvm->vcpu_count = vcpus;
 	for (unsigned i = 0; i < vcpus; i++)
-		kvm->vcpus[i].fd = -1;
+		kvm->vcpus[i] = no_vcpu;
 	pthread_mutex_init(&kvm->routes_lock, NULL);
+	kvm_debug_init(kvm);
 	/* Without SA_RESTART: interrupting is the point. */
 	sigaction(ENGINE_SIGNAL, &kick, NULL);
 	if (set_up(kvm, why)) {
@@ -329,8 +335,7 @@ int kvm_vcpu_set_state(const struct kvm_vcpu *vcpu, const struct cpu_state *stat
 	return 0;
 }
 
-/* One MSR: KVM_GET_MSRS or KVM_SET_MSRS. -errno. */
-static int access_msr(const struct kvm_vcpu *vcpu, unsigned long request, u32 index, u64 *value)
+int kvm_access_msr(const struct kvm_vcpu *vcpu, unsigned long request, u32 index, u64 *value)
 {
 	union {
 		struct kvm_msrs list;
@@ -355,11 +360,11 @@ static int play_firmware(const struct kvm_vcpu *vcpu)
 {
 	u64 memory_type = MTRR_ENABLED | MTRR_WRITE_BACK, features = 0;
 
-	if (!access_msr(vcpu, KVM_GET_MSRS, MSR_MISC_ENABLE, &features)) {
+	if (!kvm_access_msr(vcpu, KVM_GET_MSRS, MSR_MISC_ENABLE, &features)) {
 		features |= MISC_ENABLE_STRINGS;
-		access_msr(vcpu, KVM_SET_MSRS, MSR_MISC_ENABLE, &features);
+		kvm_access_msr(vcpu, KVM_SET_MSRS, MSR_MISC_ENABLE, &features);
 	}
-	return access_msr(vcpu, KVM_SET_MSRS, MSR_MTRR_DEFAULT_TYPE, &memory_type);
+	return kvm_access_msr(vcpu, KVM_SET_MSRS, MSR_MTRR_DEFAULT_TYPE, &memory_type);
 }
 
 static int kvm_add_vcpu(struct engine *engine, const struct cpu_state *initial, struct problem *why)
@@ -486,6 +491,9 @@ static void handle_exit(struct kvm *kvm, unsigned index)
 	case KVM_EXIT_IOAPIC_EOI:
 		board_eoi(board, run->eoi.vector);
 		break;
+	case KVM_EXIT_DEBUG:
+		kvm_debug_exit(kvm, index);
+		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		break;
@@ -512,12 +520,18 @@ static void kvm_run(struct engine *engine, unsigned index)
 	 * From here on kvm_stop() kicks us; and if it has been already, the machine is not running.
 	 */
 	atomic_store(&vcpu->started, true);
+	if (kvm->debug.debugger)
+		kvm_debug_enter(kvm, index);
 	while (machine_running(engine->board->machine)) {
 		if (!ioctl(vcpu->fd, KVM_RUN, 0))
 			handle_exit(kvm, index);
 		else if (errno != EINTR && errno != EAGAIN)
 			report_error(kvm, index, errno);
+		else if (kvm->debug.debugger)
+			kvm_debug_gate(kvm, index);
 	}
+	if (kvm->debug.debugger)
+		kvm_debug_leave(kvm, index);
 }
 
 static void kvm_stop(struct engine *engine)
@@ -535,6 +549,7 @@ static void kvm_stop(struct engine *engine)
 		if (atomic_load(&vcpu->started))
 			pthread_kill(vcpu->thread, ENGINE_SIGNAL);
 	}
+	kvm_debug_wake(kvm);
 }
 
 static void kvm_msi(struct engine *engine, u64 address, u32 data)
@@ -634,4 +649,5 @@ const struct engine_ops kvm_engine = {
 	.ioapic_route = kvm_ioapic_route,
 	.on_write = kvm_on_write,
 	.remove_notifier = kvm_remove_notifier,
+	.debug = &kvm_debug,
 };
