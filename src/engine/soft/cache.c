@@ -234,7 +234,7 @@ void jump_cache_flush(struct vcpu *vcpu, unsigned view)
 {
 	u64 *tag = vcpu->ctx.jump[view].tag;
 
-	for (unsigned i = 0; i < JUMP_ENTRIES; i++)
+	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
 		tag[i] = TAG_NONE;
 	jump_cache_close(&vcpu->ctx.jump[view]);
 	vcpu->jump_local &= ~(1u << view);
@@ -385,10 +385,11 @@ static void forget_jumps(struct vcpu *vcpu, const struct block *block)
 {
 	struct jump_cache *cache = &vcpu->ctx.jump[block->mode & MODE_VIEW];
 
-	for (unsigned i = 0; i < JUMP_ENTRIES; i++)
+	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
 		if (cache->code[i] == (u64)block->code)
 			cache->tag[i] = jump_tag_none(i);
-	if (cache->code[0] == (u64)block->code)
+	/* Other threads close that one whenever they like. */
+	if (__atomic_load_n(&cache->code[0], __ATOMIC_RELAXED) == (u64)block->code)
 		jump_cache_close(cache);
 }
 

@@ -13,6 +13,9 @@
  * by run.c between instructions, by mmu.c and ports.c for what they touch. Single
  * steps are here only as far as they share an exception with breakpoints: run.c makes them.
  *
+ * A debugger outside the machine has points as well (engine/debug.h), of which the guest sees
+ * nothing. They are found in the same places, and stop the vCPU instead: debugger.c.
+ *
  * All of it after Intel SDM 3B, "Debug, Branch Profile, TSC, and Intel Resource Director
  * Technology Features".
  */
@@ -82,7 +85,7 @@ static bool overlap(const struct point *point, u64 address, u64 length)
 	return address - point->address < point->length || point->address - address < length;
 }
 
-/* The breakpoints of such a kind that lie there, as in DR6. */
+/* The guest's breakpoints of such a kind that lie there, as in DR6. */
 static u32 find_hits(const struct vcpu *vcpu, u64 address, u64 length, u8 how)
 {
 	u32 hits = 0;
@@ -96,12 +99,50 @@ static u32 find_hits(const struct vcpu *vcpu, u64 address, u64 length, u8 how)
 	return hits;
 }
 
+/* The same of the debugger outside, which has one list for all vCPUs. */
+static struct point point_outside(const struct debug_point *of)
+{
+	struct point point = {.address = of->address, .length = of->length};
+
+	switch (of->kind) {
+	case DEBUG_CODE:
+	case DEBUG_CODE_HARD:
+		point.how = WATCH_CODE;
+		point.length = 1;
+		break;
+	case DEBUG_WRITE:
+		point.how = WATCH_WRITE;
+		break;
+	case DEBUG_ACCESS:
+		point.how = WATCH_WRITE | WATCH_READ;
+		break;
+	}
+	return point;
+}
+
+static const struct debug_point *find_outside(const struct vcpu *vcpu, u64 address, u64 length,
+					      u8 how)
+{
+	const struct attached *attached = &vcpu->soft->attached;
+
+	for (unsigned i = 0; i < attached->count; i++) {
+		struct point point = point_outside(&attached->points[i]);
+
+		if (point.how & how && overlap(&point, address, length))
+			return &attached->points[i];
+	}
+	return NULL;
+}
+
 void debug_update(struct vcpu *vcpu)
 {
+	const struct attached *attached = &vcpu->soft->attached;
 	u8 before = vcpu->watch.armed, now = 0;
 
 	for (unsigned n = 0; n < BREAKPOINTS; n++)
 		now |= point_of(vcpu, n).how;
+	for (unsigned i = 0; i < attached->count; i++)
+		now |= point_outside(&attached->points[i]).how;
 	vcpu->watch.armed = now;
 	vcpu->watch.code = false;
 	/* Tags and jump caches lead past us. */
@@ -118,15 +159,41 @@ static bool raise_debug(struct vcpu *vcpu, u32 why)
 
 /* ------------------------------------------------------------------ code */
 
+static bool has_code_point(const struct vcpu *vcpu, u64 address, u64 length)
+{
+	return find_hits(vcpu, address, length, WATCH_CODE) ||
+	       find_outside(vcpu, address, length, WATCH_CODE);
+}
+
 /* "Instruction-Breakpoint Exception Condition": a fault, which RF, or a load of SS, holds off. */
 bool debug_before(struct vcpu *vcpu, u64 linear)
 {
+	const struct debug_point *outside = find_outside(vcpu, linear, 1, WATCH_CODE);
 	u32 hits = find_hits(vcpu, linear, 1, WATCH_CODE);
 
-	vcpu->watch.code = find_hits(vcpu, align_down(linear, PAGE_SIZE), PAGE_SIZE, WATCH_CODE);
+	vcpu->watch.code = has_code_point(vcpu, align_down(linear, PAGE_SIZE), PAGE_SIZE);
+	if (outside) {
+		debugger_stop(vcpu, DEBUG_AT_CODE, outside);
+		return true;
+	}
 	if (!hits || vcpu->sysflags & X86_EFLAGS_RF || vcpu->shadow == SHADOW_SS)
 		return false;
 	raise_debug(vcpu, hits);
+	return true;
+}
+
+/* What the debugger outside hears of an instruction that is over, though it may have faulted. */
+static bool tell_outside(struct vcpu *vcpu)
+{
+	struct watch *watch = &vcpu->watch;
+	bool touched = watch->touched;
+
+	if (!touched && watch->step != STEP_DONE)
+		return false;
+	watch->touched = false;
+	watch->step = STEP_NONE;
+	debugger_stop(vcpu, touched ? DEBUG_WATCHED : DEBUG_STEPPED,
+		      touched ? &watch->point : NULL);
 	return true;
 }
 
@@ -138,7 +205,9 @@ bool debug_behind(struct vcpu *vcpu)
 {
 	u32 why = vcpu->watch.hits | (vcpu->stepping ? DR_STEP : 0);
 
-	if (vcpu->shadow == SHADOW_SS)
+	if (tell_outside(vcpu))
+		return true;
+	if (!why || vcpu->shadow == SHADOW_SS)
 		return false;
 	vcpu->watch.hits = 0;
 	vcpu->stepping = false;
@@ -150,25 +219,34 @@ bool debug_behind(struct vcpu *vcpu)
 
 u8 debug_page(const struct vcpu *vcpu, u64 address)
 {
+	static const u8 kinds[] = {WATCH_WRITE, WATCH_READ};
 	u64 page = align_down(address, PAGE_SIZE);
 	u8 how = 0;
 
-	for (unsigned n = 0; n < BREAKPOINTS; n++) {
-		struct point point = point_of(vcpu, n);
-
-		if (overlap(&point, page, PAGE_SIZE))
-			how |= point.how;
-	}
-	return how & (WATCH_READ | WATCH_WRITE);
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (find_hits(vcpu, page, PAGE_SIZE, kinds[i]) ||
+		    find_outside(vcpu, page, PAGE_SIZE, kinds[i]))
+			how |= kinds[i];
+	return how;
 }
 
 void debug_touched(struct vcpu *vcpu, u64 address, unsigned length, u8 how)
 {
+	const struct debug_point *outside = find_outside(vcpu, address, length, how);
 	u32 hits = find_hits(vcpu, address, length, how);
+	struct watch *watch = &vcpu->watch;
 
-	if (!hits)
+	if (!hits && !outside)
 		return;
-	vcpu->watch.hits |= hits;
+	watch->hits |= hits;
+	if (outside) {
+		watch->touched = true;
+		watch->point = *outside;
+		/* The first byte of both. */
+		if (overlap(&(struct point){.address = outside->address, .length = outside->length},
+			    address, 1))
+			watch->point.address = address;
+	}
 	/* String instructions stop for it, and blocks end, as for anything else that is urgent. */
 	vcpu_kick(vcpu, POLL_DEBUG);
 }
@@ -179,7 +257,8 @@ bool debug_postpone(struct vcpu *vcpu, u64 address, unsigned length, u8 how)
 		debug_touched(vcpu, address, length, how);
 		return false;
 	}
-	vcpu->watch.again = find_hits(vcpu, address, length, how);
+	vcpu->watch.again =
+		find_hits(vcpu, address, length, how) || find_outside(vcpu, address, length, how);
 	return vcpu->watch.again;
 }
 

@@ -93,6 +93,8 @@ bool fpu_image_address(struct vcpu *vcpu, const struct insn *insn, unsigned alig
 bool fpu_mxcsr_valid(struct vcpu *vcpu, u32 mxcsr);
 /* XMM8 to XMM15 are there in 64-bit mode only; other modes leave them alone in both directions. */
 unsigned fpu_vector_bytes(const struct vcpu *vcpu);
+/* x87 and SSE, as far as named: XRSTOR's initial values. */
+void fpu_make_initial(struct image *image, u64 components); /* xsave.c */
 void fpu_load_x87(struct image *image, const struct image *from);
 void fpu_load_sse(struct vcpu *vcpu, struct image *image, const struct image *from);
 

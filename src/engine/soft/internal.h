@@ -60,7 +60,7 @@ enum vector {
 #define POLL_INTERRUPT 2u  /* the local APIC may have something, or its timer rang */
 #define POLL_CODE      4u  /* somebody else wrote to pages of which we have code */
 #define POLL_VISIT     8u  /* somebody waits for vcpu->running */
-#define POLL_DEBUG     16u /* a breakpoint was hit */
+#define POLL_DEBUG     16u /* a breakpoint was hit, or a debugger wants us to stop */
 
 /* What a translation depends on beside its bytes: struct vcpu.mode, bits. */
 #define MODE_VIEW      0x03u /* enum view */
@@ -203,6 +203,7 @@ struct vcpu {
 	enum { SHADOW_NONE, SHADOW_STI, SHADOW_SS } shadow;
 	bool stepping; /* RFLAGS.TF was set when the instruction began: #DB comes behind it */
 	struct watch watch;
+	struct held held;
 	bool halted;  /* HLT: sleep until an interrupt */
 	bool waiting; /* for INIT and SIPI */
 	bool nmi_pending, nmi_blocked;
@@ -270,6 +271,7 @@ struct soft {
 	FILE *trace;   /* NULL: off */
 	bool checked;  /* translated code checks each host address: check.c */
 	struct cache *spare_caches; /* of vCPUs that are gone */
+	struct attached attached;
 	unsigned vcpu_count, vcpus_added;
 	struct vcpu *vcpus[];
 };
@@ -295,6 +297,10 @@ void vcpu_free(struct vcpu *vcpu);
  * the local APIC is its own affair.
  */
 void vcpu_init(struct vcpu *vcpu);
+
+/* All of what a loader says, or a debugger sees. TLBs are the caller's affair. */
+void vcpu_set_state(struct vcpu *vcpu, const struct cpu_state *state);
+void vcpu_get_state(const struct vcpu *vcpu, struct cpu_state *state);
 
 u64 vcpu_rflags(const struct vcpu *vcpu);
 void vcpu_set_rflags(struct vcpu *vcpu, u64 rflags); /* any bit; vcpu_update_mode() included */

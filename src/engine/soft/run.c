@@ -55,6 +55,11 @@ static void answer(struct vcpu *vcpu)
 {
 	u32 poll = atomic_exchange(&vcpu->ctx.poll, 0);
 
+	while (poll & POLL_DEBUG) {
+		debugger_stop_if_wanted(vcpu);
+		/* That took a while. */
+		poll = (poll & ~POLL_DEBUG) | atomic_exchange(&vcpu->ctx.poll, 0);
+	}
 	atomic_store(&vcpu->ctx.jump_mask, JUMP_ENTRIES - 1);
 	/* Somebody may have come between the two. */
 	if (atomic_load(&vcpu->ctx.poll))
@@ -203,15 +208,26 @@ static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *blo
 		jump_cache_close(cache);
 }
 
-/* Does somebody want to hear of the end of the next instruction? Its RF is not the one's behind. */
+/* ... of the end of the instruction. */
+static bool wants_to_know(const struct vcpu *vcpu)
+{
+	const struct watch *watch = &vcpu->watch;
+
+	return vcpu->stepping || watch->hits || watch->touched || watch->step;
+}
+
+/* The next instruction begins, without the RF of the one before: must it be alone in its block? */
 static bool begin_alone(struct vcpu *vcpu)
 {
-	bool again = vcpu->watch.again;
+	struct watch *watch = &vcpu->watch;
+	bool again = watch->again;
 
-	vcpu->watch.again = false;
+	watch->again = false;
+	if (watch->step)
+		watch->step = STEP_DONE;
 	vcpu->stepping = vcpu->sysflags & X86_EFLAGS_TF;
 	vcpu->sysflags &= ~(u64)X86_EFLAGS_RF;
-	return vcpu->stepping || again || vcpu->watch.code || vcpu->watch.hits;
+	return again || watch->code || wants_to_know(vcpu);
 }
 
 /* Where to go on: translated code for ctx.rip, after all that comes before it. NULL: nowhere. */
@@ -219,19 +235,20 @@ static const void *next_code(struct vcpu *vcpu)
 {
 	for (;;) {
 		bool shadow = vcpu->shadow, polled = false;
-		u32 mode = vcpu->mode;
 		struct block *block;
 		u64 linear;
+		u32 mode;
 
 		if (vcpu->exception.pending) {
 			/* It did not come to its end, and neither do its traps. */
 			vcpu->stepping = false;
 			vcpu->watch.hits = 0;
+			vcpu->watch.touched = false;
 			interrupt_deliver_exception(vcpu);
 			continue;
 		}
 		/* A trap: behind the instruction, before any interrupt. */
-		if ((vcpu->stepping || vcpu->watch.hits) && debug_behind(vcpu))
+		if (wants_to_know(vcpu) && debug_behind(vcpu))
 			continue;
 		if (atomic_load(&vcpu->ctx.poll)) {
 			answer(vcpu);
@@ -244,12 +261,16 @@ static const void *next_code(struct vcpu *vcpu)
 			halt(vcpu);
 			continue;
 		}
-		if ((polled || vcpu->interrupt_waiting) && take_interrupt(vcpu))
+		vcpu->interrupt_waiting |= polled;
+		if (vcpu->interrupt_waiting && vcpu->watch.step == STEP_NONE &&
+		    take_interrupt(vcpu))
 			continue;
 		linear = vcpu_linear(vcpu, vcpu->ctx.rip);
 		vcpu->insn_rip = vcpu->ctx.rip;
 		if (vcpu->watch.armed & WATCH_CODE && debug_before(vcpu, linear))
 			continue;
+		/* Not before: a debugger may have had its hands in it meanwhile. */
+		mode = vcpu->mode;
 		if (begin_alone(vcpu) || (shadow && vcpu->interrupt_waiting))
 			mode |= MODE_SINGLE;
 		vcpu->watch.alone = mode & MODE_SINGLE;
@@ -317,6 +338,11 @@ static bool string_ended(const struct vcpu *vcpu, const struct insn *insn)
 	return compares && zero != (insn->repeat == 0xf3);
 }
 
+static bool is_stepped(const struct vcpu *vcpu)
+{
+	return vcpu->stepping || vcpu->watch.step;
+}
+
 /* A single step is one repetition of a string instruction. */
 static bool step_string(struct vcpu *vcpu, const struct insn *insn)
 {
@@ -349,7 +375,7 @@ static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 	vcpu->ctx.rip = next;
 	vcpu->stats.system_insns++;
 	vcpu->stats.executed[insn->mnemonic % ARRAY_SIZE(vcpu->stats.executed)]++;
-	if (!(vcpu->stepping && insn->repeat ? step_string : insn->handler)(vcpu, insn)) {
+	if (!(is_stepped(vcpu) && insn->repeat ? step_string : insn->handler)(vcpu, insn)) {
 		if (insn->has_memory && insn->segment == SS)
 			raised_through_stack(vcpu);
 		vcpu->ctx.rip = vcpu->insn_rip;
@@ -548,6 +574,7 @@ void soft_vcpu_run(struct vcpu *vcpu)
 	}
 	vcpu->leave = false;
 	check_prepare(vcpu);
+	debugger_enter(vcpu);
 	vcpu_resume(vcpu);
 	/* The first look at the clock arms what was set before there was a timer. */
 	vcpu_kick(vcpu, POLL_INTERRUPT);
@@ -558,6 +585,7 @@ void soft_vcpu_run(struct vcpu *vcpu)
 		vectors_save(vcpu);
 	}
 	vcpu_rest(vcpu);
+	debugger_leave(vcpu);
 	vcpu->tid = 0;
 	timer_delete(vcpu->timer);
 	vcpu->stats.ticks_total += clock_tsc() - began;

@@ -61,6 +61,7 @@ static void destroy_machine(struct soft *soft)
 		soft->vcpus[i] = NULL;
 	}
 	soft->vcpus_added = 0;
+	soft->attached.count = 0;
 	for (unsigned i = 0; i < soft->ram_count; i++)
 		pages_free(soft->ram[i].pages, page_words_size(&soft->ram[i]));
 	soft->ram_count = 0;
@@ -73,6 +74,8 @@ static void soft_close(struct engine *engine)
 	destroy_machine(soft);
 	cache_free_spares(soft);
 	trace_close(soft);
+	pthread_cond_destroy(&soft->attached.changed);
+	pthread_mutex_destroy(&soft->attached.lock);
 	free(soft);
 }
 
@@ -96,6 +99,8 @@ static struct engine *soft_open(struct board *board, const struct engine_options
 	soft->engine = (struct engine){.ops = &soft_engine, .board = board};
 	soft->options = *options;
 	soft->vcpu_count = options->vcpus;
+	pthread_mutex_init(&soft->attached.lock, NULL);
+	pthread_cond_init(&soft->attached.changed, NULL);
 #ifdef SOFT_CHECKED
 	soft->checked = true;
 #endif
@@ -176,6 +181,7 @@ static void soft_stop(struct engine *engine)
 
 	for (unsigned i = 0; i < soft->vcpus_added; i++)
 		vcpu_kick(soft->vcpus[i], POLL_STOP);
+	debugger_end(soft);
 }
 
 static void soft_msi(struct engine *engine, u64 address, u32 data)
@@ -210,4 +216,5 @@ const struct engine_ops soft_engine = {
 	.ioapic_route = NULL,
 	.on_write = soft_on_write,
 	.remove_notifier = soft_remove_notifier,
+	.debug = &soft_debug,
 };

@@ -173,7 +173,7 @@ void vcpu_init(struct vcpu *vcpu)
 	vcpu->waiting = true;
 }
 
-static void set_state(struct vcpu *vcpu, const struct cpu_state *state)
+void vcpu_set_state(struct vcpu *vcpu, const struct cpu_state *state)
 {
 	const struct segment *segments[] = {&state->es, &state->cs, &state->ss,
 					    &state->ds, &state->fs, &state->gs};
@@ -191,9 +191,37 @@ static void set_state(struct vcpu *vcpu, const struct cpu_state *state)
 	vcpu->cr3 = state->cr3;
 	vcpu->cr4 = state->cr4;
 	vcpu->efer = state->efer;
+	vcpu->kernel_gs_base = state->kernel_gs_base;
 	vcpu->cpl = state->ss.dpl;
 	vcpu->ctx.rip = state->rip;
 	vcpu_set_rflags(vcpu, state->rflags);
+}
+
+void vcpu_get_state(const struct vcpu *vcpu, struct cpu_state *state)
+{
+	struct segment *segments[] = {&state->es, &state->cs, &state->ss,
+				      &state->ds, &state->fs, &state->gs};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->ctx.gpr); i++)
+		state->gpr[i] = vcpu->ctx.gpr[i];
+	for (unsigned i = ES; i <= GS; i++)
+		*segments[i] = vcpu->seg[i];
+	/* MSRs and instructions of their own change these two. */
+	state->fs.base = vcpu->ctx.base[FS];
+	state->gs.base = vcpu->ctx.base[GS];
+	state->ss.dpl = vcpu->cpl;
+	state->tr = vcpu->tr;
+	state->ldt = vcpu->ldt;
+	state->gdt = vcpu->gdt;
+	state->idt = vcpu->idt;
+	state->cr0 = vcpu->cr0;
+	state->cr2 = vcpu->cr2;
+	state->cr3 = vcpu->cr3;
+	state->cr4 = vcpu->cr4;
+	state->efer = vcpu->efer;
+	state->kernel_gs_base = vcpu->kernel_gs_base;
+	state->rip = vcpu->ctx.rip;
+	state->rflags = vcpu_rflags(vcpu);
 }
 
 struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state *initial,
@@ -222,7 +250,7 @@ struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state 
 	memset(vcpu->xsave, 0, XSAVE_SIZE);
 	reset(vcpu);
 	if (initial)
-		set_state(vcpu, initial);
+		vcpu_set_state(vcpu, initial);
 	else
 		vcpu->waiting = true;
 	/* They are in memory: the first way to the guest takes them along. */

@@ -205,6 +205,17 @@ static bool set_bits(void *entry, bool wide, u64 old, u64 bits)
 					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
+static void *entry_at(const struct vcpu *vcpu, u64 table, u64 address, unsigned level)
+{
+	const bool wide = is_wide(vcpu);
+	u64 index = address >> level_shift(wide, level);
+	u8 *host = ram_at(vcpu->soft, table);
+
+	if (!host)
+		return NULL;
+	return host + (wide ? index % 512 * 8 : index % 1024 * 4);
+}
+
 /* One try: -1: the tables changed under us. */
 static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
 {
@@ -217,10 +228,8 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 		return fault(vcpu, address, access, 0);
 	level = levels;
 	do {
-		u8 *host = ram_at(vcpu->soft, table);
-		u64 index = address >> level_shift(wide, --level);
-
-		entries[level] = host ? host + (wide ? index % 512 * 8 : index % 1024 * 4) : NULL;
+		level--;
+		entries[level] = entry_at(vcpu, table, address, level);
 		values[level] = entry = read_entry(entries[level], wide);
 		if (!(entry & PTE_PRESENT))
 			return fault(vcpu, address, access, 0);
@@ -275,4 +284,28 @@ bool paging_walk(struct vcpu *vcpu, u64 address, enum access access, struct mapp
 		done = walk_once(vcpu, address, access, found);
 	while (done < 0);
 	return done;
+}
+
+bool paging_peek(const struct vcpu *vcpu, u64 address, u64 *gpa)
+{
+	const bool wide = is_wide(vcpu);
+	u64 table, entry;
+	unsigned level;
+
+	if (!(vcpu->cr0 & X86_CR0_PG)) {
+		*gpa = (u32)address;
+		return true;
+	}
+	if ((vcpu_long_mode(vcpu) && !system_canonical(address)) ||
+	    !first_table(vcpu, address, &table, &level))
+		return false;
+	do {
+		level--;
+		entry = read_entry(entry_at(vcpu, table, address, level), wide);
+		if (!(entry & PTE_PRESENT))
+			return false;
+		table = entry & PTE_ADDRESS;
+	} while (!is_leaf(vcpu, level, entry));
+	*gpa = frame_of(wide, level, entry) | (address & ((1ull << level_shift(wide, level)) - 1));
+	return true;
 }

@@ -249,7 +249,7 @@ static bool read_extended(struct vcpu *vcpu, u64 address, const struct image *fr
 }
 
 /* The initial state instead of what memory has. */
-static void make_initial(struct image *from, u64 components)
+void fpu_make_initial(struct image *from, u64 components)
 {
 	if (components & COMPONENT_X87) {
 		fpu_clear(from, offsetof(struct image, mxcsr));
@@ -269,7 +269,7 @@ static void load_components(struct vcpu *vcpu, struct image *from, struct extend
 	struct image *image = fpu_image(vcpu);
 	const u64 initial = mask & ~from->xstate_bv;
 
-	make_initial(from, initial);
+	fpu_make_initial(from, initial);
 	if (mask & COMPONENT_X87)
 		fpu_load_x87(image, from);
 	if (mask & COMPONENT_SSE)
