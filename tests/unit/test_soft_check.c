@@ -123,7 +123,7 @@ static void spoil(struct vcpu *vcpu, u64 page, const void *host)
 	unsigned i = page / PAGE_SIZE % TLB_ENTRIES;
 
 	assert_non_null(mem_direct(vcpu, page, ACCESS_WRITE));
-	vcpu->ctx.tlb[VIEW_KERNEL].addend[i] = (u64)host - page;
+	vcpu->ctx.kernel[VIEW_KERNEL].tlb.addend[i] = (u64)host - page;
 }
 
 static const struct instruction load = {"load", LOAD, .rdi = DATA};

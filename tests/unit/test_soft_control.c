@@ -133,16 +133,23 @@ static void test_cr3(void **state)
 	assert_int_equal(read_cr(f, 3), top | 0xfff);
 }
 
-/* Code at that address, in every jump cache. */
+/* Code at that address, in every jump cache that is looked at now. */
 static void remember(struct vcpu *vcpu, u64 linear)
 {
-	for (unsigned view = 0; view < VIEWS; view++)
-		vcpu->ctx.jump[view].tag[soft_jump_index(linear)] = -linear;
+	for (enum view view = 0; view < VIEWS; view++)
+		vcpu_lookup(vcpu, view)->jump.tag[soft_jump_index(linear)] = -linear;
 }
 
-static bool remembers(const struct vcpu *vcpu, enum view view, u64 linear)
+static bool remembers(struct vcpu *vcpu, enum view view, u64 linear)
 {
-	return vcpu->ctx.jump[view].tag[soft_jump_index(linear)] == -linear;
+	return vcpu_lookup(vcpu, view)->jump.tag[soft_jump_index(linear)] == -linear;
+}
+
+static void note(struct lookup *lookup, u64 linear)
+{
+	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
+
+	lookup->jump_pages[number / 64] |= 1ull << number % 64;
 }
 
 /* What is the same in all address spaces outlives them; what is not, once. */
@@ -153,7 +160,7 @@ static void test_jump_caches(void **state)
 
 	mode_64(vcpu, 0);
 	remember(vcpu, DATA);
-	vcpu->jump_local = 1u << VIEW_USER;
+	vcpu->ctx.user->jump_local = true;
 	assert_true(write_cr(f, 3, PML4));
 	assert_false(remembers(vcpu, VIEW_USER, DATA));
 	assert_true(remembers(vcpu, VIEW_KERNEL, DATA));
@@ -161,7 +168,8 @@ static void test_jump_caches(void **state)
 	assert_true(write_cr(f, 3, PML4));
 	assert_true(remembers(vcpu, VIEW_USER, DATA));
 
-	jump_page_note(vcpu, DATA);
+	for (enum view view = 0; view < VIEWS; view++)
+		note(vcpu_lookup(vcpu, view), DATA);
 	tlb_flush_page(vcpu, DATA + PAGE_SIZE);
 	assert_true(remembers(vcpu, VIEW_KERNEL, DATA));
 	tlb_flush_page(vcpu, DATA);
@@ -171,19 +179,263 @@ static void test_jump_caches(void **state)
 	tlb_flush_page(vcpu, DATA);
 	assert_true(remembers(vcpu, VIEW_KERNEL, STACK));
 
-	vcpu->jump_local = 0;
 	tlb_flush(vcpu, true);
 	for (enum view view = 0; view < VIEWS; view++)
 		assert_false(remembers(vcpu, view, STACK));
+}
+
+/* ------------------------------------------------------------------ PCIDs */
+
+#define NO_FLUSH (1ull << 63)
+
+static void test_pcid_rules(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+
+	/* Neither outside long mode, nor while CR3 has what would be a PCID. */
+	mode_32(vcpu, 0);
+	assert_false(write_cr(f, 4, X86_CR4_PCIDE));
+	mode_64(vcpu, 0);
+	assert_true(write_cr(f, 3, PML4 | 8));
+	assert_false(write_cr(f, 4, X86_CR4_PAE | X86_CR4_PCIDE));
+	assert_true(write_cr(f, 3, PML4));
+	assert_false(write_cr(f, 3, PML4 | NO_FLUSH));
+	assert_true(write_cr(f, 4, X86_CR4_PAE | X86_CR4_PCIDE));
+	assert_true(write_cr(f, 3, PML4 | NO_FLUSH | 0xabc));
+	assert_int_equal(read_cr(f, 3), PML4 | 0xabc);
+	assert_false(write_cr(f, 3, PML4 | 1ull << 62));
+	/* It stays on with a PCID, and paging stays on with it. */
+	assert_true(write_cr(f, 4, X86_CR4_PAE | X86_CR4_PCIDE | X86_CR4_DE));
+	vcpu->seg[CS].l = false;
+	assert_false(write_cr(f, 0, vcpu->cr0 & ~X86_CR0_PG));
+	assert_true(write_cr(f, 4, X86_CR4_PAE));
+	assert_true(write_cr(f, 0, vcpu->cr0 & ~X86_CR0_PG));
+}
+
+static struct insn invpcid(u64 type, struct fixture *f, u64 pcid, u64 address)
+{
+	struct insn insn = with_memory(DATA);
+
+	insn.reg = RDX;
+	f->vcpu->ctx.gpr[RDX] = type;
+	put64(f, DATA, pcid);
+	put64(f, DATA + 8, address);
+	return insn;
+}
+
+static void test_invpcid_faults(void **state)
+{
+	struct fixture *f = *state;
+	struct insn absent;
+
+	mode_64(f->vcpu, 3);
+	assert_error(f, system_invpcid, invpcid(2, f, 0, 0), VECTOR_GP, 0);
+	mode_64(f->vcpu, 0);
+	for (u64 type = 0; type < 4; type++) {
+		assert_done(f, system_invpcid, invpcid(type, f, 0, 0));
+		assert_error(f, system_invpcid, invpcid(type, f, 0x1000, 0), VECTOR_GP, 0);
+		if (type < 2)
+			assert_error(f, system_invpcid, invpcid(type, f, 1, 0), VECTOR_GP, 0);
+		else
+			assert_done(f, system_invpcid, invpcid(type, f, 1, NON_CANONICAL));
+	}
+	assert_error(f, system_invpcid, invpcid(0, f, 0, NON_CANONICAL), VECTOR_GP, 0);
+	assert_error(f, system_invpcid, invpcid(4, f, 0, 0), VECTOR_GP, 0);
+	assert_error(f, system_invpcid, invpcid(1ull << 32, f, 0, 0), VECTOR_GP, 0);
+	/* The type comes before the operand. */
+	absent = with_memory(ABSENT);
+	absent.reg = RDX;
+	f->vcpu->ctx.gpr[RDX] = 4;
+	assert_error(f, system_invpcid, absent, VECTOR_GP, 0);
+	f->vcpu->ctx.gpr[RDX] = 3;
+	assert_error(f, system_invpcid, absent, VECTOR_PF, 0);
+	f->vcpu->cr4 |= X86_CR4_PCIDE;
+	assert_done(f, system_invpcid, invpcid(0, f, 0xfff, 0));
+	assert_done(f, system_invpcid, invpcid(1, f, 0xfff, 0));
+}
+
+/* A user reads there: does the TLB know it? */
+static bool user_knows(struct fixture *f, u64 address)
+{
+	const struct tlb *tlb = &f->vcpu->ctx.user->tlb;
+
+	return address + tlb->read[tlb_index(address)] < PAGE_SIZE;
+}
+
+/* ... and now it does. */
+static void user_reads(struct fixture *f, u64 address)
+{
+	struct vcpu *vcpu = f->vcpu;
+
+	vcpu->cpl = 3;
+	vcpu_update_mode(vcpu);
+	assert_non_null(mem_direct(vcpu, address, ACCESS_READ));
+	vcpu->cpl = 0;
+	vcpu_update_mode(vcpu);
+	assert_true(user_knows(f, address));
+}
+
+static void set_pcid(struct fixture *f, u64 pcid)
+{
+	assert_true(write_cr(f, 3, PML4 | pcid | NO_FLUSH));
+}
+
+/* Two pages, one of them global, in each of the first PCIDs. */
+static void fill_spaces(struct fixture *f, unsigned count)
+{
+	for (unsigned pcid = count; pcid--;) {
+		assert_true(write_cr(f, 3, PML4 | pcid));
+		user_reads(f, DATA);
+		user_reads(f, STACK);
+	}
+}
+
+static void mode_pcid(struct fixture *f)
+{
+	mode_64(f->vcpu, 0);
+	put64(f, PT + STACK / PAGE_SIZE * 8, STACK | PTE_USER | 0x100);
+	assert_true(write_cr(f, 4, X86_CR4_PAE | X86_CR4_PCIDE | X86_CR4_PGE));
+}
+
+/* What each PCID still knows, as bits. */
+static unsigned who_knows(struct fixture *f, u64 address)
+{
+	unsigned know = 0;
+
+	for (unsigned pcid = 0; pcid < 4; pcid++) {
+		set_pcid(f, pcid);
+		know |= user_knows(f, address) << pcid;
+	}
+	set_pcid(f, 0);
+	return know;
+}
+
+/* Those that are named are reached, and nobody else forgets. */
+static void test_pcid_flushes(void **state)
+{
+	struct fixture *f = *state;
+
+	mode_pcid(f);
+	fill_spaces(f, 4);
+	assert_int_equal(who_knows(f, DATA), 15);
+	assert_true(write_cr(f, 3, PML4 | 2));
+	assert_int_equal(who_knows(f, DATA), 15 & ~4);
+	assert_int_equal(who_knows(f, STACK), 15);
+	/* INVLPG: the current one, and what is global everywhere. */
+	fill_spaces(f, 4);
+	set_pcid(f, 1);
+	tlb_flush_page(f->vcpu, DATA);
+	assert_int_equal(who_knows(f, DATA), 15 & ~2);
+	set_pcid(f, 1);
+	tlb_flush_page(f->vcpu, STACK);
+	assert_int_equal(who_knows(f, STACK), 0);
+	/* INVPCID of an address, here and elsewhere. */
+	fill_spaces(f, 4);
+	assert_done(f, system_invpcid, invpcid(0, f, 3, DATA));
+	assert_int_equal(who_knows(f, DATA), 15 & ~8);
+	assert_done(f, system_invpcid, invpcid(0, f, 0, DATA));
+	assert_int_equal(who_knows(f, DATA), 15 & ~9);
+	assert_int_equal(who_knows(f, STACK), 15);
+	/* Of an address space. */
+	fill_spaces(f, 4);
+	assert_done(f, system_invpcid, invpcid(1, f, 2, 0));
+	assert_done(f, system_invpcid, invpcid(1, f, 0, 0));
+	assert_int_equal(who_knows(f, DATA), 15 & ~5);
+	/* Of all, with global pages and without. */
+	fill_spaces(f, 4);
+	assert_done(f, system_invpcid, invpcid(3, f, 0, 0));
+	assert_int_equal(who_knows(f, DATA), 0);
+	assert_int_equal(who_knows(f, STACK) & 1, 1);
+	fill_spaces(f, 4);
+	assert_done(f, system_invpcid, invpcid(2, f, 0, 0));
+	assert_int_equal(who_knows(f, DATA) | who_knows(f, STACK), 0);
+	/* So do writes of control registers. */
+	fill_spaces(f, 4);
+	assert_true(write_cr(f, 4, f->vcpu->cr4 & ~X86_CR4_PGE));
+	assert_int_equal(who_knows(f, DATA) | who_knows(f, STACK), 0);
+	fill_spaces(f, 4);
+	assert_true(write_cr(f, 4, X86_CR4_PAE));
+	assert_true(write_cr(f, 4, X86_CR4_PAE | X86_CR4_PCIDE));
+	assert_int_equal(who_knows(f, DATA) | who_knows(f, STACK), 0);
+}
+
+/* There are only so many: then the one goes that was not used for longest. */
+static void test_pcid_eviction(void **state)
+{
+	struct fixture *f = *state;
+
+	mode_pcid(f);
+	fill_spaces(f, SPACES);
+	for (unsigned pcid = 0; pcid < SPACES; pcid++) {
+		set_pcid(f, pcid);
+		assert_true(user_knows(f, DATA));
+	}
+	set_pcid(f, 0);
+	set_pcid(f, 0x123);
+	assert_false(user_knows(f, DATA));
+	set_pcid(f, 0);
+	assert_true(user_knows(f, DATA));
+	set_pcid(f, 2);
+	assert_true(user_knows(f, DATA));
+	set_pcid(f, 1);
+	assert_false(user_knows(f, DATA));
+}
+
+/* The kernel's views are shared: what is not global there goes with each change. */
+static void test_pcid_kernel(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+	const u64 *tag;
+
+	mode_pcid(f);
+	tag = vcpu->ctx.kernel[VIEW_KERNEL].tlb.read;
+	for (unsigned many = 0; many < 2; many++) {
+		set_pcid(f, 0);
+		assert_non_null(mem_direct(vcpu, DATA, ACCESS_READ));
+		assert_non_null(mem_direct(vcpu, STACK, ACCESS_READ));
+		/* More than are listed. */
+		for (u64 page = 0; many && page < RAM_SIZE; page += PAGE_SIZE)
+			mem_direct(vcpu, page, ACCESS_READ);
+		set_pcid(f, 0);
+		assert_true(DATA + tag[tlb_index(DATA)] < PAGE_SIZE);
+		set_pcid(f, 1);
+		assert_false(DATA + tag[tlb_index(DATA)] < PAGE_SIZE);
+		assert_true(STACK + tag[tlb_index(STACK)] < PAGE_SIZE);
+	}
+}
+
+/* Rights to write are taken away in all of them. */
+static void test_pcid_write_rights(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+
+	mode_pcid(f);
+	for (unsigned pcid = 0; pcid < 3; pcid++) {
+		set_pcid(f, pcid);
+		vcpu->cpl = 3;
+		vcpu_update_mode(vcpu);
+		assert_non_null(mem_direct(vcpu, DATA, ACCESS_WRITE));
+		vcpu->cpl = 0;
+		vcpu_update_mode(vcpu);
+	}
+	mmu_forget_writable(vcpu, f->ram + DATA);
+	for (unsigned pcid = 0; pcid < 3; pcid++) {
+		set_pcid(f, pcid);
+		assert_true(user_knows(f, DATA));
+		assert_false(DATA + vcpu->ctx.user->tlb.write[tlb_index(DATA)] < PAGE_SIZE);
+	}
 }
 
 static void test_cr4(void **state)
 {
 	static const u64 flushing[] = {X86_CR4_PGE, X86_CR4_PSE, X86_CR4_SMEP, X86_CR4_SMAP,
 				       X86_CR4_PKE};
-	static const u64 refused[] = {X86_CR4_VME,  X86_CR4_PVI, X86_CR4_LA57,	X86_CR4_VMXE,
-				      X86_CR4_SMXE, 1u << 15,	 X86_CR4_PCIDE, 1u << 19,
-				      X86_CR4_CET,  1u << 24,	 1ull << 32};
+	static const u64 refused[] = {X86_CR4_VME,  X86_CR4_PVI, X86_CR4_LA57, X86_CR4_VMXE,
+				      X86_CR4_SMXE, 1u << 15,	 1u << 19,     X86_CR4_CET,
+				      1u << 24,	    1ull << 32};
 	static const u64 quiet[] = {X86_CR4_TSD,      X86_CR4_DE,      X86_CR4_MCE,
 				    X86_CR4_PCE,      X86_CR4_OSFXSR,  X86_CR4_OSXMMEXCPT,
 				    X86_CR4_FSGSBASE, X86_CR4_OSXSAVE, X86_CR4_UMIP};
@@ -335,10 +587,14 @@ static void test_xcr0(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_cr_numbers),	TEST(test_cr0),		TEST(test_long_mode_and_back),
-		TEST(test_cr3),		TEST(test_jump_caches), TEST(test_cr4),
-		TEST(test_cr2_and_cr8), TEST(test_priority),	TEST(test_machine_status_word),
-		TEST(test_xcr0),
+		TEST(test_cr_numbers),		TEST(test_cr0),
+		TEST(test_long_mode_and_back),	TEST(test_cr3),
+		TEST(test_jump_caches),		TEST(test_cr4),
+		TEST(test_cr2_and_cr8),		TEST(test_priority),
+		TEST(test_machine_status_word), TEST(test_xcr0),
+		TEST(test_pcid_rules),		TEST(test_invpcid_faults),
+		TEST(test_pcid_flushes),	TEST(test_pcid_eviction),
+		TEST(test_pcid_kernel),		TEST(test_pcid_write_rights),
 	};
 
 	return cmocka_run_group_tests_name("soft_control", tests, NULL, NULL);

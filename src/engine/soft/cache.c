@@ -230,24 +230,6 @@ static void release_page(struct vcpu *vcpu, struct code_page *page)
 	vcpu->cache->free_pages = page;
 }
 
-void jump_cache_flush(struct vcpu *vcpu, unsigned view)
-{
-	u64 *tag = vcpu->ctx.jump[view].tag;
-
-	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
-		tag[i] = TAG_NONE;
-	jump_cache_close(&vcpu->ctx.jump[view]);
-	vcpu->jump_local &= ~(1u << view);
-}
-
-void jump_caches_flush(struct vcpu *vcpu)
-{
-	for (unsigned view = 0; view < VIEWS; view++)
-		jump_cache_flush(vcpu, view);
-	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->jump_pages); i++)
-		vcpu->jump_pages[i] = 0;
-}
-
 /* Two pages of the guest may be one page of its RAM: then the block is in one list. */
 static bool has_other_page(const struct block *block)
 {
@@ -380,19 +362,6 @@ static void remove_from_page(struct vcpu *vcpu, struct block *block, u64 gpa)
 		release_page(vcpu, page);
 }
 
-/* Where it is known by its address is hard to tell; that it is in one place only would be a lie. */
-static void forget_jumps(struct vcpu *vcpu, const struct block *block)
-{
-	struct jump_cache *cache = &vcpu->ctx.jump[block->mode & MODE_VIEW];
-
-	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
-		if (cache->code[i] == (u64)block->code)
-			cache->tag[i] = jump_tag_none(i);
-	/* Other threads close that one whenever they like. */
-	if (__atomic_load_n(&cache->code[0], __ATOMIC_RELAXED) == (u64)block->code)
-		jump_cache_close(cache);
-}
-
 static void kill_block(struct vcpu *vcpu, struct block *block)
 {
 	struct block **at = bucket_of(vcpu->cache, block->gpa, block->mode);
@@ -401,7 +370,7 @@ static void kill_block(struct vcpu *vcpu, struct block *block)
 		at = &(*at)->hash_next;
 	*at = block->hash_next;
 	unlink_block(block);
-	forget_jumps(vcpu, block);
+	jump_forget(vcpu, block);
 	remove_from_page(vcpu, block, block->gpa);
 	if (has_other_page(block))
 		remove_from_page(vcpu, block, block->gpa2);

@@ -45,7 +45,8 @@
 #define CTX_ALIGN                                                                                  \
 	0x178 /* 3 of 8 bytes: CTX_PAGEMASK, and the low bits that are 0 in an aligned address of  \
 		 2, 4, 8 bytes */
-#define CTX_END 0x190
+#define CTX_USER 0x190 /* where the tables of VIEW_USER are */
+#define CTX_END	 0x198
 
 /* SITE_JUMP of translate.h, for enter.S. */
 #define ENTER_SITE_JUMP 4
@@ -57,7 +58,7 @@
 #define FLAGS_ARITH 0x8d5u
 
 /*
- * One TLB per way of looking at memory: see enum view. Direct-mapped. A tag is minus the
+ * A TLB: see enum view for which there are. Direct-mapped. A tag is minus the
  * address of the page, so that adding an address leaves the offset; TAG_NONE never fits.
  */
 #define TLB_ENTRIES 1024
@@ -91,7 +92,31 @@ struct jump_cache {
 	u64 code[JUMP_ENTRIES];
 };
 
-enum view { VIEW_KERNEL, VIEW_USER, VIEW_KERNEL_AC, VIEWS }; /* the last: SMAP, and RFLAGS.AC set */
+/*
+ * Ways of looking at memory, each with tables of its own. In the last but one RFLAGS.AC is set,
+ * under SMAP. Users' are last: there are as many of them as address spaces are remembered.
+ */
+enum view { VIEW_KERNEL, VIEW_KERNEL_AC, VIEW_USER, VIEWS };
+#define KERNEL_VIEWS VIEW_USER
+
+/* Pages that the notes on a jump cache tell apart, and entries that are listed. */
+#define JUMP_PAGES 4096
+#define LOCAL_MAX  200
+
+struct lookup {
+	struct tlb tlb;
+	struct jump_cache jump;
+	/* From here on for C only. */
+	u64 jump_pages[JUMP_PAGES / 64]; /* see jump_page_is_noted() */
+	u32 jump_mode;			 /* the mode for which the jump cache is filled */
+	bool jump_local;		 /* it has entries for pages that are not global */
+	bool global;			 /* the TLB has entries for pages that are */
+	u16 keys;			 /* bit n: pages with protection key n may be in the TLB */
+	u16 local_count;		 /* more than LOCAL_MAX: they are not listed */
+	u16 local[LOCAL_MAX]; /* entries of the TLB for pages that are not global, and more */
+	u64 large_filter;     /* bit n: pieces of a large page may be in the TLB,
+				 (address >> 21) % 64 = n */
+} __attribute__((aligned(64)));
 
 struct context {
 	struct context *self;
@@ -114,8 +139,8 @@ struct context {
 	u64 aux;
 	u64 check_base, check_mask;
 	u64 align[3];
-	struct tlb tlb[VIEWS] __attribute__((aligned(64)));
-	struct jump_cache jump[VIEWS];
+	struct lookup *user; /* VIEW_USER's: of this address space */
+	struct lookup kernel[KERNEL_VIEWS];
 };
 #endif
 #endif

@@ -19,7 +19,7 @@
 #define CR4_OFFERED                                                                                \
 	(X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE |        \
 	 X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_FSGSBASE | X86_CR4_OSXSAVE |  \
-	 X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE | X86_CR4_UMIP)
+	 X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE | X86_CR4_UMIP | X86_CR4_PCIDE)
 #define CR0_DEFINED                                                                                \
 	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_NE | X86_CR0_WP |             \
 	 X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
@@ -27,11 +27,14 @@
 /* Intel SDM 3A, "Control Registers" and "Paging": a change of these empties the TLB wholly. */
 #define CR0_FLUSHES (X86_CR0_PE | X86_CR0_PG | X86_CR0_WP)
 #define CR4_FLUSHES                                                                                \
-	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE)
+	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE |     \
+	 X86_CR4_PCIDE)
 
 /* Intel SDM 3A, "PDPTE Registers": a change of these loads them, where there is PAE paging. */
 #define CR0_POINTERS (X86_CR0_CD | X86_CR0_NW | X86_CR0_PG)
 #define CR4_POINTERS (X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PSE | X86_CR4_SMEP)
+
+#define CR3_NO_FLUSH (1ull << 63) /* with CR4.PCIDE; it does not stay */
 
 /* What LMSW reaches: the four bits of the 80286's machine status word. */
 #define MSW_WRITABLE (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS)
@@ -51,7 +54,7 @@
 static bool paging_switch(struct vcpu *vcpu, bool on)
 {
 	if (!on) {
-		if (vcpu_64bit(vcpu))
+		if (vcpu_64bit(vcpu) || vcpu->cr4 & X86_CR4_PCIDE)
 			return raise_error(vcpu, VECTOR_GP, 0);
 		vcpu->efer &= ~(u64)EFER_LMA;
 		return true;
@@ -93,17 +96,21 @@ static bool cr0_write(struct vcpu *vcpu, u64 value)
 }
 
 /*
- * Without PCIDs all that is reserved are bits that no physical address has. The low ones that mean
- * nothing are ignored, and kept.
+ * All that is reserved are bits that no physical address has. The low ones are a PCID, or mean
+ * little, and are kept.
  */
 bool control_load_cr3(struct vcpu *vcpu, u64 value)
 {
+	bool pcids = vcpu->cr4 & X86_CR4_PCIDE, keep = pcids && value & CR3_NO_FLUSH;
+
+	if (keep)
+		value &= ~CR3_NO_FLUSH;
 	if (value >> cpuid_address_bits() ||
 	    (has_pointers(vcpu, vcpu->cr0, vcpu->cr4) && !paging_load_pointers(vcpu, value)))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	vcpu->cr3 = value;
 	TRACE(vcpu, MMU, "cr3 %#lx", (unsigned long)value);
-	tlb_flush(vcpu, false);
+	tlb_switch(vcpu, pcids ? value & CR3_PCID : 0, keep);
 	return true;
 }
 
@@ -111,6 +118,8 @@ static bool cr4_write(struct vcpu *vcpu, u64 value)
 {
 	u64 changed = value ^ vcpu->cr4;
 
+	if (changed & value & X86_CR4_PCIDE && (!vcpu_long_mode(vcpu) || vcpu->cr3 & CR3_PCID))
+		return raise_error(vcpu, VECTOR_GP, 0);
 	if (value & ~CR4_OFFERED || (vcpu_long_mode(vcpu) && !(value & X86_CR4_PAE)))
 		return raise_error(vcpu, VECTOR_GP, 0);
 	if (changed & CR4_POINTERS && has_pointers(vcpu, vcpu->cr0, value) &&

@@ -58,6 +58,7 @@
 #define ECX_SSSE3	 BIT(9)
 #define ECX_FMA		 BIT(12)
 #define ECX_CX16	 BIT(13)
+#define ECX_PCID	 BIT(17)
 #define ECX_SSE4_1	 BIT(19)
 #define ECX_SSE4_2	 BIT(20)
 #define ECX_X2APIC	 BIT(21)
@@ -105,6 +106,7 @@
 #define EBX7_SMEP		 BIT(7)
 #define EBX7_BMI2		 BIT(8)
 #define EBX7_ERMS		 BIT(9)
+#define EBX7_INVPCID		 BIT(10)
 #define EBX7_ZERO_FCS		 BIT(13)
 #define EBX7_AVX512F		 BIT(16)
 #define EBX7_AVX512DQ		 BIT(17)
@@ -220,7 +222,7 @@ static void add_features(struct cpuid_table *table, cpuid_source *host)
 	host(LEAF_FEATURES, 0, &result);
 	result.eax = SIGNATURE_ATOM;
 	result.ebx &= FEATURES_EBX_CLFLUSH;
-	result.ecx = (result.ecx & ecx) | ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR;
+	result.ecx = (result.ecx & ecx) | ECX_PCID | ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR;
 	/* Our memory is one memory: caches never disagree, hence self-snooping. */
 	result.edx = (result.edx & edx) | EDX_DE | EDX_PSE | EDX_TSC | EDX_MSR | EDX_PAE | EDX_MCE |
 		     EDX_APIC | EDX_SEP | EDX_MTRR | EDX_PGE | EDX_MCA | EDX_PAT | EDX_PSE36 |
@@ -243,7 +245,8 @@ static void add_structured(struct cpuid_table *table, cpuid_source *host)
 	if (result.eax)
 		host(LEAF_STRUCTURED, 1, &more);
 	more = (struct cpuid_result){.eax = more.eax & eax1};
-	result.ebx = (result.ebx & ebx) | EBX7_FSGSBASE | EBX7_TSC_ADJUST | EBX7_SMEP | EBX7_SMAP;
+	result.ebx = (result.ebx & ebx) | EBX7_FSGSBASE | EBX7_TSC_ADJUST | EBX7_SMEP | EBX7_SMAP |
+		     EBX7_INVPCID;
 	result.ecx = (result.ecx & ecx) | ECX7_UMIP | ECX7_PKU;
 	result.edx = (result.edx & edx) | EDX7_CAPABILITIES;
 	if (!(table->xsave.components & XCR0_AVX512)) {

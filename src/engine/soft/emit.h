@@ -163,6 +163,14 @@ static inline void emit_lea(struct emit *e, bool wide, unsigned to, unsigned bas
 	emit_memory(e, to, base, index, scale, displacement);
 }
 
+/* mov reg, [base + offset] */
+static inline void emit_load(struct emit *e, unsigned reg, unsigned base, int32_t offset)
+{
+	emit_rex(e, true, reg, 0, base);
+	emit_u8(e, 0x8b);
+	emit_memory(e, reg, base, NO_REGISTER, 1, offset);
+}
+
 /* pext to, from, gs:[offset] */
 static inline void emit_pext_gs(struct emit *e, unsigned to, unsigned from, u32 offset)
 {
@@ -282,6 +290,14 @@ static inline void emit_jmp_gs_indexed(struct emit *e, unsigned index, u32 offse
 	emit_modrm(e, 0, 4, 4);
 	emit_u8(e, 3 << 6 | (index & 7) << 3 | 5);
 	emit_u32(e, offset);
+}
+
+/* jmp [base + offset] */
+static inline void emit_jmp_memory(struct emit *e, unsigned base, int32_t offset)
+{
+	emit_rex(e, false, 0, 0, base);
+	emit_u8(e, 0xff);
+	emit_memory(e, 4, base, NO_REGISTER, 1, offset);
 }
 
 /* call gs:[CTX_EVENT]; a struct site must follow. */

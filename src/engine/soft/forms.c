@@ -390,6 +390,8 @@ static struct form system_form(const ZydisDecodedInstruction *insn)
 		return HANDLER(system_fsgsbase);
 	case ZYDIS_MNEMONIC_INVLPG:
 		return ENDING(system_invlpg);
+	case ZYDIS_MNEMONIC_INVPCID:
+		return ENDING(system_invpcid);
 	case ZYDIS_MNEMONIC_INVD:
 	case ZYDIS_MNEMONIC_WBINVD:
 		return HANDLER(system_invd);

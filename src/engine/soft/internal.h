@@ -128,7 +128,7 @@ struct soft_stats {
 	u64 insns_translated, blocks_translated, bytes_emitted, cache_flushes;
 	u64 blocks_invalidated, code_writes, foreign_code_writes, rights_revoked;
 	u64 tlb_misses[3]; /* read, write, fetch */
-	u64 tlb_flushes, tlb_flushes_all, invlpgs;
+	u64 tlb_flushes, tlb_flushes_all, invlpgs, space_switches, spaces_taken;
 	u64 jump_misses, links, polls;
 	u64 page_crossings, mmio_reads, mmio_writes, port_reads, port_writes;
 	u64 interrupts, exceptions[32], halts;
@@ -156,8 +156,18 @@ struct cpuid_table {
 	} entries[CPUID_ENTRIES];
 };
 
-/* Pages that vcpu.jump_pages tells apart. */
-#define JUMP_PAGES 4096
+/*
+ * What is remembered of an address space that is not the current one: how its users look at memory.
+ * See tlb.c.
+ */
+#define SPACES	  8
+#define PCID_NONE (~0u)
+
+struct address_space {
+	struct lookup lookup;
+	u32 pcid; /* PCID_NONE: nothing in it is true */
+	u64 used; /* space_clock, when it last became the current one */
+};
 
 /* Most pieces that the guest's memory can have. */
 #define RAM_PIECES 4
@@ -169,8 +179,7 @@ struct vcpu {
 	struct context ctx; /* must be first */
 	struct soft *soft;
 	unsigned index;
-	u32 mode;	      /* MODE_*: kept by vcpu_update_mode() */
-	u32 jump_mode[VIEWS]; /* the mode for which that jump cache is filled */
+	u32 mode; /* MODE_*: kept by vcpu_update_mode() */
 	u8 cpl;
 
 	/* RFLAGS but for the arithmetic flags and IF: see vcpu_rflags(). */
@@ -245,11 +254,9 @@ struct vcpu {
 		u8 vector;
 		int32_t offset; /* of the instruction from ctx.page */
 	} trap;			/* the host's, in translated code */
-	u32 jump_local;		/* bit n: jump cache n has entries for pages that are not global */
-	u64 jump_pages[JUMP_PAGES / 64]; /* see jump_page_note() */
-	u32 tlb_keys;			 /* bit n: pages with key n may be in a TLB */
-	u64 large_filter; /* bit n: pieces of a large page may be in a TLB, (address >> 21) % 64 = n
-			   */
+	struct address_space space[SPACES];
+	struct address_space *current_space; /* ctx.user is in it */
+	u64 space_clock;
 	bool interrupt_waiting; /* one came while IF was clear */
 	u8 bounce_buffer[256] __attribute__((aligned(64)));
 };
@@ -401,8 +408,25 @@ bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa)
 /* PKRU, by WRPKRU or a state image. */
 void mmu_set_pkru(struct vcpu *vcpu, u32 value);
 
-void tlb_flush(struct vcpu *vcpu, bool global_too); /* tlb.c: TLB and jump caches */
-void tlb_flush_page(struct vcpu *vcpu, u64 address);
+/* ------------------------------------------------------------------ tlb.c */
+
+/* The tables of one view, for who is running. */
+static inline struct lookup *vcpu_lookup(struct vcpu *vcpu, enum view view)
+{
+	return view == VIEW_USER ? vcpu->ctx.user : &vcpu->ctx.kernel[view];
+}
+
+/* They all take the jump caches along. */
+void tlb_set_up(struct vcpu *vcpu);
+/* Of all address spaces with, of the current one without global pages. */
+void tlb_flush(struct vcpu *vcpu, bool global_too);
+void tlb_flush_page(struct vcpu *vcpu, u64 address); /* INVLPG */
+/* INVPCID: of that address space; that, but for global pages; all, but for global pages */
+void tlb_flush_page_of(struct vcpu *vcpu, u32 pcid, u64 address);
+void tlb_flush_space(struct vcpu *vcpu, u32 pcid);
+void tlb_flush_spaces(struct vcpu *vcpu);
+/* MOV to CR3: another address space is the current one. */
+void tlb_switch(struct vcpu *vcpu, u32 pcid, bool keep);
 
 /* Guest-physical RAM, by the page: NULL where there is none. */
 u8 *ram_at(const struct soft *soft, u64 gpa);
@@ -426,7 +450,8 @@ handler system_lar, system_lsl, system_verr, system_verw;
 handler system_cpuid, system_rdmsr, system_wrmsr, system_rdtsc, system_rdtscp, system_rdpid,
 	system_rdpmc;
 handler system_xgetbv, system_xsetbv, system_rdpkru, system_wrpkru, system_swapgs, system_fsgsbase;
-handler system_invlpg, system_invd, system_hlt, system_cli, system_sti, system_clac, system_stac;
+handler system_invlpg, system_invpcid, system_invd, system_hlt, system_cli, system_sti, system_clac,
+	system_stac;
 handler system_in, system_out, system_ins, system_outs;
 handler system_pushf, system_popf;
 handler system_cld, system_std;

@@ -15,19 +15,6 @@
 #include "engine/soft/system.h"
 #include "engine/soft/translate.h"
 
-/* The page has code now: every write to it must come here. */
-void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page)
-{
-	for (unsigned view = 0; view < VIEWS; view++) {
-		struct tlb *tlb = &vcpu->ctx.tlb[view];
-
-		for (unsigned i = 0; i < TLB_ENTRIES; i++)
-			if (tlb->write[i] != tag_none(i) &&
-			    (u64)host_page + tlb->write[i] == tlb->addend[i])
-				tlb->write[i] = tag_none(i);
-	}
-}
-
 u8 *ram_at(const struct soft *soft, u64 gpa)
 {
 	for (unsigned i = 0; i < soft->ram_count; i++)
@@ -92,7 +79,8 @@ static enum view view_of(const struct vcpu *vcpu, enum access access)
 static void fill(struct vcpu *vcpu, u64 address, enum access access, const struct mapping *mapping,
 		 u8 *host)
 {
-	struct tlb *tlb = &vcpu->ctx.tlb[view_of(vcpu, access)];
+	struct lookup *lookup = vcpu_lookup(vcpu, view_of(vcpu, access));
+	struct tlb *tlb = &lookup->tlb;
 	unsigned i = tlb_index(address);
 	u64 page = align_down(address, PAGE_SIZE);
 	enum access system = access & ACCESS_SYSTEM;
@@ -112,9 +100,7 @@ static void fill(struct vcpu *vcpu, u64 address, enum access access, const struc
 				: tag_none(i);
 	tlb->addend[i] = (u64)align_down((u64)host, PAGE_SIZE) - page;
 	tlb->flags[i] = mapping->flags;
-	vcpu->tlb_keys |= 1u << (mapping->flags >> TLB_KEY_SHIFT);
-	if (mapping->flags & TLB_LARGE)
-		tlb_note_large(vcpu, address, mapping->flags);
+	tlb_note(lookup, i, address, mapping->flags);
 }
 
 static u64 tag_for(const struct tlb *tlb, unsigned i, enum access access)
@@ -144,7 +130,7 @@ static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa
 
 u8 *mem_direct(struct vcpu *vcpu, u64 address, enum access access)
 {
-	struct tlb *tlb = &vcpu->ctx.tlb[view_of(vcpu, access)];
+	struct tlb *tlb = &vcpu_lookup(vcpu, view_of(vcpu, access))->tlb;
 	unsigned i = tlb_index(address);
 
 	address = linear_address(vcpu, address, access);
@@ -165,7 +151,7 @@ u8 *mem_direct(struct vcpu *vcpu, u64 address, enum access access)
 
 bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa)
 {
-	struct tlb *tlb = &vcpu->ctx.tlb[view_of(vcpu, access)];
+	struct tlb *tlb = &vcpu_lookup(vcpu, view_of(vcpu, access))->tlb;
 	unsigned i = tlb_index(address);
 	u8 *host;
 
@@ -444,9 +430,9 @@ static u8 *bounce_place(struct vcpu *vcpu)
 }
 
 /* May it be written without telling anybody? */
-static bool has_tag_to_write(const struct vcpu *vcpu, u64 address)
+static bool has_tag_to_write(struct vcpu *vcpu, u64 address)
 {
-	const struct tlb *tlb = &vcpu->ctx.tlb[vcpu->mode & MODE_VIEW];
+	const struct tlb *tlb = &vcpu_lookup(vcpu, vcpu->mode & MODE_VIEW)->tlb;
 
 	return address + tlb->write[tlb_index(address)] < PAGE_SIZE;
 }

@@ -147,6 +147,8 @@ static const struct counter memory[] = {
 	COUNTER("TLB flushes", tlb_flushes),
 	COUNTER("TLB flushes, global pages too", tlb_flushes_all),
 	COUNTER("TLB flushes of one page", invlpgs),
+	COUNTER("changes of address space", space_switches),
+	COUNTER("the same, to one that was not known", spaces_taken),
 	COUNTER("accesses across two pages", page_crossings),
 };
 

@@ -202,6 +202,23 @@ static void put_check(struct translation *t, unsigned size)
 	emit_jrcxz_here(e, last);
 }
 
+/* Users' tables are not always the same ones: a pointer says which. */
+void put_row(struct translation *t)
+{
+	if (!t->user)
+		return;
+	emit_load_gs(&t->e, H_SCRATCH, CTX_USER);
+	emit_lea(&t->e, true, H_ADDEND, H_SCRATCH, H_ADDEND, 8, 0);
+}
+
+void put_from_row(struct translation *t, unsigned reg, u32 table)
+{
+	if (t->user)
+		emit_load(&t->e, reg, H_ADDEND, table);
+	else
+		emit_load_gs_indexed(&t->e, reg, H_ADDEND, table);
+}
+
 /*
  * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put
  * until end_access() may be run out of line instead, on a copy. See mmu_load() and mmu_store().
@@ -217,9 +234,9 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 			 t->segment | (write ? SEGMENT_WRITES : 0));
 	t->segment = NO_SEGMENT;
 	emit_pext_gs(e, H_ADDEND, H_ADDRESS, CTX_TLBMASK);
-	emit_load_gs_indexed(
-		e, H_SCRATCH, H_ADDEND,
-		t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));
+	put_row(t);
+	put_from_row(t, H_SCRATCH,
+		     t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));
 	if (is_aligned_only(t, size)) {
 		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_ALIGN + 8 * (__builtin_ctz(size) - 1));
@@ -238,7 +255,7 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 		.next = t->next,
 	};
 	emit_jrcxz_here(e, hit);
-	emit_load_gs_indexed(e, H_ADDEND, H_ADDEND, t->tlb + offsetof(struct tlb, addend));
+	put_from_row(t, H_ADDEND, t->tlb + offsetof(struct tlb, addend));
 	late->begin = e->at;
 	if (t->vcpu->soft->checked)
 		put_check(t, size);

@@ -19,6 +19,7 @@
 #define PTE_GLOBAL    (1ull << 8)
 #define PTE_NX	      (1ull << 63)
 #define PTE_KEY	      (15ull << 59)
+#define CR3_PCID      0xfffu /* with CR4.PCIDE */
 #define PTE_KEY_SHIFT 59
 #define PTE_ADDRESS   0x000ffffffffff000ull
 
@@ -62,7 +63,7 @@ bool paging_load_pointers(struct vcpu *vcpu, u64 cr3);
 
 /* PKRU changed in these bits: what was allowed by them may not be any more, or the reverse. */
 void tlb_flush_keys(struct vcpu *vcpu, u32 changed);
-/* Entries of larger pages are found again by their pieces: that one there is one. */
-void tlb_note_large(struct vcpu *vcpu, u64 address, u8 flags);
+/* Entry i was filled, for this address, with these flags. */
+void tlb_note(struct lookup *lookup, unsigned i, u64 address, u8 flags);
 
 #endif

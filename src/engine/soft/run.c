@@ -181,33 +181,6 @@ static struct block *find_code(struct vcpu *vcpu, u32 mode)
 	return NULL;
 }
 
-/* What an invalidated page or a new CR3 will mean for the jump cache. */
-static void note_page(struct vcpu *vcpu, u64 linear)
-{
-	unsigned view = vcpu->mode & MODE_VIEW;
-
-	jump_page_note(vcpu, linear);
-	if (!(vcpu->ctx.tlb[view].flags[tlb_index(linear)] & TLB_GLOBAL))
-		vcpu->jump_local |= 1u << view;
-}
-
-static void remember_jump(struct vcpu *vcpu, u64 linear, const struct block *block)
-{
-	struct jump_cache *cache = &vcpu->ctx.jump[vcpu->mode & MODE_VIEW];
-	unsigned i = soft_jump_index(linear);
-
-	note_page(vcpu, linear);
-	if (block->mode & MODE_CROSSING)
-		note_page(vcpu, linear + PAGE_SIZE);
-
-	cache->code[i] = (u64)block->code;
-	/* Entry 0 is where all jumps look when somebody wants us: first this, then the look at
-	 * poll. */
-	__atomic_store_n(&cache->tag[i], -linear, __ATOMIC_SEQ_CST);
-	if (!i && atomic_load(&vcpu->ctx.poll))
-		jump_cache_close(cache);
-}
-
 /* ... of the end of the instruction. */
 static bool wants_to_know(const struct vcpu *vcpu)
 {
@@ -281,7 +254,7 @@ static const void *next_code(struct vcpu *vcpu)
 		TRACE(vcpu, EXEC, "%c%u 0x%llx%s", "ku"[vcpu->cpl == 3], block -> insns,
 		      (unsigned long long)linear, mode &MODE_SINGLE ? " alone" : "");
 		if (!(mode & MODE_SINGLE) && !is_limited(mode))
-			remember_jump(vcpu, linear, block);
+			jump_remember(vcpu, linear, block);
 		vcpu->ctx.address = linear;
 		return block->code;
 	}

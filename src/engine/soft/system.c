@@ -8,6 +8,7 @@
  * Each function here is the handler of an instruction that the translator did
  * not pass through.
  */
+#include "engine/soft/paging.h"
 #include "engine/soft/segment.h"
 #include "engine/soft/system.h"
 
@@ -247,6 +248,36 @@ bool system_invlpg(struct vcpu *vcpu, const struct insn *insn)
 	TRACE(vcpu, MMU, "invlpg %#lx", (unsigned long)address);
 	if (system_canonical(address))
 		tlb_flush_page(vcpu, address);
+	return true;
+}
+
+/* Intel SDM 2, "INVPCID - Invalidate Process-Context Identifier". */
+bool system_invpcid(struct vcpu *vcpu, const struct insn *insn)
+{
+	enum { ADDRESS, CONTEXT, ALL, ALL_BUT_GLOBAL };
+	u64 type = gpr_read(vcpu, insn->reg, system_register_size(vcpu));
+	struct {
+		u64 pcid, address;
+	} descriptor;
+
+	if (!system_privileged(vcpu))
+		return false;
+	if (type > ALL_BUT_GLOBAL)
+		return raise_error(vcpu, VECTOR_GP, 0);
+	if (!mem_read(vcpu, insn_address(vcpu, insn), &descriptor, sizeof(descriptor), ACCESS_READ))
+		return false;
+	if (descriptor.pcid & ~(u64)CR3_PCID ||
+	    (type <= CONTEXT && descriptor.pcid && !(vcpu->cr4 & X86_CR4_PCIDE)) ||
+	    (type == ADDRESS && !system_canonical(descriptor.address)))
+		return raise_error(vcpu, VECTOR_GP, 0);
+	if (type == ADDRESS)
+		tlb_flush_page_of(vcpu, descriptor.pcid, descriptor.address);
+	else if (type == CONTEXT)
+		tlb_flush_space(vcpu, descriptor.pcid);
+	else if (type == ALL)
+		tlb_flush(vcpu, true);
+	else
+		tlb_flush_spaces(vcpu);
 	return true;
 }
 

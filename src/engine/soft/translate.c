@@ -222,8 +222,11 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	t->mode = mode;
 	t->wide = (mode & MODE_CODE) == MODE_CODE_64;
 	t->flat = t->wide || mode & MODE_FLAT;
-	t->tlb = offsetof(struct context, tlb) + view * sizeof(struct tlb);
-	t->jump = offsetof(struct context, jump) + view * sizeof(struct jump_cache);
+	t->user = view == VIEW_USER;
+	t->tlb = t->jump =
+		t->user ? 0 : offsetof(struct context, kernel) + view * sizeof(struct lookup);
+	t->tlb += offsetof(struct lookup, tlb);
+	t->jump += offsetof(struct lookup, jump);
 	t->ended = false;
 	t->links = t->lates = t->marks = 0;
 	t->e = (struct emit){.at = cache->write + cache->used, .shift = cache->run - cache->write};

@@ -162,23 +162,20 @@ static inline void jump_cache_close(struct jump_cache *cache)
 	__atomic_store_n(&cache->tag[0], jump_tag_none(0), __ATOMIC_SEQ_CST);
 }
 
-/* Something of that page is in a jump cache. */
-static inline void jump_page_note(struct vcpu *vcpu, u64 linear)
+/* Something of that page may be in the jump cache. */
+static inline bool jump_page_is_noted(const struct lookup *lookup, u64 linear)
 {
 	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
 
-	vcpu->jump_pages[number / 64] |= 1ull << number % 64;
+	return lookup->jump_pages[number / 64] >> number % 64 & 1;
 }
 
-static inline bool jump_page_is_noted(const struct vcpu *vcpu, u64 linear)
-{
-	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
-
-	return vcpu->jump_pages[number / 64] >> number % 64 & 1;
-}
-
-void jump_cache_flush(struct vcpu *vcpu, unsigned view);
+/* jump.c */
+void jump_cache_flush(struct lookup *lookup);
 void jump_caches_flush(struct vcpu *vcpu);
+/* From now on, what jumps there goes to that block, which must have been looked up just now. */
+void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block);
+void jump_forget(struct vcpu *vcpu, const struct block *block);
 
 /* cache.c. NULL: none. */
 struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);

@@ -48,7 +48,8 @@ struct translation {
 	bool wide;	 /* 64-bit mode */
 	bool flat;	 /* or MODE_FLAT: no segment but FS and GS matters */
 	u8 segment;	 /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
-	u32 tlb, jump;	 /* offsets in the context of the view's */
+	bool user;	 /* the view is VIEW_USER */
+	u32 tlb, jump;	 /* offsets of the view's in the context, or, of users, from CTX_USER */
 	const u8 *bytes; /* of this instruction */
 	ZydisDecodedInstruction zi;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -106,6 +107,13 @@ void put_effective(struct translation *t, const ZydisDecodedOperand *operand, s6
 void put_truncation(struct translation *t);
 void put_segment(struct translation *t, const ZydisDecodedOperand *operand);
 void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more);
+
+/*
+ * The view's tables are rows of 8 bytes. put_row(): r10 = from the number of one, what
+ * put_from_row() takes it by: reg = the word of that row, in the table at that offset. Uses rcx.
+ */
+void put_row(struct translation *t);
+void put_from_row(struct translation *t, unsigned reg, u32 table);
 
 /*
  * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put

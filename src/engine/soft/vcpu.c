@@ -48,7 +48,8 @@ HOLDS(CTX_AUX, aux);
 HOLDS(CTX_CHECKBASE, check_base);
 HOLDS(CTX_CHECKMASK, check_mask);
 HOLDS(CTX_ALIGN, align);
-_Static_assert(CTX_END == offsetof(struct context, align) + 3 * sizeof(u64),
+HOLDS(CTX_USER, user);
+_Static_assert(CTX_END == offsetof(struct context, user) + sizeof(struct lookup *),
 	       "context.h, twice: the end");
 _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 
@@ -238,6 +239,7 @@ struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state 
 	pthread_mutex_init(&vcpu->running, NULL);
 	pthread_mutex_init(&vcpu->written.lock, NULL);
 	set_up_context(&vcpu->ctx);
+	tlb_set_up(vcpu);
 	vcpu->xsave = aligned_alloc(XSAVE_ALIGN, XSAVE_SIZE);
 	vcpu->lapic = lapic_new(vcpu);
 	vcpu->cache = cache_new(vcpu, soft->options.soft_cache, why);
@@ -366,13 +368,14 @@ void vcpu_update_mode(struct vcpu *vcpu)
 {
 	u32 view = current_view(vcpu);
 	u32 mode = view | forbidden(vcpu);
+	struct lookup *lookup = vcpu_lookup(vcpu, view);
 
 	update_bases(vcpu);
 	mode |= vcpu_64bit(vcpu) ? MODE_CODE_64 : segmented(vcpu);
 	vcpu->mode = mode;
-	if (vcpu->jump_mode[view] != mode) {
-		jump_cache_flush(vcpu, view);
-		vcpu->jump_mode[view] = mode;
+	if (lookup->jump_mode != mode) {
+		jump_cache_flush(lookup);
+		lookup->jump_mode = mode;
 	}
 }
 
@@ -389,8 +392,11 @@ void vcpu_kick(struct vcpu *vcpu, u32 why)
 
 	atomic_fetch_or(&ctx->poll, why);
 	atomic_store(&ctx->jump_mask, 0);
-	for (unsigned view = 0; view < VIEWS; view++)
-		jump_cache_close(&ctx->jump[view]);
+	for (unsigned view = 0; view < KERNEL_VIEWS; view++)
+		jump_cache_close(&ctx->kernel[view].jump);
+	/* Which of these is looked at may be changing just now. */
+	for (unsigned i = 0; i < SPACES; i++)
+		jump_cache_close(&vcpu->space[i].lookup.jump);
 	if (atomic_exchange(&vcpu->asleep, 0))
 		syscall(SYS_futex, &vcpu->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }

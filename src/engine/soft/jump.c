@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Jump caches: where there is code for a virtual address. Translated code looks there at
+ * each indirect jump, and calls C if it finds nothing (run.c), which then looks up the block and
+ * remembers it here.
+ *
+ * What they know is derived from translations, so it goes with them: see tlb.c. There is
+ * one for each way of looking at memory, and for users one in each address space that is
+ * remembered.
+ */
+#include "engine/soft/translate.h"
+
+/* What an invalidated page or a new CR3 will mean for the jump cache. */
+static void note_page(struct lookup *lookup, u64 linear)
+{
+	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
+
+	lookup->jump_pages[number / 64] |= 1ull << number % 64;
+	if (!(lookup->tlb.flags[tlb_index(linear)] & TLB_GLOBAL))
+		lookup->jump_local = true;
+}
+
+void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block)
+{
+	struct lookup *lookup = vcpu_lookup(vcpu, vcpu->mode & MODE_VIEW);
+	struct jump_cache *cache = &lookup->jump;
+	unsigned i = soft_jump_index(linear);
+
+	note_page(lookup, linear);
+	if (block->mode & MODE_CROSSING)
+		note_page(lookup, linear + PAGE_SIZE);
+
+	cache->code[i] = (u64)block->code;
+	/* Entry 0 is where all jumps look when somebody wants us: first this, then the look at
+	 * poll. */
+	__atomic_store_n(&cache->tag[i], -linear, __ATOMIC_SEQ_CST);
+	if (!i && atomic_load(&vcpu->ctx.poll))
+		jump_cache_close(cache);
+}
+
+void jump_cache_flush(struct lookup *lookup)
+{
+	u64 *tag = lookup->jump.tag;
+
+	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
+		tag[i] = TAG_NONE;
+	jump_cache_close(&lookup->jump);
+	lookup->jump_local = false;
+	for (unsigned i = 0; i < ARRAY_SIZE(lookup->jump_pages); i++)
+		lookup->jump_pages[i] = 0;
+}
+
+void jump_caches_flush(struct vcpu *vcpu)
+{
+	for (unsigned view = 0; view < KERNEL_VIEWS; view++)
+		jump_cache_flush(&vcpu->ctx.kernel[view]);
+	for (unsigned i = 0; i < SPACES; i++)
+		if (vcpu->space[i].pcid != PCID_NONE)
+			jump_cache_flush(&vcpu->space[i].lookup);
+}
+
+static void forget_code(struct jump_cache *cache, u64 code)
+{
+	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
+		if (cache->code[i] == code)
+			cache->tag[i] = jump_tag_none(i);
+	/* Other threads close that one whenever they like. */
+	if (__atomic_load_n(&cache->code[0], __ATOMIC_RELAXED) == code)
+		jump_cache_close(cache);
+}
+
+/* Where it is known by its address is hard to tell; that it is in one place only would be a lie. */
+void jump_forget(struct vcpu *vcpu, const struct block *block)
+{
+	enum view view = block->mode & MODE_VIEW;
+
+	if (view != VIEW_USER) {
+		forget_code(&vcpu->ctx.kernel[view].jump, (u64)block->code);
+		return;
+	}
+	for (unsigned i = 0; i < SPACES; i++)
+		if (vcpu->space[i].pcid != PCID_NONE)
+			forget_code(&vcpu->space[i].lookup.jump, (u64)block->code);
+}
