@@ -25,7 +25,7 @@ static struct fake_debug *fake_of(struct engine *engine)
 
 static bool all_stopped(const struct fake_debug *fake)
 {
-	for (unsigned i = 0; i < FAKE_DEBUG_VCPUS; i++)
+	for (unsigned i = 0; !fake->off && i < FAKE_DEBUG_VCPUS; i++)
 		if (fake->actions[i] != DEBUG_STAY)
 			return false;
 	return true;
@@ -174,6 +174,14 @@ void fake_debug_init(struct fake_debug *fake, u64 features)
 		fake->xsave[i].features = features;
 		fake->actions[i] = DEBUG_RUN;
 	}
+}
+
+void fake_debug_reset(struct fake_debug *fake)
+{
+	fake->off = true;
+	fake->point_count = 0;
+	for (unsigned i = 0; i < FAKE_DEBUG_VCPUS; i++)
+		fake->actions[i] = DEBUG_RUN;
 }
 
 void fake_debug_destroy(struct fake_debug *fake)

@@ -27,11 +27,15 @@ struct fake_debug {
 	unsigned point_count;
 	enum debug_action actions[FAKE_DEBUG_VCPUS];
 	unsigned resumes; /* calls so far */
+	bool off;	  /* no vCPU is in run() yet */
 };
 
 /* `features`: components of XSAVE that its CPUs have. */
 void fake_debug_init(struct fake_debug *fake, u64 features);
 void fake_debug_destroy(struct fake_debug *fake);
+
+/* As after reset(). The test says when it is no longer off. */
+void fake_debug_reset(struct fake_debug *fake);
 
 /* That vCPU, which runs, stops by itself. */
 void fake_debug_stop(struct fake_debug *fake, unsigned vcpu, enum debug_reason reason,

@@ -123,7 +123,7 @@ static void test_reply(void **state)
 	gdb_put(&reply, "T%02x", 5);
 	gdb_put_hex(&reply, "\xff\x01z", 3);
 	assert_int_equal(gdb_frame(&reply, frame), 13);
-	assert_memory_equal(frame, "$T05ff017a#b5", 13);
+	assert_memory_equal(frame, "$T05ff017a#7e", 13);
 	while (!reply.full)
 		gdb_put_hex(&reply, "12345678", 8);
 	assert_true(reply.length <= GDB_PAYLOAD_MAX);
