@@ -127,6 +127,14 @@ static bool find_untold(struct gdb_session *session, struct debug_stop *untold)
 	return found;
 }
 
+/* All of it. False: it has ended meanwhile, which is the news then. */
+static bool stop_guest(struct gdb_session *session)
+{
+	ops_of(session)->pause(session->engine);
+	session->running = machine_stopped(session->machine);
+	return !session->running;
+}
+
 bool gdb_session_stopped(struct gdb_session *session, struct gdb_reply *reply)
 {
 	struct debug_stop stop = {0};
@@ -145,20 +153,16 @@ bool gdb_session_stopped(struct gdb_session *session, struct gdb_reply *reply)
 			session->stop_count * sizeof(session->stops[0]));
 	}
 	pthread_mutex_unlock(&session->lock);
-	if (!any)
+	if (!any || !stop_guest(session))
 		return false;
-	ops_of(session)->pause(session->engine);
-	session->running = false;
 	put_stop(session, &stop, reply);
 	return true;
 }
 
 bool gdb_session_interrupt(struct gdb_session *session, struct gdb_reply *reply)
 {
-	if (!session->running)
+	if (!session->running || !stop_guest(session))
 		return false;
-	ops_of(session)->pause(session->engine);
-	session->running = false;
 	put_signal(session, SIGINT, reply);
 	return true;
 }

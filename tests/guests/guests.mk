@@ -16,7 +16,8 @@ GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-l
 		  breakpoints
 # One source, four ways in.
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
-GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_HELLOS) poweroff
+GUEST_BARE     := poweroff debugged
+GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_HELLOS) $(GUEST_BARE)
 
 GUEST_DIR   := tests/guests
 GUEST_OUT   := $(BUILD)/guests
@@ -59,6 +60,6 @@ $(GUEST_HELLOS:%=$(GUEST_OUT)/%): $(GUEST_OUT)/hello-%: $(GUEST_OBJ)/lib/entry-%
 	$(GUEST_LD) -o $@ $(filter %.o %.a,$^)
 	$(if $(filter %-multiboot %-linux32,$@),objcopy -O elf32-i386 $@)
 
-# The one guest without a runtime.
-$(GUEST_OUT)/poweroff: $(GUEST_OBJ)/poweroff.o $(GUEST_DIR)/lib/guest.ld
+# Guests without a runtime.
+$(GUEST_BARE:%=$(GUEST_OUT)/%): $(GUEST_OUT)/%: $(GUEST_OBJ)/%.o $(GUEST_DIR)/lib/guest.ld
 	$(GUEST_LD) -o $@ $(filter %.o,$^)

@@ -526,6 +526,7 @@ static int run_suite(struct choices *choices)
 	suite_add_disks(&suite);
 	suite_add_usernet(&suite);
 	suite_add_networks(&suite);
+	suite_add_gdb(&suite);
 	make_jobs(&jobs, &suite, &engines, choices);
 	if (choices->list) {
 		list_jobs(&jobs);

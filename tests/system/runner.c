@@ -168,8 +168,8 @@ static void fetch_rest(struct run *run)
 		poll(&fd, 1, 100);
 }
 
-/* {assets} and its like, at the beginning or in the middle of an argument. */
-static char *expand(const struct run *run, const char *argument)
+/* {assets} and its like, wherever they are. */
+char *run_expand(const struct run *run, const char *argument)
 {
 	const struct {
 		const char *name, *value;
@@ -181,14 +181,14 @@ static char *expand(const struct run *run, const char *argument)
 		{"{clock}", run->engine ? engine_clock(run->engine) : ""},
 	};
 
-	for (size_t i = 0; i < COUNT(words); i++) {
-		const char *at = strstr(argument, words[i].name);
+	char *text = suite_text("%s", argument);
+	const char *at;
 
-		if (at)
-			return suite_text("%.*s%s%s", (int)(at - argument), argument,
-					  words[i].value, at + strlen(words[i].name));
-	}
-	return suite_text("%s", argument);
+	for (size_t i = 0; i < COUNT(words); i++)
+		while ((at = strstr(text, words[i].name)))
+			text = suite_text("%.*s%s%s", (int)(at - text), text, words[i].value,
+					  at + strlen(words[i].name));
+	return text;
 }
 
 static void set_arguments(struct run *run)
@@ -196,11 +196,11 @@ static void set_arguments(struct run *run)
 	const char *program = run->test->program;
 	unsigned count = 0;
 
-	run->arguments[count++] = expand(run, program ? program : run->settings->lguest);
+	run->arguments[count++] = run_expand(run, program ? program : run->settings->lguest);
 	if (run->test->engines == EACH_ENGINE && run->engine)
 		run->arguments[count++] = suite_text("--engine=%s", run->engine);
 	for (unsigned i = 0; i < MAX_ARGS && run->test->args[i]; i++)
-		run->arguments[count++] = expand(run, run->test->args[i]);
+		run->arguments[count++] = run_expand(run, run->test->args[i]);
 	run->arguments[count] = NULL;
 }
 
@@ -345,7 +345,7 @@ static void check_words(struct run *run, const struct text *text, const char *wh
 			const char *const *seen, const char *const *unseen)
 {
 	for (unsigned i = 0; i < MAX_SEEN && seen[i]; i++) {
-		const char *wanted = expand(run, seen[i]);
+		const char *wanted = run_expand(run, seen[i]);
 
 		if (!strstr(text->bytes, wanted))
 			run_fail(run, "not seen on %s: \"%s\"", where, wanted);
@@ -553,8 +553,11 @@ static bool connect_run(struct run *run, struct verdict *verdict)
 static bool prepare(struct run *run, struct verdict *verdict)
 {
 	const unsigned flags = run->test->flags;
+	const char *needs = run->test->needs;
 	char why[256];
 
+	if (needs && !world_run(suite_text("command -v %s >/dev/null", needs)))
+		return skip(run, verdict, suite_text("there is no %s here", needs));
 	if (flags & (AS_ROOT | OWN_NETWORK) && getuid() != 0)
 		return skip(run, verdict, "only root can do this");
 	if (flags & NEEDS_NAMESPACES && !network_has_user_namespaces())

@@ -38,6 +38,10 @@ struct run {
 
 	struct run *others[MAX_OTHERS]; /* NULL: not started yet */
 
+	int debugger; /* our end; 0 or -1: there is none */
+	char answer[4096];
+	size_t answer_length;
+
 	struct resources remembered;
 	struct clock_reading clock;
 
@@ -57,6 +61,9 @@ bool run_fail(struct run *run, const char *format, ...) PRINTF(2, 3);
  */
 bool run_turn(struct run *run);
 
+/* {assets}, {files} and so on in there, as arguments have them. */
+char *run_expand(const struct run *run, const char *argument);
+
 /* Another guest of this row's, started. NULL: the row has failed. */
 struct run *run_start_other(struct run *run, unsigned index);
 
@@ -68,6 +75,12 @@ bool network_deny_namespaces(void);		/* for this process, and those that it star
 bool network_has_user_namespaces(void);		/* may a user without rights make one? */
 bool network_serve(int port, const char *text); /* false with errno */
 bool network_fetch(int port, const char *wanted);
+
+/* debugger.c. Each is false where it cannot be done yet, or at all. */
+bool debugger_call(struct run *run); /* at {files}/gdb */
+void debugger_leave(struct run *run);
+bool debugger_say(struct run *run, const char *text);
+bool debugger_hears(struct run *run, const char **answer); /* since it said something */
 
 /* All steps of the row, or those up to the first that fails. */
 void run_steps(struct run *run);

@@ -311,6 +311,37 @@ static bool is_locked(struct run *run, const struct step *step)
 	return lock.l_type != F_UNLCK || run_fail(run, "nobody locks %s", step->text);
 }
 
+static bool debugger_comes(struct run *run, const struct step *step)
+{
+	(void)step;
+	return debugger_call(run);
+}
+
+static bool tell(struct run *run, const struct step *step)
+{
+	return debugger_say(run, step->text) || run_fail(run, "cannot tell lguest: %s", step->text);
+}
+
+static bool has_answered(struct run *run, const struct step *step)
+{
+	const char *answer;
+
+	(void)step;
+	return debugger_hears(run, &answer);
+}
+
+static bool hear(struct run *run, const struct step *step, const char *wanted)
+{
+	const char *answer;
+
+	if (!turn_until(run, has_answered, step, "the answer to"))
+		return false;
+	debugger_hears(run, &answer);
+	return !strcmp(answer, wanted) ||
+	       run_fail(run, "asked %.*s, it answered \"%s\" and not \"%s\"",
+			(int)strcspn(step->text, "\n"), step->text, answer, wanted);
+}
+
 static bool child_exists(struct run *run, const struct step *step)
 {
 	return child_named(run->pid, step->text) != 0;
@@ -393,13 +424,25 @@ static bool run_step(struct run *run, const struct step *step)
 	case STEP_IDLE:
 		return idle(run, step);
 	case STEP_RUN:
-		return world_run(step->text) || run_fail(run, "this failed: %s", step->text);
+		return world_run(run_expand(run, step->text)) ||
+		       run_fail(run, "this failed: %s", step->text);
 	case STEP_CLOCK_NOTE:
 		return read_clock(run, &run->clock);
 	case STEP_CLOCK_COMPARE:
 		return compare_clock(run, step);
 	case STEP_LOCKED:
 		return is_locked(run, step);
+	case STEP_DEBUGGER:
+		return turn_until(run, debugger_comes, step, "a place for the debugger");
+	case STEP_TELL:
+		return tell(run, step);
+	case STEP_ASK:
+		return tell(run, step) && hear(run, step, strchr(step->text, '\n') + 1);
+	case STEP_HEAR:
+		return hear(run, step, step->text);
+	case STEP_DEBUGGER_DIES:
+		debugger_leave(run);
+		break;
 	}
 	return true;
 }

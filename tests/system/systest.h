@@ -97,6 +97,11 @@ enum step_kind {
 	STEP_AT,	    /* what follows is about guest `number`, which is started if need be */
 	STEP_ENDED,	    /* wait for its end */
 	STEP_LOCKED,	    /* somebody keeps others from writing to the file `text` of {files} */
+	STEP_DEBUGGER,	    /* call at {files}/gdb, where --gdb listens, until somebody answers */
+	STEP_TELL,	    /* send that packet; "\x03" interrupts */
+	STEP_ASK,	    /* the same, and the answer is what is behind the line break in `text` */
+	STEP_HEAR,	    /* the answer to what was told is `text` */
+	STEP_DEBUGGER_DIES, /* without a word */
 };
 
 struct step {
@@ -132,6 +137,11 @@ struct step {
 #define AT(n)		    {STEP_AT, NULL, n}
 #define ENDED		    {STEP_ENDED, NULL, 0}
 #define LOCKED(t)	    {STEP_LOCKED, t, 0}
+#define DEBUGGER	    {STEP_DEBUGGER, NULL, 0}
+#define TELL(packet)	    {STEP_TELL, packet, 0}
+#define PACKET(packet, answer) {STEP_ASK, packet "\n" answer, 0}
+#define HEAR(answer)	    {STEP_HEAR, answer, 0}
+#define DEBUGGER_DIES	    {STEP_DEBUGGER_DIES, NULL, 0}
 /* clang-format on */
 
 /* The steps of a row, in order. */
@@ -166,6 +176,9 @@ struct test {
 	 * is not run. Under EACH_ENGINE, --engine=NAME goes before them.
 	 */
 	const char *args[MAX_ARGS];
+
+	/* A program that a step runs: where it is not in the PATH, the row is not run. */
+	const char *needs;
 
 	/* Makes what the arguments name, in this directory. False with errno: it could not. */
 	bool (*make_files)(const char *directory);
@@ -222,6 +235,7 @@ void suite_add_rootfs(struct suite *suite);
 void suite_add_disks(struct suite *suite);
 void suite_add_usernet(struct suite *suite);
 void suite_add_networks(struct suite *suite);
+void suite_add_gdb(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;

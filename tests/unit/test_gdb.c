@@ -643,6 +643,22 @@ static void test_end(void **state)
 	assert_int_equal(fake.machine.status, EXIT_SIGNAL + SIGINT);
 }
 
+/* Interrupted too late, or stopped when it was over: that it has ended is the news. */
+static void test_end_first(void **state)
+{
+	(void)state;
+	ask("c");
+	machine_stop(&fake.machine, EXIT_CRASHED, NULL);
+	assert_false(gdb_session_interrupt(&session, &reply));
+	for (unsigned i = 0; i < FAKE_DEBUG_VCPUS; i++)
+		fake.actions[i] = DEBUG_RUN;
+	fake_debug_stop(&fake, 0, DEBUG_STEPPED, NULL);
+	assert_null(hear());
+	reply = (struct gdb_reply){.length = 0};
+	assert_true(gdb_session_ended(&session, EXIT_CRASHED, &reply));
+	assert_memory_equal(reply.payload, "W02", 3);
+}
+
 static void test_kill(void **state)
 {
 	(void)state;
@@ -677,6 +693,7 @@ int main(void)
 		CASE(test_threads),
 		CASE(test_end),
 		CASE(test_kill),
+		CASE(test_end_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
