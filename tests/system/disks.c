@@ -264,8 +264,8 @@ static const struct test tests[] = {
 	{
 		.name = "cloud-disks",
 		.patience = FOR_STOCK,
-		.args = {"--cpus={cpus}", "--block={files}/disk,id=the-first",
-			 "--block={files}/a,,b,ro", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.args = {"--cpus=2", "--block={files}/disk,id=the-first", "--block={files}/a,,b,ro",
+			 CLOUD, "console=ttyS0", "quiet", "panic=-1"},
 		.make_files = make_two_disks,
 		.check_files = check_cloud,
 		.steps =

@@ -283,29 +283,6 @@ static bool is_for(const struct test *test, const char *engine)
 	return test->engines == EACH_ENGINE && (!test->only || strcmp(test->only, engine) == 0);
 }
 
-/*
- * Does the row want more CPUs than a guest can have there? One that is about a single engine knows
- * what it does.
- */
-static bool wants_too_many_cpus(const struct test *test, const char *engine)
-{
-	static const char option[] = "--cpus";
-	const size_t length = sizeof(option) - 1;
-
-	for (unsigned i = 0; !test->only && i < MAX_ARGS && test->args[i]; i++) {
-		const char *argument = test->args[i];
-
-		if (strcmp(argument, "--") == 0)
-			break;
-		if (strncmp(argument, option, length) != 0)
-			continue;
-		argument = argument[length] ? argument + length + 1 : test->args[i + 1];
-		if (argument && strtoul(argument, NULL, 10) > engine_cpus(engine))
-			return true;
-	}
-	return false;
-}
-
 static bool is_chosen(const struct test *test, const char *name, const struct choices *choices)
 {
 	char *const *filters = choices->filters;
@@ -367,19 +344,9 @@ static void add_skipped(struct jobs *jobs, const struct engine *engine, unsigned
 static void add_usable(struct jobs *jobs, const struct suite *suite, const struct engine *engine,
 		       const struct choices *choices)
 {
-	unsigned skipped = 0;
-
-	for (size_t i = 0; i < suite->count; i++) {
-		const struct test *test = &suite->tests[i];
-
-		if (!is_for(test, engine->name))
-			continue;
-		if (!wants_too_many_cpus(test, engine->name))
-			add_row(jobs, test, engine->name, choices);
-		else
-			skipped += is_row_chosen(test, engine->name, choices);
-	}
-	add_skipped(jobs, engine, skipped, "it does not offer so many CPUs yet");
+	for (size_t i = 0; i < suite->count; i++)
+		if (is_for(&suite->tests[i], engine->name))
+			add_row(jobs, &suite->tests[i], engine->name, choices);
 }
 
 /* Those that ask what happens when it cannot be used; all others wait for a better machine. */

@@ -177,7 +177,6 @@ char *run_expand(const struct run *run, const char *argument)
 		{"{assets}", run->settings->assets},
 		{"{files}", run->files},
 		{"{engine}", run->engine ? run->engine : "auto"},
-		{"{cpus}", run->engine && engine_cpus(run->engine) < 2 ? "1" : "2"},
 		{"{clock}", run->engine ? engine_clock(run->engine) : ""},
 	};
 

@@ -91,7 +91,7 @@ static const struct test boots[] = {
 		.patience = FOR_STOCK,
 		.input = A_TERMINAL,
 		.output = A_TERMINAL,
-		.args = {"--cpus={cpus}", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
 		.steps = STEPS(EXPECT(" CPUs, console ttyS0."), ASK, TERMINAL_RAW, IDLE(2),
 			       TYPE("reboot -f\r"), EXPECT(" CPUs, console ttyS0."), ASK,
 			       TYPE("poweroff -f\r")),
@@ -112,7 +112,7 @@ static const struct test boots[] = {
 	{
 		.name = "generic-shell-hvc0",
 		.patience = FOR_STOCK,
-		.args = {"--cpus={cpus}", "--console=virtio", GENERIC, "console=hvc0", "quiet",
+		.args = {"--cpus=2", "--console=virtio", GENERIC, "console=hvc0", "quiet",
 			 "panic=-1"},
 		.steps = STEPS(EXPECT(" CPUs, console hvc0."), ASK, TYPE("poweroff -f\r")),
 		.unseen = {"Kernel panic"},
@@ -129,8 +129,7 @@ static const struct test boots[] = {
 	{
 		.name = "generic-panic",
 		.patience = FOR_STOCK,
-		.args = {"--cpus={cpus}", GENERIC, "console=hvc0", "quiet", "panic=-1",
-			 "test=panic"},
+		.args = {"--cpus=2", GENERIC, "console=hvc0", "quiet", "panic=-1", "test=panic"},
 		.error_seen = {"panic"},
 		.error_lines = 1,
 		.status = 3,
@@ -138,8 +137,7 @@ static const struct test boots[] = {
 	{
 		.name = "cloud-triple-fault",
 		.patience = FOR_STOCK,
-		.args = {"--cpus={cpus}", CLOUD, "console=ttyS0", "quiet", "panic=-1",
-			 "test=triple"},
+		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1", "test=triple"},
 		.error_seen = {"triple fault", "vCPU "},
 		.error_lines = 1,
 		.status = 2,
@@ -191,7 +189,7 @@ static const struct test boots[] = {
 		/* A kernel of 64 bits has programs of 32: the same work, and the same outcome. */
 		.name = "cloud-ia32",
 		.patience = FOR_STOCK,
-		.args = {"--cpus={cpus}", "--initrd={assets}/guest/ia32/initrd.img", MEMORY,
+		.args = {"--cpus=2", "--initrd={assets}/guest/ia32/initrd.img", MEMORY,
 			 "{assets}/guest/cloud/vmlinuz", "console=ttyS0", "quiet", "panic=-1",
 			 "test=ia32"},
 		.seen = {"ia32: /ia32/dynamic/busybox is well\n",
@@ -202,7 +200,7 @@ static const struct test boots[] = {
 		/* The kernel hears of the button, tells acpid, and that powers off. */
 		.name = "cloud-power-button",
 		.patience = FOR_STOCK,
-		.args = {"--cpus={cpus}", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.args = {"--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
 		.steps = STEPS(PROMPT, SIGNAL(SIGTERM)),
 		.unseen = {"Kernel panic"},
 		.error_seen = {"asked the guest to shut down"},

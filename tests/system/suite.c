@@ -17,21 +17,6 @@ static void out_of_memory(void)
 	exit(1);
 }
 
-unsigned engine_cpus(const char *engine)
-{
-	static const struct {
-		const char *name;
-		unsigned cpus;
-	} limits[] = {
-		{"soft", 1},
-	};
-
-	for (size_t i = 0; i < COUNT(limits); i++)
-		if (strcmp(limits[i].name, engine) == 0)
-			return limits[i].cpus;
-	return UINT_MAX;
-}
-
 const char *engine_clock(const char *engine)
 {
 	return strcmp(engine, "soft") == 0 ? "tsc" : "kvm-clock";

@@ -171,9 +171,9 @@ struct test {
 	/*
 	 * Arguments of lguest, up to the first NULL. {assets} stands for the directory
 	 * of --assets, {files} for the one that make_files fills, {engine} for the
-	 * engine's name, {cpus} for 2, or 1 where the engine offers no more, {clock} for what
-	 * Linux takes for its clock there. What begins with {assets} must exist, or the row
-	 * is not run. Under EACH_ENGINE, --engine=NAME goes before them.
+	 * engine's name, {clock} for what Linux takes for its clock there. What begins with
+	 * {assets} must exist, or the row is not run. Under EACH_ENGINE, --engine=NAME goes before
+	 * them.
 	 */
 	const char *args[MAX_ARGS];
 
@@ -242,9 +242,6 @@ struct settings {
 	double timeout_scale;
 	bool skip_missing, verbose;
 };
-
-/* How many CPUs a guest can have on the engine of that name: rows that want more are skipped. */
-unsigned engine_cpus(const char *engine);
 
 /* Linux prefers the TSC to kvmclock where it is told that the TSC never changes its pace. */
 const char *engine_clock(const char *engine);

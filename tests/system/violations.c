@@ -200,7 +200,7 @@ static const struct test hostile[] = {
 		.name = "hostile-cpus",
 		.patience = FOR_STOCK,
 		.flags = LEAVES_SWITCH,
-		.args = {"--cpus={cpus}", HOSTILE("--sharenet=hostile-cpus"), "rounds=1000"},
+		.args = {"--cpus=2", HOSTILE("--sharenet=hostile-cpus"), "rounds=1000"},
 		.make_files = make_disk,
 		.check_files = check_disk,
 		.seen = {VICTIMS, ", 0 failed"},

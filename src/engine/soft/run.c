@@ -552,6 +552,7 @@ void soft_vcpu_run(struct vcpu *vcpu)
 	/* The first look at the clock arms what was set before there was a timer. */
 	vcpu_kick(vcpu, POLL_INTERRUPT);
 	code = next_code(vcpu);
+	vcpu->stats.ticks_helping += clock_tsc() - began;
 	if (code) {
 		vectors_restore(vcpu);
 		soft_enter(code);
