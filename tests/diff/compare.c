@@ -15,7 +15,7 @@
 #define VECTOR_STACK	  12
 #define VECTOR_PROTECTION 13
 #define VECTOR_PAGE_FAULT 14
-#define NEARBY		  32 /* the largest operand of a masked move */
+#define NEARBY		  64 /* the largest operand of a masked move */
 #define VECTOR_SIMD	  19
 #define X87_MASKS	  0x3f /* in the control word */
 #define X87_SUMMARY	  0x80 /* in the status word: one that is not masked is pending */
@@ -77,6 +77,13 @@ static bool decode_at(const struct sequence *sequence, u64 rip, struct decoded *
 	return true;
 }
 
+/* Which of its elements the CPU calls the first that faulted, is its affair. */
+static bool is_masked(const ZydisDecodedInstruction *insn)
+{
+	return insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
+	       insn->avx.mask.mode != ZYDIS_MASK_MODE_DISABLED;
+}
+
 static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 {
 	struct decoded decoded;
@@ -103,13 +110,14 @@ static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 	case ZYDIS_MNEMONIC_FXSAVE64:
 		return (struct leniency){.nearby = true, .memory = true};
 	case ZYDIS_MNEMONIC_VCVTPS2PH:
-		return (struct leniency){.mxcsr = true};
+		return (struct leniency){.mxcsr = true, .nearby = is_masked(&decoded.insn)};
 	case ZYDIS_MNEMONIC_FSTP: /* of 80 bits */
 	case ZYDIS_MNEMONIC_FBSTP:
 	case ZYDIS_MNEMONIC_MOVBE:
 		return (struct leniency){.memory = true};
 	default:
-		return (struct leniency){.top = decoded.class == FORM_MMX};
+		return (struct leniency){.top = decoded.class == FORM_MMX,
+					 .nearby = is_masked(&decoded.insn)};
 	}
 }
 
@@ -320,7 +328,13 @@ static void print_vectors(const struct vectors *initial, const struct vectors *n
 	for (unsigned i = 0; i < 16; i++) {
 		differ_bytes("xmm", i, initial->low[i], native->low[i], soft->low[i], 16);
 		differ_bytes("ymm high ", i, initial->high[i], native->high[i], soft->high[i], 16);
+		differ_bytes("zmm high ", i, initial->higher[i], native->higher[i], soft->higher[i],
+			     32);
+		differ_bytes("zmm16+", i, initial->upper[i], native->upper[i], soft->upper[i], 64);
 	}
+	for (unsigned i = 0; i < 8; i++)
+		differ_bytes("k", i, (const u8 *)&initial->mask[i], (const u8 *)&native->mask[i],
+			     (const u8 *)&soft->mask[i], 8);
 	for (unsigned i = 0; i < 8; i++)
 		differ_bytes("st", i, initial->x87[i], native->x87[i], soft->x87[i], 10);
 }

@@ -50,6 +50,9 @@ struct vectors {
 	u32 mxcsr;
 	u8 x87[8][10]; /* st(0) first */
 	u8 low[16][16], high[16][16];
+	/* AVX-512's: of ZMM0 to ZMM15 the upper halves, ZMM16 to ZMM31, K0 to K7. */
+	u8 higher[16][32], upper[16][64];
+	u64 mask[8];
 };
 
 struct state {
@@ -83,6 +86,7 @@ enum form_class {
 	FORM_MMX,
 	FORM_SSE,
 	FORM_VEX,
+	FORM_EVEX,	 /* all of AVX-512, the VEX instructions on masks, too */
 	FORM_PRIVILEGED, /* all of them fault in user mode */
 	FORM_CLASSES,
 	FORM_SYSTEM, /* not for user mode, or not the same twice: garbage only */
@@ -92,11 +96,15 @@ enum form_class {
 struct form {
 	u16 mnemonic;
 	u8 class;
-	bool vex, wide, odd; /* odd: with a prefix that means nothing here */
-	u8 map;		     /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A */
-	u8 opcode, prefix;   /* 0, 66, F3, F2 */
-	u8 length;	     /* VEX.L */
-	bool vvvv;	     /* VEX.vvvv names an operand */
+	bool vex, evex;
+	bool wide, odd;	   /* odd: with a prefix that means nothing here */
+	u8 map;		   /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A; 5 and 6 have no other name */
+	u8 opcode, prefix; /* 0, 66, F3, F2 */
+	u8 length;	   /* VEX.L, EVEX.L'L */
+	bool vvvv;	   /* VEX.vvvv names an operand */
+	bool b;		   /* EVEX.b: a broadcast; with registers rounding, by L'L, or SAE */
+	u8 scale;	   /* of a displacement of 8 bits */
+	u8 size;	   /* of a memory operand in EVEX, bytes */
 	bool modrm, memory, vsib, lockable;
 	u8 reg, rm; /* FORM_ANY, or part of the opcode */
 };
@@ -217,9 +225,17 @@ u8 *sequence_memory(u8 memory[DATA_PAGES][PAGE_SIZE], u64 address);
 
 /* ------------------------------------------------------------------ vectors.c: XSAVE images */
 
+/* Where AVX-512's components are. */
+struct layout {
+	bool avx512; /* the CPU has them */
+	u32 mask, higher, upper;
+};
+
+struct layout layout_of_cpu(void);
+
 /* Of the standard format; only what is ours is touched. */
-void vectors_to_xsave(const struct vectors *vectors, u8 *image);
-void vectors_from_xsave(struct vectors *vectors, const u8 *image);
+void vectors_to_xsave(const struct layout *layout, const struct vectors *vectors, u8 *image);
+void vectors_from_xsave(const struct layout *layout, struct vectors *vectors, const u8 *image);
 
 /* ------------------------------------------------------------------ native.c, soft_side.c */
 

@@ -5,7 +5,7 @@
  * Nobody wrote a list. Every opcode of every map is put before the decoder with each
  * prefix that may be part of it, each ModRM.reg, memory and registers; what it accepts
  * is a form. So a form is finer than a mnemonic, and nothing is left out because
- * nobody thought of it. EVEX, XOP and 3DNow! are: the engine offers none of them.
+ * nobody thought of it. XOP and 3DNow! are: the engine offers none of them.
  */
 #include "diff.h"
 
@@ -20,6 +20,49 @@ static bool host_has_sha(void)
 	unsigned eax, ebx, ecx, edx;
 
 	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ebx & bit_SHA;
+}
+
+/* Without DQ, CD and VL there are only Xeon Phis. */
+static bool host_has_avx512(void)
+{
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd") &&
+	       __builtin_cpu_supports("avx512vl");
+}
+
+static bool begins_with(const char *text, const char *with)
+{
+	return !strncmp(text, with, strlen(with));
+}
+
+/* Sets that are younger than others that the engine needs: there where this CPU has them. */
+static bool young_set(ZydisISASet set)
+{
+	const char *name = ZydisISASetGetString(set);
+
+#define HAS(prefix, feature)                                                                       \
+	if (begins_with(name, prefix))                                                             \
+	return __builtin_cpu_supports(feature)
+	HAS("GFNI", "gfni");
+	HAS("VAES", "vaes");
+	HAS("VPCLMULQDQ", "vpclmulqdq");
+	HAS("AVX_GFNI", "gfni");
+	if (!begins_with(name, "AVX512") || !host_has_avx512())
+		return false;
+	HAS("AVX512_BF16", "avx512bf16");
+	HAS("AVX512_BITALG", "avx512bitalg");
+	HAS("AVX512_GFNI", "gfni");
+	HAS("AVX512_IFMA", "avx512ifma");
+	HAS("AVX512_VAES", "vaes");
+	HAS("AVX512_VBMI2", "avx512vbmi2");
+	HAS("AVX512_VBMI", "avx512vbmi");
+	HAS("AVX512_VNNI", "avx512vnni");
+	HAS("AVX512_VP2INTERSECT", "avx512vp2intersect");
+	HAS("AVX512_VPCLMULQDQ", "vpclmulqdq");
+	HAS("AVX512_VPOPCNTDQ", "avx512vpopcntdq");
+#undef HAS
+	return begins_with(name, "AVX512F_") || begins_with(name, "AVX512BW_") ||
+	       begins_with(name, "AVX512CD_") || begins_with(name, "AVX512DQ_");
 }
 
 /* Sets that the engine may offer; the rest gives #UD or belongs to the kernel. */
@@ -78,7 +121,7 @@ static bool user_set(ZydisISASet set)
 	case ZYDIS_ISA_SET_SHA: /* the youngest of them */
 		return host_has_sha();
 	default:
-		return false;
+		return young_set(set);
 	}
 }
 
@@ -186,6 +229,8 @@ enum form_class form_classify(const ZydisDecodedInstruction *insn,
 	if (!user_set(insn->meta.isa_set) || unfit(insn, operands) ||
 	    (insn->mnemonic == ZYDIS_MNEMONIC_MOV && debug_register(operands)))
 		return FORM_SYSTEM;
+	if (begins_with(ZydisISASetGetString(insn->meta.isa_set), "AVX512"))
+		return FORM_EVEX;
 	if (insn->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
 		return FORM_VEX;
 	switch (insn->meta.category) {
@@ -253,12 +298,16 @@ static unsigned probe_bytes(const struct form *form, u8 *bytes)
 	u8 *at = bytes;
 	u8 rm = form->rm == FORM_ANY ? 3 : form->rm; /* rbx: no SIB, no displacement */
 	u8 reg = form->reg == FORM_ANY ? 0 : form->reg;
+	unsigned pp = 0;
 
-	if (form->vex) {
-		unsigned pp = 0;
-
-		while (mandatory[pp] != form->prefix)
-			pp++;
+	while (mandatory[pp] != form->prefix)
+		pp++;
+	if (form->evex) {
+		*at++ = 0x62;
+		*at++ = 0xf0 | form->map;
+		*at++ = (form->wide ? 0x80 : 0) | (form->vvvv ? 10 : 15) << 3 | 4 | pp;
+		*at++ = form->length << 5 | form->b << 4 | 8 | form->vsib;
+	} else if (form->vex) {
 		*at++ = 0xc4;
 		*at++ = 0xe0 | form->map;
 		*at++ = (form->wide ? 0x80 : 0) | (form->vvvv ? 10 : 15) << 3 | form->length << 2 |
@@ -273,14 +322,34 @@ static unsigned probe_bytes(const struct form *form, u8 *bytes)
 	}
 	*at++ = form->opcode;
 	if (form->memory) {
-		*at++ = reg << 3 | (form->vsib ? 4 : 3);
+		*at++ = (form->scale ? 0x40 : 0) | reg << 3 | (form->vsib ? 4 : 3);
 		if (form->vsib)
 			*at++ = 2 << 3 | 3; /* [rbx + xmm2] */
+		if (form->scale)
+			*at++ = form->scale;
 	} else {
 		*at++ = 0xc0 | reg << 3 | rm;
 	}
 	memset(at, 0, 8);
 	return at + 8 - bytes;
+}
+
+/* By what a displacement of 8 bits is multiplied, and how large the operand is. */
+static void measure(const struct forms *forms, struct form *form)
+{
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	u8 bytes[24];
+
+	form->scale = 1;
+	if (ZYAN_FAILED(ZydisDecoderDecodeFull(&forms->decoder, bytes, probe_bytes(form, bytes),
+					       &insn, operands)))
+		abort();
+	for (unsigned i = 0; i < insn.operand_count; i++)
+		if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+			form->scale = operands[i].mem.disp.value;
+			form->size = operands[i].size / 8;
+		}
 }
 
 static bool has_encoding(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands,
@@ -340,6 +409,8 @@ static void try_form(struct forms *forms, struct form form, u8 reg, u8 rm, bool 
 	form.mnemonic = insn.mnemonic;
 	form.odd = ignored_prefix(&insn);
 	form.class = form_classify(&insn, operands);
+	if (form.evex && form.memory)
+		measure(forms, &form);
 	if (!form.modrm) {
 		*more_reg = *more_rm = false;
 		if (!form.memory)
@@ -370,7 +441,7 @@ static void try_opcode(struct forms *forms, struct form form)
 
 			for (unsigned rm = 0; rm < (form.memory ? 1 : 8) && more_rm; rm++)
 				try_form(forms, form, reg, rm, &more_reg, &more_rm);
-			if (form.vex && form.memory && forms->count == before) {
+			if ((form.vex || form.evex) && form.memory && forms->count == before) {
 				form.vsib = true;
 				try_form(forms, form, reg, 0, &more_reg, &more_rm);
 				form.vsib = false;
@@ -418,6 +489,32 @@ static void find_vex(struct forms *forms)
 			}
 }
 
+/* 2 bits of L'L, of which rounding makes something else, W, and b. */
+static void find_evex(struct forms *forms)
+{
+	static const u8 maps[] = {1, 2, 3, 5, 6};
+
+	for (unsigned map = 0; map < ARRAY_SIZE(maps); map++)
+		for (unsigned opcode = 0; opcode < 256; opcode++)
+			for (unsigned bits = 0; bits < 64; bits++) {
+				struct form form = {.evex = true,
+						    .map = maps[map],
+						    .opcode = opcode,
+						    .prefix = mandatory[bits & 3],
+						    .wide = bits & 4,
+						    .b = bits & 8,
+						    .length = bits >> 4,
+						    .vvvv = true};
+				unsigned before = forms->count;
+
+				try_opcode(forms, form);
+				if (forms->count > before)
+					continue;
+				form.vvvv = false;
+				try_opcode(forms, form);
+			}
+}
+
 static void sort_by_class(struct forms *forms)
 {
 	for (unsigned i = 0; i < FORM_CLASSES; i++) {
@@ -447,6 +544,7 @@ struct forms *forms_new(bool compat)
 		ZydisDecoderInit(&forms->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	find_legacy(forms);
 	find_vex(forms);
+	find_evex(forms);
 	sort_by_class(forms);
 	return forms;
 }

@@ -148,6 +148,23 @@ static void fill_memory(struct generator *g)
 	}
 }
 
+/* Of elements, for operands of which the first or the last are not there. */
+static u64 pick_mask(struct generator *g)
+{
+	switch (below(g, 6)) {
+	case 0:
+		return ~0ull;
+	case 1:
+		return ~0ull << below(g, 17);
+	case 2:
+		return (1ull << below(g, 17)) - 1;
+	case 3:
+		return random_u64(&g->random) & random_u64(&g->random) & random_u64(&g->random);
+	default:
+		return random_u64(&g->random) >> below(g, 64);
+	}
+}
+
 static void fill_vectors(struct generator *g)
 {
 	struct vectors *v = &g->sequence->initial.vectors;
@@ -157,7 +174,11 @@ static void fill_vectors(struct generator *g)
 		fill(g, v->high[i], 16, 0);
 		if (percent(g, 30))
 			memset(v->high[i], 0, 16);
+		fill(g, v->higher[i], 32, 0);
+		fill(g, v->upper[i], 64, 0);
 	}
+	for (unsigned i = 0; i < 8; i++)
+		v->mask[i] = pick_mask(g);
 	/* All exceptions masked, mostly; rounding, flush to zero and the flags by chance. */
 	v->mxcsr = 0x1f80;
 	if (percent(g, 50))
@@ -249,6 +270,7 @@ struct draft {
 	u8 bytes[40];
 	unsigned length;
 	bool rex, w, r, x, b;
+	bool reg_high, vvvv_high; /* EVEX.R' and V' */
 	bool address32;
 	u8 modrm, sib, reg;
 	bool has_sib;
@@ -312,17 +334,21 @@ static unsigned pick_index(struct draft *d)
 static void choose_displacement(struct draft *d, u64 from, bool none_allowed)
 {
 	s64 distance = (s64)(d->target - from - segment_base(d));
+	s64 unit = d->form->evex ? d->form->scale : 1;
 
 	if (d->address32 || d->g->compat)
 		distance = (int32_t)distance;
 	if (distance != (int32_t)distance)
 		distance = (int32_t)random_u64(&d->g->random);
-	if (distance == (signed char)distance && percent(d->g, 80))
+	if (distance % unit == 0 && distance / unit == (signed char)(distance / unit) &&
+	    percent(d->g, 80)) {
 		d->disp_length = distance || !none_allowed ? 1 : 0;
-	else if (percent(d->g, 4))
+		distance /= unit;
+	} else if (percent(d->g, 4)) {
 		d->disp_length = none_allowed ? 0 : 1;
-	else
+	} else {
 		d->disp_length = 4;
+	}
 	d->disp = d->disp_length ? distance : 0;
 }
 
@@ -419,9 +445,10 @@ static void put_opcode_map(struct draft *d)
 		put(d, 0x3a);
 }
 
+static const u8 pp[256] = {[0x66] = 1, [0xf3] = 2, [0xf2] = 3}; /* by prefix */
+
 static void put_vex(struct draft *d)
 {
-	static const u8 pp[256] = {[0x66] = 1, [0xf3] = 2, [0xf2] = 3};
 	const struct form *form = d->form;
 	u8 vvvv = 15;
 
@@ -435,6 +462,37 @@ static void put_vex(struct draft *d)
 	put(d, 0xc4);
 	put(d, !d->r << 7 | !d->x << 6 | !d->b << 5 | form->map);
 	put(d, form->wide << 7 | vvvv << 3 | form->length << 2 | pp[form->prefix]);
+}
+
+/* Intel SDM volume 2, "EVEX Prefix". What does not go together is not an instruction. */
+static void put_evex(struct draft *d)
+{
+	const struct form *form = d->form;
+	struct generator *g = d->g;
+	bool rounding = form->b && !form->memory;
+	u8 vvvv = form->vvvv ? 15u - any_register(g) : 15u;
+	u8 mask = form->vsib || percent(g, 60) ? below(g, 8) : 0;
+	u8 length = rounding ? below(g, 4) : form->length;
+
+	put(d, 0x62);
+	put(d, !d->r << 7 | !d->x << 6 | !d->b << 5 | !d->reg_high << 4 | form->map);
+	put(d, form->wide << 7 | vvvv << 3 | 4 | pp[form->prefix]);
+	put(d,
+	    (mask && percent(g, 30)) << 7 | length << 5 | form->b << 4 | !d->vvvv_high << 3 | mask);
+}
+
+/* The other half of the vector registers, where an operand may be one. */
+static void choose_high(struct draft *d)
+{
+	struct generator *g = d->g;
+
+	if (!d->form->evex || g->compat)
+		return;
+	if (d->form->reg == FORM_ANY)
+		d->reg_high = percent(g, 30);
+	if (!d->form->memory)
+		d->x = percent(g, 30);
+	d->vvvv_high = (d->form->vvvv || d->form->vsib) && percent(g, 30);
 }
 
 static void put_prefixes(struct draft *d)
@@ -451,7 +509,7 @@ static void put_prefixes(struct draft *d)
 		d->address32 = true;
 		put(d, 0x67);
 	}
-	if (form->vex)
+	if (form->vex || form->evex)
 		return;
 	if (form->lockable && form->memory && percent(g, 30))
 		put(d, 0xf0);
@@ -491,7 +549,10 @@ static bool draft_make(struct draft *d, ZydisDecodedInstruction *insn,
 	put_prefixes(d);
 	if (form->modrm)
 		choose_operands(d);
-	if (form->vex) {
+	choose_high(d);
+	if (form->evex) {
+		put_evex(d);
+	} else if (form->vex) {
 		put_vex(d);
 	} else {
 		put_rex(d);
@@ -527,6 +588,8 @@ static bool stores_x87_address(ZydisMnemonic mnemonic)
 /* Of the memory operand: a guess is good enough. */
 static unsigned memory_size(const struct form *form)
 {
+	if (form->evex)
+		return form->size;
 	if (form->vex)
 		return 16u << form->length;
 	if (form->class == FORM_SSE)
@@ -791,9 +854,9 @@ static void add_loop(struct generator *g)
 static const struct form *pick_form(struct generator *g)
 {
 	static const u8 weights[FORM_CLASSES] = {
-		[FORM_INTEGER] = 46, [FORM_STRING] = 5, [FORM_STACK] = 7,
-		[FORM_BRANCH] = 8,   [FORM_X87] = 7,	[FORM_MMX] = 4,
-		[FORM_SSE] = 11,     [FORM_VEX] = 11,	[FORM_PRIVILEGED] = 1,
+		[FORM_INTEGER] = 40, [FORM_STRING] = 5,	    [FORM_STACK] = 7, [FORM_BRANCH] = 8,
+		[FORM_X87] = 7,	     [FORM_MMX] = 4,	    [FORM_SSE] = 9,   [FORM_VEX] = 9,
+		[FORM_EVEX] = 10,    [FORM_PRIVILEGED] = 1,
 	};
 	const struct forms *forms = g->forms;
 	unsigned class = 0;
@@ -806,6 +869,8 @@ static const struct form *pick_form(struct generator *g)
 	}
 	while (at >= weights[class])
 		at -= weights[class ++];
+	if (!forms->class_count[class])
+		class = FORM_INTEGER;
 	return &forms->all[forms->class[class][below(g, forms->class_count[class])]];
 }
 

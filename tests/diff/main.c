@@ -136,18 +136,27 @@ static int in_child(struct tester *tester, work *action, unsigned from, unsigned
 	return status;
 }
 
-/* What the CPU could not do to an end says nothing about the engine. */
+/*
+ * What the CPU could not do to an end says nothing about the engine. But whatever it does is caught:
+ * where that side dies, the tester itself is wrong.
+ */
 static void run_native(struct tester *tester, unsigned count)
 {
 	unsigned from = 0;
+	int status;
 
-	while (from < count && in_child(tester, native_side, from, count))
+	while (from < count && (status = in_child(tester, native_side, from, count))) {
 		while (from < count && tester->slots[from].native_done)
 			from++;
+		if (from < count) {
+			tester->slots[from].verdict = CRASHED;
+			tester->slots[from++].signal = WTERMSIG(status);
+		}
+	}
 	for (unsigned i = 0; i < count; i++) {
 		const struct slot *slot = &tester->slots[i];
 
-		if (!slot->native_done || slot->native.vector >= END_ENDLESS)
+		if (slot->native_done && slot->native.vector >= END_ENDLESS)
 			tester->slots[i].verdict = SKIPPED;
 	}
 }
@@ -229,7 +238,8 @@ static void describe(struct tester *tester, const struct failure *failure)
 	if (again->verdict == DIFFERENT)
 		outcomes_print(tester->sequence, &again->native, &again->soft);
 	else
-		printf("    the engine was killed by signal %d\n", again->signal);
+		printf("    %s was killed by signal %d\n",
+		       again->native_done ? "the engine" : "the CPU's side", again->signal);
 }
 
 static void count_slots(struct tester *tester, unsigned count)
@@ -265,18 +275,22 @@ static void count_slots(struct tester *tester, unsigned count)
 
 static void form_name(const struct form *form, char *name, size_t size)
 {
-	static const char *const maps[] = {"", "0f ", "0f 38 ", "0f 3a "};
+	static const char *const maps[] = {"", "0f ", "0f 38 ", "0f 3a ", "", "5 ", "6 "};
+	static const char *const lengths[] = {"", " 256", " 512", " 1024"};
 	char reg[8] = "";
 
 	if (form->reg != FORM_ANY)
 		snprintf(reg, sizeof(reg), "/%u", form->reg);
-	snprintf(name, size, "%s: %s%.*x%s%s%02x%s %s%s", ZydisMnemonicGetString(form->mnemonic),
-		 form->vex ? "vex " : "", form->prefix ? 2 : 0, form->prefix,
-		 form->wide ? " w " : " ", maps[form->map], form->opcode, reg,
+	snprintf(name, size, "%s: %s%.*x%s%s%02x%s %s%s%s", ZydisMnemonicGetString(form->mnemonic),
+		 form->evex  ? "evex "
+		 : form->vex ? "vex "
+			     : "",
+		 form->prefix ? 2 : 0, form->prefix, form->wide ? " w " : " ", maps[form->map],
+		 form->opcode, reg,
 		 !form->modrm	? "-"
 		 : form->memory ? "memory"
 				: "register",
-		 form->length ? " 256" : "");
+		 lengths[form->length], form->b ? " b" : "");
 }
 
 /* ------------------------------------------------------------------ modes */

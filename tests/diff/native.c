@@ -34,7 +34,7 @@
 #define SIGNAL_STACK	 KiB(64)
 #define FXSAVE_SIZE	 464 /* what follows in a signal frame is the kernel's */
 #define OFFSET_XSTATE_BV 512
-#define COMPONENT_AVX	 4ull
+#define COMPONENTS_AVX	 0xe4ull /* and AVX-512's */
 /* Linux's selectors for 32-bit code, and for data. */
 #define CODE_32	  0x23
 #define DATA_FLAT 0x2b
@@ -50,6 +50,7 @@ static struct {
 	u64 fs_base, gs_base;
 	unsigned ticks; /* since this sequence began */
 	u8 *memory;	/* the pages, where they can be written */
+	struct layout layout;
 
 	/* The tester's own. */
 	gregset_t registers;
@@ -116,7 +117,7 @@ static __attribute__((noinline)) void enter(ucontext_t *context)
 	if (native.sequence->compat)
 		registers[REG_CSGSFS] = (registers[REG_CSGSFS] & ~0xffffll) | CODE_32;
 	registers[REG_EFL] = (registers[REG_EFL] & ~FLAGS_OURS) | (state->rflags & FLAGS_OURS);
-	vectors_to_xsave(&state->vectors, image);
+	vectors_to_xsave(&native.layout, &state->vectors, image);
 	native.ticks = 0;
 	native.phase = INSIDE;
 }
@@ -126,13 +127,13 @@ static __attribute__((noinline)) void leave(ucontext_t *context, unsigned vector
 	struct outcome *outcome = native.outcome;
 	greg_t *registers = context->uc_mcontext.gregs;
 	u8 *image = (u8 *)context->uc_mcontext.fpregs;
-	u64 components = native.components & ~COMPONENT_AVX;
+	u64 components = native.components & ~COMPONENTS_AVX;
 
 	for (unsigned i = 0; i < 16; i++)
 		outcome->state.gpr[i] = registers[gpr_index[i]];
 	outcome->state.rip = registers[REG_RIP];
 	outcome->state.rflags = registers[REG_EFL];
-	vectors_from_xsave(&outcome->state.vectors, image);
+	vectors_from_xsave(&native.layout, &outcome->state.vectors, image);
 	outcome->vector = vector;
 	outcome->error = registers[REG_ERR];
 	outcome->cr2 = registers[REG_CR2];
@@ -268,6 +269,7 @@ void native_init(bool compat)
 {
 	native.fs_base = read_fs_base();
 	native.gs_base = read_gs_base();
+	native.layout = layout_of_cpu();
 	if (compat)
 		load_data_segments();
 	map_pages();

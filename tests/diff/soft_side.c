@@ -61,12 +61,11 @@ enum frame {
 #define PTE_ACCESSED 0x60ull /* and dirty */
 #define PTE_NX	     (1ull << 63)
 
-#define VECTORS		 32
-#define STUB_LENGTH	 16
-#define VECTORS_ERROR	 0x27d00u /* #DF, #TS, #NP, #SS, #GP, #PF, #AC: those push an error code */
-#define SEQUENCE_NS	 300000000ull
-#define GARBAGE_NS	 3000000ull
-#define XCR0_X87_SSE_AVX 7
+#define VECTORS	      32
+#define STUB_LENGTH   16
+#define VECTORS_ERROR 0x27d00u /* #DF, #TS, #NP, #SS, #GP, #PF, #AC: those push an error code */
+#define SEQUENCE_NS   3000000000ull /* it takes microseconds, but for others on this machine */
+#define GARBAGE_NS    3000000ull
 
 struct soft_side {
 	struct machine machine;
@@ -77,6 +76,7 @@ struct soft_side {
 	struct vcpu *vcpu;
 	bool garbage, compat;
 	int vector; /* that was delivered; negative: none yet */
+	struct layout layout;
 
 	pthread_t watchdog;
 	_Atomic u64 deadline; /* by the monotonic clock; 0: none */
@@ -305,6 +305,7 @@ static struct soft_side *side_new(bool garbage)
 	if (!side || machine_init(&side->machine))
 		fail("start", &problem);
 	side->garbage = garbage;
+	side->layout = layout_of_cpu();
 	side->memory = memory_new(RAM_SIZE, &problem);
 	if (!side->memory)
 		fail("memory", &problem);
@@ -369,7 +370,7 @@ static void set_mode(struct vcpu *vcpu, bool compat)
 	vcpu_set_segment(vcpu, CS, &code);
 	vcpu_set_segment(vcpu, SS, &user_data);
 	vcpu->cpl = 3;
-	vcpu->xcr0 = XCR0_X87_SSE_AVX;
+	vcpu->xcr0 = vcpu->soft->cpuid.xsave.components;
 	vcpu->cr2 = 0;
 	vcpu->exception.pending = false;
 	vcpu->halted = vcpu->leave = false;
@@ -377,12 +378,14 @@ static void set_mode(struct vcpu *vcpu, bool compat)
 	vcpu_update_mode(vcpu);
 }
 
-static void set_registers(struct vcpu *vcpu, const struct state *state)
+static void set_registers(struct soft_side *side, const struct state *state)
 {
+	struct vcpu *vcpu = side->vcpu;
+
 	memcpy(vcpu->ctx.gpr, state->gpr, sizeof(vcpu->ctx.gpr));
 	vcpu->ctx.rip = state->rip;
 	vectors_save(vcpu);
-	vectors_to_xsave(&state->vectors, vcpu->xsave);
+	vectors_to_xsave(&side->layout, &state->vectors, vcpu->xsave);
 	vcpu->ctx.base[FS] = state->fs_base;
 	vcpu->ctx.base[GS] = state->gs_base;
 	vcpu_set_rflags(vcpu, state->rflags);
@@ -418,7 +421,7 @@ static void read_outcome(struct soft_side *side, struct outcome *outcome)
 	outcome->state.fs_base = vcpu->ctx.base[FS];
 	outcome->state.gs_base = vcpu->ctx.base[GS];
 	outcome->cr2 = vcpu->cr2;
-	vectors_from_xsave(&outcome->state.vectors, vcpu->xsave);
+	vectors_from_xsave(&side->layout, &outcome->state.vectors, vcpu->xsave);
 }
 
 #define CODE_GRAIN 64 /* bytes that are compared, and written if they differ */
@@ -457,7 +460,7 @@ void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool
 	if (!warm)
 		forget(side);
 	set_mode(side->vcpu, side->compat);
-	set_registers(side->vcpu, &sequence->initial);
+	set_registers(side, &sequence->initial);
 	run(side, SEQUENCE_NS);
 	if (side->vector >= 0)
 		read_outcome(side, outcome);
@@ -475,9 +478,9 @@ void soft_side_garbage(const struct sequence *sequence, const u8 *bytes)
 		memcpy(frame_at(side, page_frame(i)), bytes + i * PAGE_SIZE, PAGE_SIZE);
 	for (unsigned i = 0; i < DATA_PAGES; i++)
 		memcpy(frame_at(side, page_frame(CODE_PAGES + i)), sequence->memory[i], PAGE_SIZE);
-	side->vcpu->xcr0 = XCR0_X87_SSE_AVX;
+	side->vcpu->xcr0 = side->vcpu->soft->cpuid.xsave.components;
 	vcpu_update_mode(side->vcpu);
-	set_registers(side->vcpu, &sequence->initial);
+	set_registers(side, &sequence->initial);
 	side->vcpu->ctx.rip = CODE_BASE;
 	run(side, GARBAGE_NS);
 	side_free(side);

@@ -6,6 +6,7 @@
  */
 #include "diff.h"
 
+#include <cpuid.h>
 #include <string.h>
 
 #define OFFSET_CONTROL	 0
@@ -20,9 +21,31 @@
 
 #define CONTROL_INITIAL 0x37f
 
-enum { COMPONENT_X87 = 1, COMPONENT_SSE = 2, COMPONENT_AVX = 4 };
+#define LEAF_XSAVE 0xd
 
-void vectors_to_xsave(const struct vectors *vectors, u8 *image)
+enum { OPMASK = 5, ZMM_HIGH, ZMM_16 };
+enum { COMPONENT_X87 = 1, COMPONENT_SSE = 2, COMPONENT_AVX = 4, COMPONENTS_AVX512 = 0xe0 };
+
+static u32 component_offset(unsigned component)
+{
+	unsigned size, offset, c, d;
+
+	__cpuid_count(LEAF_XSAVE, component, size, offset, c, d);
+	return offset;
+}
+
+/* As all of this takes time on a CPU that is virtual, it is asked once. */
+struct layout layout_of_cpu(void)
+{
+	return (struct layout){
+		.avx512 = __builtin_cpu_supports("avx512bw"),
+		.mask = component_offset(OPMASK),
+		.higher = component_offset(ZMM_HIGH),
+		.upper = component_offset(ZMM_16),
+	};
+}
+
+void vectors_to_xsave(const struct layout *layout, const struct vectors *vectors, u8 *image)
 {
 	u64 components;
 
@@ -40,10 +63,16 @@ void vectors_to_xsave(const struct vectors *vectors, u8 *image)
 	memcpy(image + OFFSET_YMM, vectors->high, sizeof(vectors->high));
 	memcpy(&components, image + OFFSET_XSTATE_BV, 8);
 	components |= COMPONENT_X87 | COMPONENT_SSE | COMPONENT_AVX;
+	if (layout->avx512) {
+		memcpy(image + layout->mask, vectors->mask, sizeof(vectors->mask));
+		memcpy(image + layout->higher, vectors->higher, sizeof(vectors->higher));
+		memcpy(image + layout->upper, vectors->upper, sizeof(vectors->upper));
+		components |= COMPONENTS_AVX512;
+	}
 	memcpy(image + OFFSET_XSTATE_BV, &components, 8);
 }
 
-void vectors_from_xsave(struct vectors *vectors, const u8 *image)
+void vectors_from_xsave(const struct layout *layout, struct vectors *vectors, const u8 *image)
 {
 	u64 components;
 
@@ -61,4 +90,12 @@ void vectors_from_xsave(struct vectors *vectors, const u8 *image)
 		memcpy(vectors->low, image + OFFSET_XMM, sizeof(vectors->low));
 	if (components & COMPONENT_AVX)
 		memcpy(vectors->high, image + OFFSET_YMM, sizeof(vectors->high));
+	if (!layout->avx512)
+		return;
+	if (components & 1u << OPMASK)
+		memcpy(vectors->mask, image + layout->mask, sizeof(vectors->mask));
+	if (components & 1u << ZMM_HIGH)
+		memcpy(vectors->higher, image + layout->higher, sizeof(vectors->higher));
+	if (components & 1u << ZMM_16)
+		memcpy(vectors->upper, image + layout->upper, sizeof(vectors->upper));
 }

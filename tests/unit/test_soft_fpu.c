@@ -73,6 +73,11 @@ bool raise_error(struct vcpu *vcpu, enum vector vector, u32 error)
 	return false;
 }
 
+void mmu_set_pkru(struct vcpu *vcpu, u32 value)
+{
+	vcpu->pkru = value;
+}
+
 /* Every memory operand here is [rdi]. */
 u64 insn_address(const struct vcpu *vcpu, const struct insn *insn)
 {

@@ -245,6 +245,7 @@ static bool xcr0_valid(const struct vcpu *vcpu, u64 value)
 		return false;
 	if (value & XCR0_AVX && !(value & XCR0_SSE))
 		return false;
+	/* PKRU is on its own. */
 	return !avx512 || (avx512 == XCR0_AVX512 && value & XCR0_AVX);
 }
 

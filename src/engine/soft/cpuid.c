@@ -184,7 +184,10 @@
 #define XCR0_NEEDED	7u
 #define XCR0_AVX512	0xe0u
 #define XSAVE_LEGACY	576u /* bytes of legacy region and header */
-#define COMPONENT_AVX	2u   /* the first behind the header */
+#define XSAVE_ROOM	PAGE_SIZE
+#define COMPONENT_AVX	2u /* the first behind the header */
+#define COMPONENT_PKRU	9u
+#define PKRU_LENGTH	8u /* of which 4 are used */
 #define SUBLEAF_XSAVE	1u
 #define EAXD_XSAVEOPT	BIT(0)
 #define EAXD_XSAVEC	BIT(1)
@@ -311,9 +314,26 @@ static u32 compacted_size(const struct xsave_layout *layout, u64 components)
 	return size;
 }
 
-/* Before there is anything that depends on it. */
-static void lay_out_xsave(struct xsave_layout *layout, cpuid_source *host)
+/*
+ * AVX-512 needs its state in the host's XCR0, and in a vCPU's image, and XGETBV that tells whether
+ * it is in use. Masks of 64 bits are how we read them; only Xeon Phi has AVX-512 without.
+ */
+static bool has_avx512(const struct xsave_layout *layout, cpuid_source *host, u64 xcr0)
 {
+	struct cpuid_result structured, xsave;
+
+	host(LEAF_STRUCTURED, 0, &structured);
+	host(LEAF_XSAVE, SUBLEAF_XSAVE, &xsave);
+	return (xcr0 & XCR0_AVX512) == XCR0_AVX512 && xsave.eax & EAXD_XGETBV_1 &&
+	       structured.ebx & EBX7_AVX512F && structured.ebx & EBX7_AVX512BW &&
+	       image_size(layout, XCR0_NEEDED | XCR0_AVX512) <= XSAVE_ROOM;
+}
+
+/* Before there is anything that depends on it. */
+static void lay_out_xsave(struct xsave_layout *layout, cpuid_source *host, u64 xcr0)
+{
+	struct cpuid_result pkru;
+
 	*layout = (struct xsave_layout){.components = XCR0_NEEDED};
 	for (unsigned i = COMPONENT_AVX; i < ARRAY_SIZE(layout->offset); i++) {
 		struct cpuid_result component;
@@ -326,6 +346,14 @@ static void lay_out_xsave(struct xsave_layout *layout, cpuid_source *host)
 		if (component.ecx & ECXD_ALIGNED)
 			layout->aligned |= BIT(i);
 	}
+	if (has_avx512(layout, host, xcr0))
+		layout->components |= XCR0_AVX512;
+	/* Ours, like protection keys: where the host has none, behind all others. */
+	host(LEAF_XSAVE, COMPONENT_PKRU, &pkru);
+	layout->length[COMPONENT_PKRU] = PKRU_LENGTH;
+	layout->offset[COMPONENT_PKRU] =
+		pkru.eax == PKRU_LENGTH ? pkru.ebx : image_size(layout, layout->components);
+	layout->components |= BIT(COMPONENT_PKRU);
 }
 
 /* What of XSAVE there is beyond the components is ours: xsave.c. IA32_XSS has no bits. */
@@ -435,7 +463,7 @@ int cpuid_fill(struct cpuid_table *table, cpuid_source *host, u64 xcr0, struct p
 			       "no %s: try --engine=kvm",
 			       what);
 	table->count = 0;
-	lay_out_xsave(&table->xsave, host);
+	lay_out_xsave(&table->xsave, host, xcr0);
 	table_add(table, LEAF_VENDOR, 0,
 		  (struct cpuid_result){LEAF_LAST, characters(vendor), characters(vendor + 8),
 					characters(vendor + 4)});

@@ -171,6 +171,7 @@ bool fpu_gather_masked(struct vcpu *vcpu, const struct insn *insn)
 		if (!mem_read(vcpu, gather_address(vcpu, insn, i), &value, size, ACCESS_READ))
 			return false;
 		element_write(vcpu, insn->reg, i * size, size, value);
+		fpu_clear_vector(vcpu, insn->reg, insn->vlen);
 		mask &= ~(1ull << i);
 		write_mask(vcpu, insn->mask, mask);
 	}

@@ -95,9 +95,14 @@ void put_evex(struct translation *t, const struct renamed *r)
 
 /* ------------------------------------------------------------------ masks and memory */
 
-/* SDM volume 2, "EVEX Instruction Exception Classes": those of them that ignore masks in that. */
+/*
+ * SDM volume 2, "EVEX Instruction Exception Classes": those of them that ignore masks in that.
+ * VDBPSADBW is in E4NF to the manual and to the silicon, in E4 to the decoder.
+ */
 static bool suppresses_faults(const ZydisDecodedInstruction *zi)
 {
+	if (zi->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW)
+		return false;
 	switch (zi->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
 	case ZYDIS_EXCEPTION_CLASS_E2NF:
@@ -157,7 +162,10 @@ u64 evex_masked(const struct translation *t, const ZydisDecodedOperand *memory)
 	struct masked masked = {.is = true, .reg = mask, .packed = is_packed(zi->mnemonic)};
 	u64 arg;
 
-	if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !mask || !suppresses_faults(zi))
+	if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !mask)
+		return 0;
+	masked.whole = !suppresses_faults(zi);
+	if (masked.whole && !operand_writes(memory))
 		return 0;
 	if (zi->avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID) {
 		if (memory->size == t->op[0].size)
@@ -201,6 +209,14 @@ static u64 read_mask(struct vcpu *vcpu, unsigned reg)
 static u64 low_bits(unsigned count)
 {
 	return count < 64 ? (1ull << count) - 1 : ~0ull;
+}
+
+bool evex_wants_whole(const struct site *site)
+{
+	struct masked masked;
+
+	__builtin_memcpy(&masked, &site->arg, sizeof(masked));
+	return masked.whole;
 }
 
 u64 evex_touched(struct vcpu *vcpu, const struct site *site)

@@ -119,6 +119,7 @@ static struct form integer(const ZydisDecodedInstruction *insn, const ZydisDecod
 	case ZYDIS_MNEMONIC_LZCNT:
 	case ZYDIS_MNEMONIC_MFENCE:
 	case ZYDIS_MNEMONIC_MOVBE:
+	case ZYDIS_MNEMONIC_MOVDIRI:
 	case ZYDIS_MNEMONIC_MOVNTI:
 	case ZYDIS_MNEMONIC_MOVSX:
 	case ZYDIS_MNEMONIC_MOVSXD:
@@ -143,6 +144,7 @@ static struct form integer(const ZydisDecodedInstruction *insn, const ZydisDecod
 	case ZYDIS_MNEMONIC_SAR:
 	case ZYDIS_MNEMONIC_SARX:
 	case ZYDIS_MNEMONIC_SBB:
+	case ZYDIS_MNEMONIC_SERIALIZE:
 	case ZYDIS_MNEMONIC_SETB:
 	case ZYDIS_MNEMONIC_SETBE:
 	case ZYDIS_MNEMONIC_SETL:
@@ -456,6 +458,8 @@ static struct form system_form(const ZydisDecodedInstruction *insn)
 	case ZYDIS_MNEMONIC_VPMASKMOVD:
 	case ZYDIS_MNEMONIC_VPMASKMOVQ:
 		return HANDLER(fpu_maskmov);
+	case ZYDIS_MNEMONIC_MOVDIR64B:
+		return HANDLER(move_64_bytes);
 	case ZYDIS_MNEMONIC_VMCALL:
 	case ZYDIS_MNEMONIC_VMMCALL:
 		return HANDLER(system_vmcall);

@@ -19,11 +19,13 @@ enum component {
 	OPMASK = 5,
 	ZMM_HIGH, /* the upper halves of ZMM0 to ZMM15 */
 	ZMM_16,	  /* ZMM16 to ZMM31 */
+	PKRU = 9, /* not in the saved image: in struct vcpu */
 };
 
 #define COMPONENT_X87	  (1u << X87)
 #define COMPONENT_SSE	  (1u << SSE)
 #define COMPONENT_AVX	  (1u << AVX)
+#define COMPONENT_PKRU	  (1u << PKRU)
 #define COMPONENTS_AVX512 (1u << OPMASK | 1u << ZMM_HIGH | 1u << ZMM_16)
 
 /* Which there are on every host; and where. */

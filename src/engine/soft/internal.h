@@ -487,7 +487,7 @@ handler fpu_fxsave, fpu_fxrstor, fpu_fnstenv, fpu_fnsave;
 handler fpu_xsave, fpu_xsavec, fpu_xrstor;
 u64 fpu_in_use(struct vcpu *vcpu); /* components, as XGETBV tells */
 /* elements.c: VEX gathers, masked moves and MASKMOVDQU; EVEX gathers and scatters */
-handler fpu_gather, fpu_maskmov, fpu_gather_masked, fpu_scatter;
+handler fpu_gather, fpu_maskmov, fpu_gather_masked, fpu_scatter, move_64_bytes;
 u64 fpu_saved_mask(struct vcpu *vcpu, unsigned reg); /* K0 to K7, after vectors_save() */
 void fpu_reset(struct vcpu *vcpu); /* the guest's registers as after RESET, in vcpu->xsave */
 

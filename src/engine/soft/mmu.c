@@ -395,17 +395,20 @@ static bool find_parts(struct vcpu *vcpu, const struct site *site, enum access a
 
 	if (vcpu->mode & MODE_ALIGN && (size == 2 || size == 4 || size == 8) && address % size)
 		return raise_error(vcpu, VECTOR_AC, 0);
-	vcpu->bounce.masked = site->arg;
-	if (site->arg) {
+	vcpu->bounce.masked = site->arg && !evex_wants_whole(site);
+	if (site->arg)
 		vcpu->bounce.touched = evex_touched(vcpu, site);
+	if (vcpu->bounce.masked)
 		size = vcpu->bounce.touched ? 64 - __builtin_clzll(vcpu->bounce.touched) : 0;
-	}
 	/* One that ends outside is not canonical either, whatever its first page is. */
 	if (size && !system_canonical(address + size - 1))
 		return raise_non_canonical(vcpu);
 	vcpu->bounce.length[0] = first;
 	vcpu->bounce.length[1] = site->size - first;
-	return find_part(vcpu, 0, address, access) && find_part(vcpu, 1, address + first, access);
+	if (!find_part(vcpu, 0, address, access) || !find_part(vcpu, 1, address + first, access))
+		return false;
+	vcpu->bounce.masked = site->arg;
+	return true;
 }
 
 static void fill_bounce(struct vcpu *vcpu, u8 *to)

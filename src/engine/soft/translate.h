@@ -63,12 +63,14 @@ struct masked {
 	u8 size;     /* of an element in memory, bytes */
 	u8 elements; /* in memory: several bits may be about one */
 	bool packed; /* those that are wanted are one behind the other */
-	u8 unused[2];
+	bool whole;  /* all of it must be there: those that are masked off fault, too */
+	u8 unused;
 };
 _Static_assert(sizeof(struct masked) == 8, "a site's arg");
 
 /* evex.c: which bytes of its operand an instruction touches, a bit each, as K1 to K7 are now. */
 u64 evex_touched(struct vcpu *vcpu, const struct site *site);
+bool evex_wants_whole(const struct site *site);
 
 /* After a SITE_STORE there is a jump back, for the ordinary case. */
 #define SITE_SPECIAL 5

@@ -18,7 +18,10 @@
 /* Intel SDM volume 1, "XSAVE Header": in XCOMP_BV, the compacted format. */
 #define COMPACTED (1ull << 63)
 
-#define COMPONENT_LAST ZMM_16
+#define COMPONENT_LAST PKRU
+
+/* Bytes of the longest component, ZMM16 to ZMM31. */
+#define COMPONENT_MAX 1024
 
 /* SDM volume 1, "Operation of XSAVE": RFBM. */
 static u64 requested(const struct vcpu *vcpu)
@@ -36,7 +39,7 @@ static unsigned component_length(const struct vcpu *vcpu, unsigned component)
 {
 	const unsigned length = vcpu->soft->cpuid.xsave.length[component];
 
-	if (component == OPMASK || vcpu_64bit(vcpu))
+	if (component == OPMASK || component == PKRU || vcpu_64bit(vcpu))
 		return length;
 	return component == ZMM_16 ? 0 : length / 2;
 }
@@ -71,7 +74,7 @@ static struct places places_of(const struct vcpu *vcpu, u64 xcomp_bv)
 /* SDM volume 1, "XSAVE-Managed State": XINUSE, as the host's XSAVE has found it. */
 static u64 in_use(struct vcpu *vcpu)
 {
-	return fpu_image(vcpu)->xstate_bv;
+	return fpu_image(vcpu)->xstate_bv | (vcpu->pkru ? COMPONENT_PKRU : 0);
 }
 
 /* XGETBV with ECX = 1. What MXCSR holds counts for SSE here. */
@@ -110,10 +113,13 @@ static bool probe_image(struct vcpu *vcpu, const struct saving *saving)
 
 static bool store_component(struct vcpu *vcpu, const struct saving *saving, unsigned component)
 {
-	static const u8 zeros[1024]; /* as long as the longest, ZMM16 to ZMM31 */
+	static const u8 zeros[COMPONENT_MAX];
+	const u64 pkru = vcpu->pkru;
 	const void *from = zeros;
 
-	if (!(saving->initial >> component & 1))
+	if (component == PKRU)
+		from = &pkru;
+	else if (!(saving->initial >> component & 1))
 		from = fpu_component(vcpu, component);
 	return mem_write(vcpu, saving->address + saving->places.offset[component], from,
 			 component_length(vcpu, component), ACCESS_WRITE);
@@ -225,7 +231,7 @@ static bool header_valid(const struct vcpu *vcpu, const struct image *from, bool
 
 /* The components behind the header, as they shall be. */
 struct extended {
-	u8 component[COMPONENT_LAST + 1][1024];
+	u8 component[COMPONENT_LAST + 1][COMPONENT_MAX];
 };
 
 /* Read them all, before the first one is loaded. Those that are initial are 0. */
@@ -276,14 +282,21 @@ static void load_components(struct vcpu *vcpu, struct image *from, struct extend
 		fpu_load_sse(vcpu, image, from);
 	if (mxcsr)
 		image->mxcsr = from->mxcsr;
-	for (unsigned i = AVX; i <= COMPONENT_LAST; i++)
+	for (unsigned i = AVX; i <= ZMM_16; i++)
 		/* What is initial and stays so needs nothing. */
 		if (mask >> i & 1 && (i == AVX || (image->xstate_bv | from->xstate_bv) >> i & 1))
 			fpu_copy(fpu_component(vcpu, i), extended->component[i],
 				 component_length(vcpu, i));
 
+	if (mask & COMPONENT_PKRU) {
+		u32 pkru;
+
+		__builtin_memcpy(&pkru, extended->component[PKRU], sizeof(pkru));
+		mmu_set_pkru(vcpu, pkru);
+	}
+
 	/* Components that are initial again are called so, as long as no half of one is kept. */
-	image->xstate_bv |= mask & from->xstate_bv;
+	image->xstate_bv |= mask & from->xstate_bv & ~(u64)COMPONENT_PKRU;
 	if (vcpu_64bit(vcpu))
 		image->xstate_bv &= ~initial;
 }
