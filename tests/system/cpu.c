@@ -33,6 +33,30 @@ static void add_checks(struct suite *suite)
 	}
 }
 
+/* And those that are about several CPUs. */
+static void add_several(struct suite *suite)
+{
+	static const struct {
+		const char *guest, *cpus;
+	} rows[] = {
+		{"init", "2"},	    {"ipi", "2"},	 {"ipi", "4"},	       {"shootdown", "2"},
+		{"shootdown", "4"}, {"splitlocks", "2"}, {"crossmodify", "2"}, {"crossmodify", "4"},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		const struct test test = {
+			.name = suite_text("%s-%s", rows[i].guest, rows[i].cpus),
+			.args = {"--debug-exit", "--cpus", rows[i].cpus, "64",
+				 suite_text("{assets}/guests/%s", rows[i].guest)},
+			.seen = {NO_FAILURE},
+			.unseen = {FAILURE},
+			.status = ALL_WELL,
+		};
+
+		suite_add(suite, &test);
+	}
+}
+
 /* mov $..., %eax; ret */
 #define CODE_1 "\xb8\x44\x33\x22\x11\xc3"
 #define CODE_2 "\xb8\x88\x77\x66\x55\xc3"
@@ -63,6 +87,16 @@ static const struct test others[] = {
 		.seen = {NO_FAILURE},
 		.unseen = {FAILURE},
 		.status = ALL_WELL,
+	},
+	{
+		/* There is no firmware that it could run, and KVM finds no memory there. */
+		.name = "init-first",
+		.args = {"--debug-exit", "--cpus", "2", "64", GUEST("init"), "first=1"},
+		.seen = {"init: now the first"},
+		.unseen = {FAILURE},
+		.error_seen = {"vCPU 0"},
+		.error_lines = 1,
+		.status = CRASHED,
 	},
 	{
 		.name = "doublefault-triple",
@@ -119,6 +153,7 @@ static void add_ends(struct suite *suite)
 void suite_add_cpu(struct suite *suite)
 {
 	add_checks(suite);
+	add_several(suite);
 	add_ends(suite);
 	for (size_t i = 0; i < COUNT(others); i++)
 		suite_add(suite, &others[i]);

@@ -14,20 +14,25 @@ void cpus_prepare(u8 (*stacks)[STACK_SIZE])
 	memcpy((void *)TRAMPOLINE, trampoline, (size_t)(trampoline_end - trampoline));
 }
 
-static void send_message(u8 apic_id, u32 message)
+/* It takes two writes, and an interrupt between them might send something of its own. */
+void cpu_send(u8 apic_id, u32 message)
 {
+	u64 flags;
+
+	asm volatile("pushfq; pop %0; cli" : "=r"(flags) : : "memory");
 	lapic_write(LAPIC_ICR_TARGET, (u32)apic_id << 24);
 	lapic_write(LAPIC_ICR, message);
 	while (lapic_read(LAPIC_ICR) & ICR_PENDING)
 		pause();
+	asm volatile("push %0; popfq" : : "r"(flags) : "memory", "cc");
 }
 
 void cpu_send_init(u8 apic_id)
 {
-	send_message(apic_id, ICR_INIT);
+	cpu_send(apic_id, ICR_INIT);
 }
 
 void cpu_send_startup(u8 apic_id)
 {
-	send_message(apic_id, ICR_STARTUP | TRAMPOLINE >> 12);
+	cpu_send(apic_id, ICR_STARTUP | TRAMPOLINE >> 12);
 }

@@ -16,5 +16,7 @@ void cpus_prepare(u8 (*stacks)[STACK_SIZE]);
 /* Messages of the local APIC, which must be on. A CPU wants the first, and then the second. */
 void cpu_send_init(u8 apic_id);
 void cpu_send_startup(u8 apic_id);
+/* Any other: what goes into the lower half of the command register. */
+void cpu_send(u8 apic_id, u32 message);
 
 #endif

@@ -35,20 +35,33 @@ void interrupt_taken(struct frame *frame)
 		give_up("no exception (vector %u, error %lx, rip %lx, cr2 %lx)", vector,
 			frame->error, frame->rip, address);
 	}
-	interrupts.count[vector]++;
+	__sync_fetch_and_add(&interrupts.count[vector], 1);
 	if (interrupts.handler)
 		interrupts.handler(vector);
 	if (vector != VECTOR_SPURIOUS)
 		interrupt_end();
 }
 
-void interrupt_init(void)
+void interrupt_join(void)
 {
 	const struct {
 		u16 limit;
 		u64 base;
 	} __attribute__((packed)) pointer = {sizeof(interrupts.table) - 1, (u64)interrupts.table};
 
+	asm volatile("lidt %0" : : "m"(pointer));
+	lapic_write(LAPIC_SPURIOUS, LAPIC_ENABLED | VECTOR_SPURIOUS);
+	lapic_write(LAPIC_TPR, 0);
+	/*
+	 * Where there is an old PIC, it has a wire to the first CPU, and uses vectors of
+	 * exceptions.
+	 */
+	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
+	interrupts_on();
+}
+
+void interrupt_init(void)
+{
 	for (unsigned i = 0; i < 256; i++) {
 		u64 stub = (u64)vector_stubs + i * VECTOR_STUB_SIZE;
 
@@ -59,15 +72,7 @@ void interrupt_init(void)
 			.type = GATE_INTERRUPT,
 		};
 	}
-	asm volatile("lidt %0" : : "m"(pointer));
-	lapic_write(LAPIC_SPURIOUS, LAPIC_ENABLED | VECTOR_SPURIOUS);
-	lapic_write(LAPIC_TPR, 0);
-	/*
-	 * Where there is an old PIC, it has a wire to the first CPU, and uses vectors of
-	 * exceptions.
-	 */
-	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
-	interrupts_on();
+	interrupt_join();
 }
 
 unsigned interrupt_count(u8 vector)

@@ -64,7 +64,10 @@ struct gate {
 /* Loads the table, enables the local APIC, and lets interrupts in. */
 void interrupt_init(void);
 
-/* How often that vector was taken. */
+/* The same table on a further CPU, with its local APIC. */
+void interrupt_join(void);
+
+/* How often that vector was taken, by whichever CPU. */
 unsigned interrupt_count(u8 vector);
 
 /*
