@@ -9,7 +9,7 @@
 #ifndef SOFT_PAGES_H
 #define SOFT_PAGES_H
 
-#include "engine/soft/internal.h"
+#include "engine/soft/translate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +55,7 @@ struct fake {
 	u64 fault_address;
 	unsigned device_reads, device_writes;
 	u64 device_written;   /* the last that was */
+	struct cache cache;   /* of nothing */
 	unsigned polls_after; /* lookups until somebody wants the vCPU; 0: never */
 };
 
@@ -68,6 +69,7 @@ static inline struct fake *fake_new(u64 base)
 	fake->base = base;
 	fake->vcpu.efer = EFER_LMA;
 	fake->vcpu.seg[CS].l = true;
+	fake->vcpu.cache = &fake->cache;
 	return fake;
 }
 

@@ -78,11 +78,21 @@ void mmu_set_pkru(struct vcpu *vcpu, u32 value)
 	vcpu->pkru = value;
 }
 
-/* Every memory operand here is [rdi]. */
-u64 insn_address(const struct vcpu *vcpu, const struct insn *insn)
+/* There are no limits, and every memory operand here is [rdi]. */
+bool segment_access(struct vcpu *vcpu, unsigned which, u64 offset, unsigned length,
+		    enum access access, u64 *linear)
 {
-	(void)insn;
-	return vcpu->ctx.gpr[RDI];
+	(void)length, (void)access;
+	*linear = offset + vcpu->ctx.base[which];
+	return true;
+}
+
+bool insn_access(struct vcpu *vcpu, const struct insn *insn, unsigned at, unsigned length,
+		 enum access access, u64 *address)
+{
+	(void)insn, (void)length, (void)access;
+	*address = vcpu->ctx.gpr[RDI] + at;
+	return true;
 }
 
 /* ------------------------------------------------------------------ the machine's own */

@@ -328,13 +328,10 @@ bool stack_inner(struct vcpu *vcpu, unsigned cpl, unsigned ist, u32 external, st
 static bool stack_has_room(const struct stack *stack, u64 at, unsigned size)
 {
 	const struct segment *ss = &stack->ss.segment;
-	u64 last = at + size - 1;
 
 	if (stack->is_64)
-		return system_canonical(at) && system_canonical(last);
-	if (ss->s && !(ss->type & TYPE_CODE) && (ss->type & TYPE_EXPAND_DOWN))
-		return at > ss->limit && last <= (ss->db ? UINT32_MAX : UINT16_MAX);
-	return last <= ss->limit;
+		return system_canonical(at) && system_canonical(at + size - 1);
+	return segment_reaches(ss, ss->base, at, size);
 }
 
 static u64 stack_address(const struct stack *stack, u64 at)

@@ -7,6 +7,7 @@
  * AVX-512's masked moves are not here: they pass (evex.c).
  */
 #include "engine/soft/fpu.h"
+#include "engine/soft/segment.h"
 
 #include <Zydis/Mnemonic.h>
 
@@ -41,17 +42,6 @@ static bool element_wanted(struct vcpu *vcpu, unsigned mask, unsigned at, unsign
 	return element_read(vcpu, mask, at, size) >> (size * 8 - 1);
 }
 
-/* An offset in a segment, as an address: what insn_address() does for everybody else. */
-static u64 offset_address(const struct vcpu *vcpu, const struct insn *insn, u64 offset)
-{
-	if (insn->addrsize == 4)
-		offset = (u32)offset;
-	else if (insn->addrsize == 2)
-		offset = (u16)offset;
-	offset += vcpu->ctx.base[insn->segment];
-	return vcpu_64bit(vcpu) ? offset : (u32)offset;
-}
-
 /* ------------------------------------------------------------------ gathers and scatters */
 
 static unsigned gather_size(const struct insn *insn)
@@ -82,7 +72,8 @@ static unsigned gather_count(const struct insn *insn)
 	return insn->vlen / MAX(gather_size(insn), index_size(insn));
 }
 
-static u64 gather_address(struct vcpu *vcpu, const struct insn *insn, unsigned element)
+static bool gather_access(struct vcpu *vcpu, const struct insn *insn, unsigned element,
+			  enum access access, u64 *address)
 {
 	const unsigned size = index_size(insn);
 	u64 index = element_read(vcpu, insn->index, element * size, size);
@@ -92,7 +83,8 @@ static u64 gather_address(struct vcpu *vcpu, const struct insn *insn, unsigned e
 		index = (s64)(int32_t)index;
 	if (insn->base != OPERAND_NONE)
 		offset += vcpu->ctx.gpr[insn->base];
-	return offset_address(vcpu, insn, offset + index * insn->scale);
+	offset = (offset + index * insn->scale) & width_mask(insn->addrsize);
+	return segment_access(vcpu, insn->segment, offset, gather_size(insn), access, address);
 }
 
 /* What a guest that stops half-way sees of the mask: all of an element or nothing. */
@@ -122,11 +114,12 @@ bool fpu_gather(struct vcpu *vcpu, const struct insn *insn)
 	widen_mask(vcpu, insn->vvvv, insn->vlen, size);
 	fpu_clear_vector(vcpu, insn->vvvv, insn->vlen);
 	for (unsigned i = 0; i < count; i++) {
-		u64 value = 0;
+		u64 value = 0, address;
 
 		if (!element_wanted(vcpu, insn->vvvv, i * size, size))
 			continue;
-		if (!mem_read(vcpu, gather_address(vcpu, insn, i), &value, size, ACCESS_READ))
+		if (!gather_access(vcpu, insn, i, ACCESS_READ, &address) ||
+		    !mem_read(vcpu, address, &value, size, ACCESS_READ))
 			return false;
 		element_write(vcpu, insn->reg, i * size, size, value);
 		fpu_clear_vector(vcpu, insn->reg, insn->vlen);
@@ -164,11 +157,12 @@ bool fpu_gather_masked(struct vcpu *vcpu, const struct insn *insn)
 	changed_all(vcpu);
 	mask = fpu_saved_mask(vcpu, insn->mask);
 	for (unsigned i = 0; i < count; i++) {
-		u64 value = 0;
+		u64 value = 0, address;
 
 		if (!(mask >> i & 1))
 			continue;
-		if (!mem_read(vcpu, gather_address(vcpu, insn, i), &value, size, ACCESS_READ))
+		if (!gather_access(vcpu, insn, i, ACCESS_READ, &address) ||
+		    !mem_read(vcpu, address, &value, size, ACCESS_READ))
 			return false;
 		element_write(vcpu, insn->reg, i * size, size, value);
 		fpu_clear_vector(vcpu, insn->reg, insn->vlen);
@@ -192,10 +186,13 @@ bool fpu_scatter(struct vcpu *vcpu, const struct insn *insn)
 	vectors_save(vcpu);
 	mask = fpu_saved_mask(vcpu, insn->mask);
 	for (unsigned i = 0; i < count; i++) {
+		u64 address;
+
 		if (!(mask >> i & 1))
 			continue;
-		if (!mem_write(vcpu, gather_address(vcpu, insn, i),
-			       fpu_vector_at(vcpu, insn->reg, i * size), size, ACCESS_WRITE))
+		if (!gather_access(vcpu, insn, i, ACCESS_WRITE, &address) ||
+		    !mem_write(vcpu, address, fpu_vector_at(vcpu, insn->reg, i * size), size,
+			       ACCESS_WRITE))
 			return false;
 		mask &= ~(1ull << i);
 		write_mask(vcpu, insn->mask, mask);
@@ -206,16 +203,17 @@ bool fpu_scatter(struct vcpu *vcpu, const struct insn *insn)
 
 /* ------------------------------------------------------------------ masked moves */
 
-static bool masked_load(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 address)
+static bool masked_load(struct vcpu *vcpu, const struct insn *insn, unsigned size)
 {
-	u64 values[32 / 4];
+	u64 values[32 / 4], address;
 
 	for (unsigned at = 0; at < insn->vlen; at += size) {
 		u64 *value = &values[at / size];
 
 		*value = 0;
 		if (element_wanted(vcpu, insn->vvvv, at, size) &&
-		    !mem_read(vcpu, address + at, value, size, ACCESS_READ))
+		    (!insn_access(vcpu, insn, at, size, ACCESS_READ, &address) ||
+		     !mem_read(vcpu, address, value, size, ACCESS_READ)))
 			return false;
 	}
 
@@ -226,17 +224,21 @@ static bool masked_load(struct vcpu *vcpu, const struct insn *insn, unsigned siz
 	return true;
 }
 
-static bool masked_store(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 address)
+static bool masked_store(struct vcpu *vcpu, const struct insn *insn, unsigned size)
 {
+	u64 address;
+
 	for (unsigned at = 0; at < insn->vlen; at += size)
 		if (element_wanted(vcpu, insn->vvvv, at, size) &&
-		    !mem_probe(vcpu, address + at, size, ACCESS_WRITE))
+		    (!insn_access(vcpu, insn, at, size, ACCESS_WRITE, &address) ||
+		     !mem_probe(vcpu, address, size, ACCESS_WRITE)))
 			return false;
 
 	for (unsigned at = 0; at < insn->vlen; at += size)
 		if (element_wanted(vcpu, insn->vvvv, at, size) &&
-		    !mem_write(vcpu, address + at, fpu_vector_at(vcpu, insn->reg, at), size,
-			       ACCESS_WRITE))
+		    (!insn_access(vcpu, insn, at, size, ACCESS_WRITE, &address) ||
+		     !mem_write(vcpu, address, fpu_vector_at(vcpu, insn->reg, at), size,
+				ACCESS_WRITE)))
 			return false;
 	return true;
 }
@@ -245,13 +247,18 @@ static bool masked_store(struct vcpu *vcpu, const struct insn *insn, unsigned si
 static bool store_bytes(struct vcpu *vcpu, const struct insn *insn, const u8 *data, const u8 *mask,
 			unsigned length)
 {
-	const u64 address = offset_address(vcpu, insn, vcpu->ctx.gpr[RDI]);
+	const u64 offset = vcpu->ctx.gpr[RDI] & width_mask(insn->addrsize);
+	u64 address;
 
 	for (unsigned i = 0; i < length; i++)
-		if (mask[i] & 0x80 && !mem_probe(vcpu, address + i, 1, ACCESS_WRITE))
+		if (mask[i] & 0x80 &&
+		    (!segment_access(vcpu, insn->segment, offset + i, 1, ACCESS_WRITE, &address) ||
+		     !mem_probe(vcpu, address, 1, ACCESS_WRITE)))
 			return false;
 	for (unsigned i = 0; i < length; i++)
-		if (mask[i] & 0x80 && !mem_write(vcpu, address + i, &data[i], 1, ACCESS_WRITE))
+		if (mask[i] & 0x80 &&
+		    (!segment_access(vcpu, insn->segment, offset + i, 1, ACCESS_WRITE, &address) ||
+		     !mem_write(vcpu, address, &data[i], 1, ACCESS_WRITE)))
 			return false;
 	return true;
 }
@@ -323,6 +330,6 @@ bool fpu_maskmov(struct vcpu *vcpu, const struct insn *insn)
 	if (!fpu_avx_available(vcpu))
 		return false;
 	if (store)
-		return masked_store(vcpu, insn, size, insn_address(vcpu, insn));
-	return masked_load(vcpu, insn, size, insn_address(vcpu, insn));
+		return masked_store(vcpu, insn, size);
+	return masked_load(vcpu, insn, size);
 }

@@ -476,6 +476,10 @@ static struct form vector(const ZydisDecodedInstruction *insn)
 	     insn->meta.isa_set == ZYDIS_ISA_SET_SSE3) &&
 	    insn->meta.category == ZYDIS_CATEGORY_X87_ALU)
 		return PASS(UNIT_X87);
+	if ((insn->mnemonic == ZYDIS_MNEMONIC_VZEROALL ||
+	     insn->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER) &&
+	    insn->machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
+		return (struct form){.kind = FORM_ZERO, .unit = UNIT_AVX};
 	switch (insn->meta.isa_set) {
 	case ZYDIS_ISA_SET_X87:
 	case ZYDIS_ISA_SET_FCMOV:

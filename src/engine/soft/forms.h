@@ -20,6 +20,7 @@ enum form_kind {
 	FORM_MOV_OFFSET, /* MOV between the accumulator and an absolute address */
 	FORM_BIT_STRING, /* BT and its kin with a register index and a memory operand */
 	FORM_XLAT,
+	FORM_ZERO, /* VZEROALL and VZEROUPPER outside 64-bit mode */
 	FORM_PUSH,
 	FORM_POP,
 	FORM_LEAVE,

@@ -210,9 +210,11 @@ bool fpu_sse_available(struct vcpu *vcpu)
 }
 
 /* The address of an image, or #GP where it is not aligned. */
-bool fpu_image_address(struct vcpu *vcpu, const struct insn *insn, unsigned align, u64 *address)
+bool fpu_image_address(struct vcpu *vcpu, const struct insn *insn, unsigned align, unsigned length,
+		       enum access access, u64 *address)
 {
-	*address = insn_address(vcpu, insn);
+	if (!insn_access(vcpu, insn, 0, length, access, address))
+		return false;
 	/* One that is not even canonical may be #SS: whoever accesses it finds out. */
 	if (system_canonical(*address) && *address & (align - 1))
 		return raise_error(vcpu, VECTOR_GP, 0);
@@ -232,7 +234,8 @@ bool fpu_fxsave(struct vcpu *vcpu, const struct insn *insn)
 {
 	u64 address;
 
-	if (!fpu_x87_available(vcpu) || !fpu_image_address(vcpu, insn, FXSAVE_ALIGN, &address) ||
+	if (!fpu_x87_available(vcpu) ||
+	    !fpu_image_address(vcpu, insn, FXSAVE_ALIGN, FXSAVE_SIZE, ACCESS_WRITE, &address) ||
 	    !mem_probe(vcpu, address, FXSAVE_SIZE, ACCESS_WRITE))
 		return false;
 	return mem_write(vcpu, address, fpu_image(vcpu),
@@ -266,7 +269,8 @@ bool fpu_fxrstor(struct vcpu *vcpu, const struct insn *insn)
 	struct image from, *image;
 	u64 address;
 
-	if (!fpu_x87_available(vcpu) || !fpu_image_address(vcpu, insn, FXSAVE_ALIGN, &address) ||
+	if (!fpu_x87_available(vcpu) ||
+	    !fpu_image_address(vcpu, insn, FXSAVE_ALIGN, FXSAVE_SIZE, ACCESS_READ, &address) ||
 	    !mem_read(vcpu, address, &from, FXSAVE_SIZE, ACCESS_READ))
 		return false;
 	if (!fpu_mxcsr_valid(vcpu, from.mxcsr))
@@ -322,9 +326,11 @@ static bool store_environment(struct vcpu *vcpu, const struct insn *insn, bool r
 	const bool narrow = insn->opsize == 2;
 	const unsigned length =
 		(narrow ? ENVIRONMENT_16 : ENVIRONMENT_32) + (registers ? REGISTERS : 0);
-	const u64 address = insn_address(vcpu, insn);
+	u64 address;
 
-	if (!fpu_x87_available(vcpu) || !mem_probe(vcpu, address, length, ACCESS_WRITE))
+	if (!fpu_x87_available(vcpu) ||
+	    !insn_access(vcpu, insn, 0, length, ACCESS_WRITE, &address) ||
+	    !mem_probe(vcpu, address, length, ACCESS_WRITE))
 		return false;
 
 	vectors_restore(vcpu);

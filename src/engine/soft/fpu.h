@@ -90,7 +90,8 @@ bool fpu_avx_available(struct vcpu *vcpu);
 bool fpu_avx512_available(struct vcpu *vcpu);
 bool fpu_xsave_available(struct vcpu *vcpu);
 /* The address of an image, or #GP where it is not aligned. */
-bool fpu_image_address(struct vcpu *vcpu, const struct insn *insn, unsigned align, u64 *address);
+bool fpu_image_address(struct vcpu *vcpu, const struct insn *insn, unsigned align, unsigned length,
+		       enum access access, u64 *address);
 
 bool fpu_mxcsr_valid(struct vcpu *vcpu, u32 mxcsr);
 /* XMM8 to XMM15 are there in 64-bit mode only; other modes leave them alone in both directions. */

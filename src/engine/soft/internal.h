@@ -350,9 +350,9 @@ void raised_through_stack(struct vcpu *vcpu);
  */
 bool segment_access(struct vcpu *vcpu, unsigned which, u64 offset, unsigned length,
 		    enum access access, u64 *linear);
-/* The same for the memory operand. */
-bool insn_access(struct vcpu *vcpu, const struct insn *insn, unsigned length, enum access access,
-		 u64 *address);
+/* The same for the memory operand, or `length` bytes of it. */
+bool insn_access(struct vcpu *vcpu, const struct insn *insn, unsigned at, unsigned length,
+		 enum access access, u64 *address);
 /* The same for an instruction that accesses nothing: not checked. */
 u64 insn_address(const struct vcpu *vcpu, const struct insn *insn);
 /* May all of it be accessed as code and stacks are, whatever its base is? */

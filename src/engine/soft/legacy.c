@@ -149,7 +149,7 @@ bool legacy_bound(struct vcpu *vcpu, const struct insn *insn)
 	s64 index = sign_extend(gpr_read(vcpu, insn->reg, size), size);
 	u64 address, bounds = 0;
 
-	if (!insn_access(vcpu, insn, 2 * size, ACCESS_READ, &address) ||
+	if (!insn_access(vcpu, insn, 0, 2 * size, ACCESS_READ, &address) ||
 	    !mem_read(vcpu, address, &bounds, 2 * size, ACCESS_READ))
 		return false;
 	return (index >= sign_extend(bounds, size) &&

@@ -13,13 +13,17 @@
  */
 #include "engine/soft/segment.h"
 
-bool segment_reaches(const struct segment *segment, u64 offset, unsigned length)
+bool segment_reaches(const struct segment *segment, u64 base, u64 offset, unsigned length)
 {
 	u64 last = offset + length - 1;
 
 	if (segment->s && !(segment->type & TYPE_CODE) && segment->type & TYPE_EXPAND_DOWN)
 		return offset > segment->limit && last <= (segment->db ? UINT32_MAX : UINT16_MAX);
-	return last <= segment->limit;
+	/*
+	 * At the end of 4 GiB manuals leave it open, and the silicon looks at the base: an operand
+	 * goes on at 0 if that is 0.
+	 */
+	return last <= segment->limit || (segment->limit == UINT32_MAX && !base);
 }
 
 bool segment_permits(const struct segment *segment, bool write)
@@ -54,7 +58,7 @@ bool segment_access(struct vcpu *vcpu, unsigned which, u64 offset, unsigned leng
 		return true;
 	}
 	if ((system_protected(vcpu) && !segment_permits(segment, access & ACCESS_WRITE)) ||
-	    !segment_reaches(segment, offset, length))
+	    !segment_reaches(segment, vcpu->ctx.base[which], offset, length))
 		return raise_error(vcpu, which == SS ? VECTOR_SS : VECTOR_GP, 0);
 	*linear = (u32)(vcpu->ctx.base[which] + offset);
 	return true;
@@ -84,9 +88,9 @@ u64 insn_address(const struct vcpu *vcpu, const struct insn *insn)
 	return offset;
 }
 
-bool insn_access(struct vcpu *vcpu, const struct insn *insn, unsigned length, enum access access,
-		 u64 *address)
+bool insn_access(struct vcpu *vcpu, const struct insn *insn, unsigned at, unsigned length,
+		 enum access access, u64 *address)
 {
-	return segment_access(vcpu, insn->segment, insn_offset(vcpu, insn), length, access,
+	return segment_access(vcpu, insn->segment, insn_offset(vcpu, insn) + at, length, access,
 			      address);
 }

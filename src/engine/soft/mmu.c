@@ -171,15 +171,24 @@ bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa)
 	return look_up(vcpu, address, access, gpa, &host);
 }
 
+/* Outside 64-bit mode what is behind 4 GiB is 0; but not to the system's tables, in long mode. */
+static u64 behind(const struct vcpu *vcpu, u64 address, enum access access)
+{
+	if (address >> 32 == 1 && vcpu->mode & MODE_CODE &&
+	    !(access & ACCESS_SYSTEM && vcpu_long_mode(vcpu)))
+		return (u32)address;
+	return address;
+}
+
 bool mem_probe(struct vcpu *vcpu, u64 address, unsigned length, enum access access)
 {
-	u64 last = align_down(address + length - 1, PAGE_SIZE);
+	u64 last = behind(vcpu, align_down(address + length - 1, PAGE_SIZE), access);
 
 	if (!length)
 		return true;
 	if (!system_canonical(address + length - 1))
 		return raise_non_canonical(vcpu);
-	for (u64 at = address;; at = align_down(at, PAGE_SIZE) + PAGE_SIZE) {
+	for (u64 at = address;; at = behind(vcpu, align_down(at, PAGE_SIZE) + PAGE_SIZE, access)) {
 		u64 gpa;
 		u8 *host;
 
@@ -268,7 +277,7 @@ bool mem_read(struct vcpu *vcpu, u64 address, void *to, unsigned length, enum ac
 			else
 				device_read(vcpu, gpa, to, piece);
 		}
-		address += piece;
+		address = behind(vcpu, address + piece, access);
 		to = (u8 *)to + piece;
 		length -= piece;
 	}
@@ -301,7 +310,7 @@ bool mem_write(struct vcpu *vcpu, u64 address, const void *from, unsigned length
 				device_write(vcpu, gpa, from, piece);
 			}
 		}
-		address += piece;
+		address = behind(vcpu, address + piece, access);
 		from = (const u8 *)from + piece;
 		length -= piece;
 	}
@@ -405,7 +414,8 @@ static bool find_parts(struct vcpu *vcpu, const struct site *site, enum access a
 		return raise_non_canonical(vcpu);
 	vcpu->bounce.length[0] = first;
 	vcpu->bounce.length[1] = site->size - first;
-	if (!find_part(vcpu, 0, address, access) || !find_part(vcpu, 1, address + first, access))
+	if (!find_part(vcpu, 0, address, access) ||
+	    !find_part(vcpu, 1, behind(vcpu, address + first, access), access))
 		return false;
 	vcpu->bounce.masked = site->arg;
 	return true;

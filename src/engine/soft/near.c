@@ -83,13 +83,14 @@ bool near_pusha(struct vcpu *vcpu, const struct insn *insn)
 bool near_popa(struct vcpu *vcpu, const struct insn *insn)
 {
 	struct stack stack = stack_near(vcpu);
-	u64 words[PUSHA_WORDS];
+	u64 value;
 
-	if (!stack_pop(vcpu, &stack, words, PUSHA_WORDS, insn->opsize))
-		return false;
-	for (unsigned i = 0; i < PUSHA_WORDS; i++)
+	for (unsigned i = PUSHA_WORDS; i-- > 0;) {
+		if (!stack_pop(vcpu, &stack, &value, 1, insn->opsize))
+			return false;
 		if (i != RSP)
-			gpr_write(vcpu, i, insn->opsize, words[PUSHA_WORDS - 1 - i]);
+			gpr_write(vcpu, i, insn->opsize, value);
+	}
 	stack_commit(vcpu, &stack);
 	return true;
 }

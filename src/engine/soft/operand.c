@@ -6,6 +6,8 @@
  */
 #include "engine/soft/translation.h"
 
+#define OPERAND_BYTES 64 /* the longest */
+
 const u8 register_home[16] = {
 	H_RAX, H_GUEST_RCX, H_RDX,	H_RBX,	    H_GUEST_RSP, H_RBP, H_RSI, H_RDI,
 	8,     NOT_A_HOME,  NOT_A_HOME, NOT_A_HOME, 12,		 13,	14,    NOT_A_HOME,
@@ -126,30 +128,24 @@ void put_effective(struct translation *t, const ZydisDecodedOperand *operand, s6
 	emit_lea(e, is_address64(t), H_ADDRESS, base, index, scale, displacement);
 }
 
-/* Has the segment nothing to say but its base? */
-static bool is_unlimited(const struct translation *t, unsigned segment)
-{
-	if (segment == FS || segment == GS)
-		return t->wide || t->mode & (segment == FS ? MODE_FS_FLAT : MODE_GS_FLAT);
-	return t->flat;
-}
-
-/* r9: from an offset in the segment to a linear address; or that is left to begin_access(). */
+/* r9: from an offset in the segment to a linear address; outside 64-bit mode begin_access() does
+ * it.
+ */
 void put_segment(struct translation *t, const ZydisDecodedOperand *operand)
 {
 	struct emit *e = &t->e;
 	unsigned segment = segment_of(operand->mem.segment);
 
 	put_truncation(t);
-	/* Code may be read, but nobody knows yet whether this is for reading. */
-	if (!is_unlimited(t, segment) || (segment == CS && !t->wide)) {
-		t->segment = segment;
-		return;
-	}
 	t->segment = NO_SEGMENT;
-	if (segment == FS || segment == GS) {
+	if (!t->wide) {
+		t->segment = segment;
+		t->wraps = t->zi.address_width != 16 &&
+			   (operand->mem.base || operand->mem.index ||
+			    (u32)operand->mem.disp.value > UINT32_MAX - OPERAND_BYTES);
+	} else if (segment == FS || segment == GS) {
 		emit_load_gs(e, H_SCRATCH, CTX_BASE + 8 * segment);
-		emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 0);
+		emit_lea(e, true, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 0);
 	}
 }
 
@@ -162,6 +158,54 @@ void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 
 bool is_stack(const ZydisDecodedOperand *operand)
 {
 	return operand->mem.segment == ZYDIS_REGISTER_SS;
+}
+
+static void put_segment_event(struct translation *t, unsigned size, bool write)
+{
+	put_site(&t->e, SITE_SEGMENT, 0, size, t->offset,
+		 t->segment | (write ? SEGMENT_WRITES : 0));
+}
+
+/*
+ * FS and GS without limits. They have one at 4 GiB, because they have a base (limit.c has the whole
+ * of it): what goes over that is not for us.
+ */
+static void put_base(struct translation *t, unsigned size, bool write)
+{
+	struct emit *e = &t->e;
+	u8 *inside, *done = NULL;
+
+	if (t->wraps && size > 1) {
+		emit_lea(e, true, H_SCRATCH, H_ADDRESS, NO_REGISTER, 1, size - 1);
+		emit_rorx(e, H_SCRATCH, H_SCRATCH, 32);
+		emit_mov32(e, H_SCRATCH, H_SCRATCH);
+		inside = emit_jrcxz(e);
+		put_segment_event(t, size, write);
+		put_short(e, SHORT_JMP, &done);
+		emit_jrcxz_here(e, inside);
+	}
+	emit_load_gs(e, H_SCRATCH, CTX_BASE + 8 * t->segment);
+	emit_lea(e, false, H_ADDRESS, H_ADDRESS, H_SCRATCH, 1, 0);
+	if (done)
+		emit_jrcxz_here(e, done);
+}
+
+/* r9: what put_segment() left to do, now that it is known what for. */
+static void put_linear(struct translation *t, unsigned size, bool write)
+{
+	unsigned segment = t->segment;
+
+	if (segment == NO_SEGMENT)
+		return;
+	if (segment == FS || segment == GS) {
+		if (t->mode & (segment == FS ? MODE_FS_FLAT : MODE_GS_FLAT))
+			put_base(t, size, write);
+		else
+			put_segment_event(t, size, write);
+	} else if (!t->flat || (segment == CS && write)) {
+		put_segment_event(t, size, write);
+	}
+	t->segment = NO_SEGMENT;
 }
 
 static bool is_aligned_only(const struct translation *t, unsigned size)
@@ -229,10 +273,7 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 	struct late *late = &t->late[t->lates++];
 	u8 *hit;
 
-	if (t->segment != NO_SEGMENT && !(t->segment == CS && t->flat && !write))
-		put_site(e, SITE_SEGMENT, 0, size, t->offset,
-			 t->segment | (write ? SEGMENT_WRITES : 0));
-	t->segment = NO_SEGMENT;
+	put_linear(t, size, write);
 	emit_pext_gs(e, H_ADDEND, H_ADDRESS, CTX_TLBMASK);
 	put_row(t);
 	put_from_row(t, H_SCRATCH,

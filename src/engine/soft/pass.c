@@ -138,10 +138,20 @@ static bool vex_w_is_width(const ZydisDecodedInstruction *zi)
 	case ZYDIS_OPCODE_MAP_0F38:
 		return zi->opcode >= 0xf0;
 	case ZYDIS_OPCODE_MAP_0F3A:
-		return zi->opcode == 0x16 || zi->opcode == 0x22 || zi->opcode == 0xf0;
+		return zi->opcode == 0x16 || zi->opcode == 0x22 || zi->opcode == 0x60 ||
+		       zi->opcode == 0x61 || zi->opcode == 0xf0;
 	default:
 		return false;
 	}
+}
+
+/* A vector register in the upper half of the last byte. */
+static bool names_register_last(const struct translation *t)
+{
+	for (unsigned i = 0; i < t->zi.operand_count; i++)
+		if (t->op[i].encoding == ZYDIS_OPERAND_ENCODING_IS4)
+			return true;
+	return false;
 }
 
 static void put_vex(struct translation *t, const struct renamed *r)
@@ -177,6 +187,8 @@ static void put_vex(struct translation *t, const struct renamed *r)
 	emit_u8(e, zi->opcode);
 	if (modrm)
 		put_operand_bytes(t, r, reg, rm);
+	if (!t->wide && names_register_last(t))
+		e->at[-1] &= 0x7f;
 }
 
 /* A general register among the operands. */

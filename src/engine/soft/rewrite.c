@@ -100,6 +100,23 @@ void put_xlat(struct translation *t)
 	put_load(t, 1, 0, H_RAX);
 }
 
+/*
+ * Outside 64-bit mode there are eight vector registers, and the others keep what 64-bit mode left
+ * in them. A move of 128 bits onto itself clears what is above.
+ */
+void put_zero(struct translation *t)
+{
+	const u8 vmovaps = 0x28, vxorps = 0x57;
+	bool all = t->zi.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+
+	for (unsigned i = 0; i < 8; i++) {
+		emit_u8(&t->e, 0xc5);
+		emit_u8(&t->e, 0x80 | (all ? ~i & 15 : 15) << 3);
+		emit_u8(&t->e, all ? vxorps : vmovaps);
+		emit_modrm(&t->e, 3, i, i);
+	}
+}
+
 /* Stack operations are translated where the stack is flat. */
 bool stack_is_flat(const struct translation *t)
 {

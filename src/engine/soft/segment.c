@@ -107,7 +107,8 @@ static bool read_far_pointer(struct vcpu *vcpu, const struct insn *insn, u64 *of
 	u64 address;
 
 	*offset = 0;
-	return insn_access(vcpu, insn, insn->opsize + sizeof(*selector), ACCESS_READ, &address) &&
+	return insn_access(vcpu, insn, 0, insn->opsize + sizeof(*selector), ACCESS_READ,
+			   &address) &&
 	       mem_read(vcpu, address, offset, insn->opsize, ACCESS_READ) &&
 	       mem_read(vcpu, address + insn->opsize, selector, sizeof(*selector), ACCESS_READ);
 }

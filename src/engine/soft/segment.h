@@ -132,7 +132,7 @@ static inline u64 width_mask(unsigned width)
 void interrupt_recheck(struct vcpu *vcpu);
 
 /* limit.c: is all of it inside the limit? May data be read there, or written? */
-bool segment_reaches(const struct segment *segment, u64 offset, unsigned length);
+bool segment_reaches(const struct segment *segment, u64 base, u64 offset, unsigned length);
 bool segment_permits(const struct segment *segment, bool write);
 /* May code in this segment run at rip? */
 bool segment_holds(const struct vcpu *vcpu, const struct segment *code, u64 rip);

@@ -16,6 +16,7 @@
  * INS and OUTS are not here but in system.c. Called from translated code, as handlers.
  */
 #include "engine/soft/segment.h"
+#include "engine/soft/translate.h"
 
 #define REPE 0xf3 /* REP, where nothing is compared */
 
@@ -175,13 +176,14 @@ INLINE u64 elements_in_page(const struct string *string, u64 offset, u64 address
 INLINE bool within_limits(const struct string *string, unsigned segment, u64 offset, u64 count,
 			  enum access access)
 {
-	const struct segment *at = &string->vcpu->seg[segment];
+	const struct vcpu *vcpu = string->vcpu;
+	const struct segment *at = &vcpu->seg[segment];
 	const u64 before = (count - 1) << string->shift;
 
 	if (!string->limited)
 		return true;
-	return (!system_protected(string->vcpu) || segment_permits(at, access == ACCESS_WRITE)) &&
-	       segment_reaches(at, string->down ? offset - before : offset,
+	return (!system_protected(vcpu) || segment_permits(at, access == ACCESS_WRITE)) &&
+	       segment_reaches(at, vcpu->ctx.base[segment], string->down ? offset - before : offset,
 			       before + (1u << string->shift));
 }
 
@@ -351,7 +353,7 @@ INLINE void finish(const struct string *string, const struct native *native)
 INLINE bool run_repeated(const struct string *string, struct native *native)
 {
 	struct vcpu *vcpu = string->vcpu;
-	u64 left = vcpu->ctx.gpr[RCX] & string->mask;
+	u64 left = vcpu->ctx.gpr[RCX] & string->mask, epoch = vcpu->cache->epoch;
 
 	/* Not in the manual, but so does the silicon: upper halves go before the first element. */
 	pointer_write(string, RCX, left);
@@ -371,7 +373,9 @@ INLINE bool run_repeated(const struct string *string, struct native *native)
 			finish(string, native);
 			break;
 		}
-		if (atomic_load_explicit(&vcpu->ctx.poll, memory_order_relaxed)) {
+		/* Has it overwritten code, perhaps its own? */
+		if (vcpu->cache->epoch != epoch ||
+		    atomic_load_explicit(&vcpu->ctx.poll, memory_order_relaxed)) {
 			vcpu->ctx.rip = vcpu->insn_rip;
 			break;
 		}
@@ -384,14 +388,10 @@ INLINE u64 size_mask(unsigned bytes)
 	return bytes == 8 ? ~0ull : (1ull << bytes * 8) - 1;
 }
 
-/* Is there nothing to check, in ES and in the source's segment? */
+/* Is there nothing to check, in ES and in the source's segment? FS and GS may have a base. */
 INLINE bool is_flat(const struct vcpu *vcpu, unsigned source)
 {
-	if (source == FS && !(vcpu->mode & MODE_FS_FLAT))
-		return false;
-	if (source == GS && !(vcpu->mode & MODE_GS_FLAT))
-		return false;
-	return vcpu->mode & MODE_FLAT;
+	return vcpu->mode & MODE_FLAT && source != FS && source != GS;
 }
 
 INLINE bool run(struct vcpu *vcpu, const struct insn *insn, enum kind kind)

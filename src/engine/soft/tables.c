@@ -41,7 +41,8 @@ static bool store_table(struct vcpu *vcpu, const struct insn *insn,
 	 * The operand size is ignored: AMD APM 3, "SGDT". Intel's manual speaks of 24 bits, its
 	 * processors of 32.
 	 */
-	return system_may_know(vcpu) && insn_access(vcpu, insn, length, ACCESS_WRITE, &address) &&
+	return system_may_know(vcpu) &&
+	       insn_access(vcpu, insn, 0, length, ACCESS_WRITE, &address) &&
 	       mem_write(vcpu, address, &image, length, ACCESS_WRITE);
 }
 
@@ -55,7 +56,8 @@ static bool load_table(struct vcpu *vcpu, const struct insn *insn, struct descri
 	const unsigned length = wide ? 10 : 6;
 	u64 address;
 
-	if (!system_privileged(vcpu) || !insn_access(vcpu, insn, length, ACCESS_READ, &address) ||
+	if (!system_privileged(vcpu) ||
+	    !insn_access(vcpu, insn, 0, length, ACCESS_READ, &address) ||
 	    !mem_read(vcpu, address, &image, length, ACCESS_READ))
 		return false;
 	if (!system_canonical(image.base))

@@ -58,6 +58,9 @@ static bool put_form(struct translation *t, const struct form *form)
 	case FORM_XLAT:
 		put_xlat(t);
 		return true;
+	case FORM_ZERO:
+		put_zero(t);
+		return true;
 	case FORM_PUSH:
 		put_push(t);
 		return true;

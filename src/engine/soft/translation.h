@@ -48,6 +48,7 @@ struct translation {
 	bool wide;	 /* 64-bit mode */
 	bool flat;	 /* or MODE_FLAT: no segment but FS and GS matters */
 	u8 segment;	 /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
+	bool wraps;	 /* that may be near the end of 32 bits */
 	bool user;	 /* the view is VIEW_USER */
 	u32 tlb, jump;	 /* offsets of the view's in the context, or, of users, from CTX_USER */
 	const u8 *bytes; /* of this instruction */
@@ -166,6 +167,7 @@ void put_lea(struct translation *t);
 void put_mov_offset(struct translation *t);
 void put_bit_string(struct translation *t);
 void put_xlat(struct translation *t);
+void put_zero(struct translation *t);
 
 /* Stack operations are translated where the stack is flat. */
 bool stack_is_flat(const struct translation *t);

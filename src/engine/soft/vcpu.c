@@ -454,7 +454,7 @@ bool rm_read(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 *val
 
 	*value = 0;
 	if (insn->has_memory)
-		return insn_access(vcpu, insn, size, ACCESS_READ, &address) &&
+		return insn_access(vcpu, insn, 0, size, ACCESS_READ, &address) &&
 		       mem_read(vcpu, address, value, size, ACCESS_READ);
 	*value = gpr_read(vcpu, insn->rm, size);
 	return true;
@@ -465,7 +465,7 @@ bool rm_write(struct vcpu *vcpu, const struct insn *insn, unsigned size, u64 val
 	u64 address;
 
 	if (insn->has_memory)
-		return insn_access(vcpu, insn, size, ACCESS_WRITE, &address) &&
+		return insn_access(vcpu, insn, 0, size, ACCESS_WRITE, &address) &&
 		       mem_write(vcpu, address, &value, size, ACCESS_WRITE);
 	gpr_write(vcpu, insn->rm, size, value);
 	return true;

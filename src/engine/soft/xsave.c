@@ -160,7 +160,7 @@ bool fpu_xsave(struct vcpu *vcpu, const struct insn *insn)
 	u64 used, xstate_bv;
 
 	if (!fpu_xsave_available(vcpu) ||
-	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, &saving.address))
+	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, LEGACY_SIZE, ACCESS_WRITE, &saving.address))
 		return false;
 	used = in_use(vcpu);
 	if (optimized)
@@ -198,7 +198,7 @@ bool fpu_xsavec(struct vcpu *vcpu, const struct insn *insn)
 	u64 header[2];
 
 	if (!fpu_xsave_available(vcpu) || (is_for_kernel(insn) && !system_privileged(vcpu)) ||
-	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, &saving.address))
+	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, LEGACY_SIZE, ACCESS_WRITE, &saving.address))
 		return false;
 	saving.components = mask & fpu_in_use(vcpu);
 	saving.mxcsr = saving.components & COMPONENT_SSE;
@@ -309,7 +309,7 @@ bool fpu_xrstor(struct vcpu *vcpu, const struct insn *insn)
 	bool mxcsr;
 
 	if (!fpu_xsave_available(vcpu) || (is_for_kernel(insn) && !system_privileged(vcpu)) ||
-	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, &address) ||
+	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, LEGACY_SIZE, ACCESS_READ, &address) ||
 	    !mem_read(vcpu, address, &from, LEGACY_SIZE, ACCESS_READ))
 		return false;
 	if (!header_valid(vcpu, &from, is_for_kernel(insn)))
