@@ -248,7 +248,7 @@ void put_loop(struct translation *t)
 		    t->zi.mnemonic == ZYDIS_MNEMONIC_LOOPE ||
 		    t->zi.mnemonic == ZYDIS_MNEMONIC_LOOPNE;
 	unsigned width = t->zi.address_width;
-	u8 *other = NULL, *zero;
+	u8 *other = NULL, *zero, *more;
 
 	if (loop)
 		put_count_down(t);
@@ -263,10 +263,7 @@ void put_loop(struct translation *t)
 	if (t->zi.mnemonic == ZYDIS_MNEMONIC_LOOPNE)
 		put_short(e, SHORT_JZ, &other);
 	zero = emit_jrcxz(e);
-	if (loop)
-		put_jump(t, relative_target(t), 0);
-	else
-		put_fall(t);
+	more = emit_jmp(e);
 	emit_jrcxz_here(e, zero);
 	if (other)
 		emit_jrcxz_here(e, other);
@@ -274,4 +271,9 @@ void put_loop(struct translation *t)
 		put_fall(t);
 	else
 		put_jump(t, relative_target(t), 0);
+	emit_set_jump(more, e->at);
+	if (loop)
+		put_jump(t, relative_target(t), 0);
+	else
+		put_fall(t);
 }
