@@ -5,11 +5,16 @@
  * together by assertions in vcpu.c.
  *
  * Where the guest's registers live while translated code runs: most in the host
- * register of the same name. The host's rsp stays the host's stack, and rcx is
+ * register of the same name. The host's rsp stays a stack (below), and rcx is
  * scratch (jrcxz is how we branch without touching flags), so the guest's rsp is
  * in r15 and its rcx in r11. r9 and r10 are scratch too. That leaves the guest's
  * r9, r10, r11 and r15 without a host register: they stay in CTX_GPR. Flags are in
  * the host's flags, vector and x87 registers in the host's.
+ *
+ * Users' tables change with the address space, and a pointer to them would cost a register, or
+ * time at each access. But in translated code the stack is hardly one: it holds the address of
+ * a site, on the way to C, and what the kernel puts there for a signal. So there it is
+ * just below those tables, wherever they are, and rsp is that pointer.
  */
 #ifndef ENGINE_SOFT_CONTEXT_H
 #define ENGINE_SOFT_CONTEXT_H
@@ -45,8 +50,9 @@
 #define CTX_ALIGN                                                                                  \
 	0x178 /* 3 of 8 bytes: CTX_PAGEMASK, and the low bits that are 0 in an aligned address of  \
 		 2, 4, 8 bytes */
-#define CTX_USER 0x190 /* where the tables of VIEW_USER are */
-#define CTX_END	 0x198
+#define CTX_USER  0x190 /* where the tables of VIEW_USER are; the host's rsp in translated code */
+#define CTX_STACK 0x198 /* the host's rsp in C */
+#define CTX_END	  0x1a0
 
 /* SITE_JUMP of translate.h, for enter.S. */
 #define ENTER_SITE_JUMP 4
@@ -104,8 +110,8 @@ enum view { VIEW_KERNEL, VIEW_KERNEL_AC, VIEW_USER, VIEWS };
 #define LOCAL_MAX  200
 
 struct lookup {
-	struct tlb tlb;
 	struct jump_cache jump;
+	struct tlb tlb;
 	/* From here on for C only. */
 	u64 jump_pages[JUMP_PAGES / 64]; /* see jump_page_is_noted() */
 	u32 jump_mode;			 /* the mode for which the jump cache is filled */
@@ -140,6 +146,7 @@ struct context {
 	u64 check_base, check_mask;
 	u64 align[3];
 	struct lookup *user; /* VIEW_USER's: of this address space */
+	void *stack;
 	struct lookup kernel[KERNEL_VIEWS];
 };
 #endif

@@ -163,12 +163,13 @@ static inline void emit_lea(struct emit *e, bool wide, unsigned to, unsigned bas
 	emit_memory(e, to, base, index, scale, displacement);
 }
 
-/* mov reg, [base + offset] */
-static inline void emit_load(struct emit *e, unsigned reg, unsigned base, int32_t offset)
+/* mov reg, [base + index * 8 + offset] */
+static inline void emit_load_indexed(struct emit *e, unsigned reg, unsigned base, unsigned index,
+				     int32_t offset)
 {
-	emit_rex(e, true, reg, 0, base);
+	emit_rex(e, true, reg, index, base);
 	emit_u8(e, 0x8b);
-	emit_memory(e, reg, base, NO_REGISTER, 1, offset);
+	emit_memory(e, reg, base, index, 8, offset);
 }
 
 /* pext to, from, gs:[offset] */
@@ -292,12 +293,12 @@ static inline void emit_jmp_gs_indexed(struct emit *e, unsigned index, u32 offse
 	emit_u32(e, offset);
 }
 
-/* jmp [base + offset] */
-static inline void emit_jmp_memory(struct emit *e, unsigned base, int32_t offset)
+/* jmp [base + index * 8 + offset] */
+static inline void emit_jmp_indexed(struct emit *e, unsigned base, unsigned index, int32_t offset)
 {
-	emit_rex(e, false, 0, 0, base);
+	emit_rex(e, false, 0, index, base);
 	emit_u8(e, 0xff);
-	emit_memory(e, 4, base, NO_REGISTER, 1, offset);
+	emit_memory(e, 4, base, index, 8, offset);
 }
 
 /* call gs:[CTX_EVENT]; a struct site must follow. */

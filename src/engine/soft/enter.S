@@ -25,6 +25,7 @@ soft_enter:
 	push	%r14
 	push	%r15
 	sub	$8, %rsp
+	mov	%rsp, %gs:CTX_STACK
 	mov	%rdi, %gs:CTX_CONTINUE
 	jmp	load_guest
 	.size soft_enter, . - soft_enter
@@ -74,12 +75,14 @@ soft_event_stub:
 	mov	%rax, %gs:CTX_ARITH
 	pop	%rsi
 	mov	%gs:CTX_SELF, %rdi
+	mov	%gs:CTX_STACK, %rsp
 	call	soft_event
 	test	%rax, %rax
 	jz	leave_guest
 	mov	%rax, %gs:CTX_CONTINUE
 
 load_guest:
+	mov	%gs:CTX_USER, %rsp
 	mov	%gs:CTX_ARITH, %edx
 	mov	%dl, %ah
 	shr	$11, %edx
@@ -103,7 +106,7 @@ load_guest:
 	mov	%gs:CTX_ADDEND, %r10
 	jmp	*%gs:CTX_CONTINUE
 
-leave_guest:
+leave_guest:	/* on C's stack already */
 	add	$8, %rsp
 	pop	%r15
 	pop	%r14

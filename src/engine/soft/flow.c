@@ -36,14 +36,13 @@ static void put_jump_indirect(struct translation *t, s64 undo)
 	emit_rorx(e, H_ADDEND, H_ADDRESS, 12);
 	emit_lea(e, true, H_ADDEND, H_ADDEND, H_ADDRESS, 1, 0);
 	emit_pext_gs(e, H_ADDEND, H_ADDEND, CTX_JUMPMASK);
-	put_row(t);
-	put_from_row(t, H_SCRATCH, t->jump + offsetof(struct jump_cache, tag));
+	put_from_table(t, H_SCRATCH, t->jump + offsetof(struct jump_cache, tag));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 	hit = emit_jrcxz(e);
 	put_site(e, SITE_JUMP, 0, 0, t->offset, undo);
 	emit_jrcxz_here(e, hit);
 	if (t->user)
-		emit_jmp_memory(e, H_ADDEND, t->jump + offsetof(struct jump_cache, code));
+		emit_jmp_indexed(e, H_RSP, H_ADDEND, t->jump + offsetof(struct jump_cache, code));
 	else
 		emit_jmp_gs_indexed(e, H_ADDEND, t->jump + offsetof(struct jump_cache, code));
 }

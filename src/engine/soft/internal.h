@@ -160,10 +160,12 @@ struct cpuid_table {
  * What is remembered of an address space that is not the current one: how its users look at memory.
  * See tlb.c.
  */
-#define SPACES	  8
+#define SPACES	    8
+#define SIGNAL_ROOM 65536 /* for handlers, and registers that are saved around them */
 #define PCID_NONE (~0u)
 
 struct address_space {
+	u8 stack[SIGNAL_ROOM]; /* of translated code: see context.h */
 	struct lookup lookup;
 	u32 pcid; /* PCID_NONE: nothing in it is true */
 	u64 used; /* space_clock, when it last became the current one */

@@ -246,19 +246,10 @@ static void put_check(struct translation *t, unsigned size)
 	emit_jrcxz_here(e, last);
 }
 
-/* Users' tables are not always the same ones: a pointer says which. */
-void put_row(struct translation *t)
-{
-	if (!t->user)
-		return;
-	emit_load_gs(&t->e, H_SCRATCH, CTX_USER);
-	emit_lea(&t->e, true, H_ADDEND, H_SCRATCH, H_ADDEND, 8, 0);
-}
-
-void put_from_row(struct translation *t, unsigned reg, u32 table)
+void put_from_table(struct translation *t, unsigned reg, u32 table)
 {
 	if (t->user)
-		emit_load(&t->e, reg, H_ADDEND, table);
+		emit_load_indexed(&t->e, reg, H_RSP, H_ADDEND, table);
 	else
 		emit_load_gs_indexed(&t->e, reg, H_ADDEND, table);
 }
@@ -275,8 +266,7 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 
 	put_linear(t, size, write);
 	emit_pext_gs(e, H_ADDEND, H_ADDRESS, CTX_TLBMASK);
-	put_row(t);
-	put_from_row(t, H_SCRATCH,
+	put_from_table(t, H_SCRATCH,
 		     t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));
 	if (is_aligned_only(t, size)) {
 		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
@@ -296,7 +286,7 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 		.next = t->next,
 	};
 	emit_jrcxz_here(e, hit);
-	put_from_row(t, H_ADDEND, t->tlb + offsetof(struct tlb, addend));
+	put_from_table(t, H_ADDEND, t->tlb + offsetof(struct tlb, addend));
 	late->begin = e->at;
 	if (t->vcpu->soft->checked)
 		put_check(t, size);

@@ -50,7 +50,7 @@ struct translation {
 	u8 segment;	 /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
 	bool wraps;	 /* that may be near the end of 32 bits */
 	bool user;	 /* the view is VIEW_USER */
-	u32 tlb, jump;	 /* offsets of the view's in the context, or, of users, from CTX_USER */
+	u32 tlb, jump;	 /* offsets of the view's in the context, or, of users, from rsp */
 	const u8 *bytes; /* of this instruction */
 	ZydisDecodedInstruction zi;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -109,12 +109,8 @@ void put_truncation(struct translation *t);
 void put_segment(struct translation *t, const ZydisDecodedOperand *operand);
 void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more);
 
-/*
- * The view's tables are rows of 8 bytes. put_row(): r10 = from the number of one, what
- * put_from_row() takes it by: reg = the word of that row, in the table at that offset. Uses rcx.
- */
-void put_row(struct translation *t);
-void put_from_row(struct translation *t, unsigned reg, u32 table);
+/* reg = word number r10 of the view's table that is at this offset: t->tlb or t->jump and more. */
+void put_from_table(struct translation *t, unsigned reg, u32 table);
 
 /*
  * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put

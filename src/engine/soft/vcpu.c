@@ -49,7 +49,8 @@ HOLDS(CTX_CHECKBASE, check_base);
 HOLDS(CTX_CHECKMASK, check_mask);
 HOLDS(CTX_ALIGN, align);
 HOLDS(CTX_USER, user);
-_Static_assert(CTX_END == offsetof(struct context, user) + sizeof(struct lookup *),
+HOLDS(CTX_STACK, stack);
+_Static_assert(CTX_END == offsetof(struct context, stack) + sizeof(void *),
 	       "context.h, twice: the end");
 _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 
