@@ -207,7 +207,7 @@ host_tests() {
 	# A sanitizer holds on to what was freed, and so is no judge of how much memory that is.
 	# Nor can it look for leaks as nobody, in an empty root; and the prisoner has none in it.
 	spared='^reboot-20-times/soft|^sandbox/|-nobody-'
-	[ "$1" = check-long ] || spared="$spared|^(cloud|generic|686-pae)-|^debian-login|-strict/"
+	[ "$1" = check-long ] || spared="$spared|^(cloud|generic|686-pae)-|^debian-(login|some)|-strict/"
 	begin host-asan
 	systest_here host-asan $asan/lguest $(build/systest --list | grep -v ': skipped: ' |
 		grep -vE "$spared")
@@ -322,12 +322,13 @@ variant() {
 # What guests are made of comes from the network, while other things are compiled.
 prepare_images() {
 	prepare guest scripts/guest cloud generic 686-pae ia32 outer || return
-	prepare rootfs scripts/rootfs
+	prepare rootfs scripts/rootfs rootfs
+	[ "$1" = check ] || prepare workload scripts/rootfs workload
 	return 0
 }
 
 check() {
-	prepare_images &
+	prepare_images "$1" &
 	images=$!
 	prepare build $MAKE -k -j2 all guests systest || return
 	prepare build-asan variant address,undefined all || return

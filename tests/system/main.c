@@ -490,6 +490,7 @@ static int run_suite(struct choices *choices)
 	suite_add_soft(&suite);
 	suite_add_sandbox(&suite);
 	suite_add_rootfs(&suite);
+	suite_add_work(&suite);
 	suite_add_disks(&suite);
 	suite_add_usernet(&suite);
 	suite_add_networks(&suite);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A guest that lives on a disk: the distribution's root file system (scripts/rootfs)
- * boots with its own init, and puts a second disk to work (tests/system/disk-test).
+ * boots with its own init, and puts a second disk to work (tests/work/disk-test).
  * When it has powered off, we look at both disks from out here, with tools that never
  * heard of lguest: what the guest says it wrote has to be what is there.
  */

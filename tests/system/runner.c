@@ -56,7 +56,7 @@ static double patience(const struct test *test, const struct settings *settings)
 {
 	static const double seconds[] = {
 		[FOR_USAGE] = 10,      [FOR_GUEST] = 20,	[FOR_STOCK] = 120,
-		[FOR_TEN_BOOTS] = 400, [FOR_TEN_MINUTES] = 900,
+		[FOR_TEN_BOOTS] = 400, [FOR_TEN_MINUTES] = 900, [FOR_AN_HOUR] = 7200,
 	};
 
 	return seconds[test->patience] * settings->timeout_scale;

@@ -34,7 +34,7 @@ enum engines {
 };
 
 /* How long a row may take before it counts as hanging: see runner.c for the seconds. */
-enum patience { FOR_GUEST, FOR_USAGE, FOR_STOCK, FOR_TEN_BOOTS, FOR_TEN_MINUTES };
+enum patience { FOR_GUEST, FOR_USAGE, FOR_STOCK, FOR_TEN_BOOTS, FOR_TEN_MINUTES, FOR_AN_HOUR };
 
 /* What lguest finds at a standard descriptor. Standard error is always a pipe. */
 enum wiring {
@@ -232,6 +232,7 @@ void suite_add_stock(struct suite *suite);
 void suite_add_soft(struct suite *suite);
 void suite_add_sandbox(struct suite *suite);
 void suite_add_rootfs(struct suite *suite);
+void suite_add_work(struct suite *suite);
 void suite_add_disks(struct suite *suite);
 void suite_add_usernet(struct suite *suite);
 void suite_add_networks(struct suite *suite);
