@@ -16,6 +16,7 @@
 #define VECTOR_PROTECTION 13
 #define VECTOR_PAGE_FAULT 14
 #define NEARBY		  64 /* the largest operand of a masked move */
+#define NEARBY_IMAGE	  512
 #define VECTOR_SIMD	  19
 #define X87_MASKS	  0x3f /* in the control word */
 #define X87_SUMMARY	  0x80 /* in the status word: one that is not masked is pending */
@@ -49,10 +50,10 @@ static void decoder_init(ZydisDecoder *decoder, bool compat)
 
 /* What a faulting instruction may leave undone, or half done: no manual says how much. */
 struct leniency {
-	bool nearby; /* which part of the operand it was */
-	bool memory; /* what it has written before */
-	bool mxcsr;  /* which exceptions it has flagged before */
-	bool top;    /* whether the x87 stack was made a set of MMX registers already */
+	unsigned nearby; /* which part of the operand it was: it has so many bytes */
+	bool memory;	 /* what it has written before */
+	bool mxcsr;	 /* which exceptions it has flagged before */
+	bool top;	 /* whether the x87 stack was made a set of MMX registers already */
 };
 
 struct decoded {
@@ -78,10 +79,12 @@ static bool decode_at(const struct sequence *sequence, u64 rip, struct decoded *
 }
 
 /* Which of its elements the CPU calls the first that faulted, is its affair. */
-static bool is_masked(const ZydisDecodedInstruction *insn)
+static unsigned masked_bytes(const ZydisDecodedInstruction *insn)
 {
 	return insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
-	       insn->avx.mask.mode != ZYDIS_MASK_MODE_DISABLED;
+			       insn->avx.mask.mode != ZYDIS_MASK_MODE_DISABLED
+		       ? NEARBY
+		       : 0;
 }
 
 static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
@@ -95,29 +98,30 @@ static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 	case ZYDIS_MNEMONIC_FRSTOR:
 	case ZYDIS_MNEMONIC_FXRSTOR:
 	case ZYDIS_MNEMONIC_FXRSTOR64:
+		return (struct leniency){.nearby = NEARBY_IMAGE};
 	case ZYDIS_MNEMONIC_MASKMOVDQU:
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:
 	case ZYDIS_MNEMONIC_VMASKMOVPS:
 	case ZYDIS_MNEMONIC_VMASKMOVPD:
 	case ZYDIS_MNEMONIC_VPMASKMOVD:
 	case ZYDIS_MNEMONIC_VPMASKMOVQ:
-		return (struct leniency){.nearby = true};
+		return (struct leniency){.nearby = NEARBY};
 	case ZYDIS_MNEMONIC_MASKMOVQ:
-		return (struct leniency){.nearby = true, .top = true};
+		return (struct leniency){.nearby = NEARBY, .top = true};
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FNSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE64:
-		return (struct leniency){.nearby = true, .memory = true};
+		return (struct leniency){.nearby = NEARBY_IMAGE, .memory = true};
 	case ZYDIS_MNEMONIC_VCVTPS2PH:
-		return (struct leniency){.mxcsr = true, .nearby = is_masked(&decoded.insn)};
+		return (struct leniency){.mxcsr = true, .nearby = masked_bytes(&decoded.insn)};
 	case ZYDIS_MNEMONIC_FSTP: /* of 80 bits */
 	case ZYDIS_MNEMONIC_FBSTP:
 	case ZYDIS_MNEMONIC_MOVBE:
 		return (struct leniency){.memory = true};
 	default:
 		return (struct leniency){.top = decoded.class == FORM_MMX,
-					 .nearby = is_masked(&decoded.insn)};
+					 .nearby = masked_bytes(&decoded.insn)};
 	}
 }
 
@@ -140,13 +144,16 @@ static bool computed_first(const struct sequence *sequence, const struct outcome
 	       ~native->state.vectors.control & X87_MASKS;
 }
 
-/* A masked store may fault for bytes that it does not store. (Intel SDM 2A, "MASKMOVDQU".) */
+/*
+ * A masked store may fault for bytes that it does not store, and before one that it does. (Intel
+ * SDM 2A, "MASKMOVDQU".)
+ */
 static bool masked_off(const struct sequence *sequence, const struct outcome *native,
 		       const struct outcome *soft)
 {
 	struct decoded decoded;
 
-	return native->state.rip != soft->state.rip &&
+	return (native->state.rip != soft->state.rip || native->cr2 != soft->cr2) &&
 	       decode_at(sequence, native->state.rip, &decoded) &&
 	       (decoded.insn.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
 		decoded.insn.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU ||
@@ -155,8 +162,9 @@ static bool masked_off(const struct sequence *sequence, const struct outcome *na
 
 static bool address_same(u64 a, u64 b, const struct leniency *leniency)
 {
-	return a == b || (leniency->nearby && (a / PAGE_SIZE == b / PAGE_SIZE ||
-					       (u32)(a - b) < NEARBY || (u32)(b - a) < NEARBY));
+	return a == b ||
+	       (leniency->nearby && (a / PAGE_SIZE == b / PAGE_SIZE || a - b < leniency->nearby ||
+				     b - a < leniency->nearby));
 }
 
 static bool fault_same(const struct outcome *a, const struct outcome *b,

@@ -428,18 +428,27 @@ static void try_form(struct forms *forms, struct form form, u8 reg, u8 rm, bool 
 	forms_add(forms, &form);
 }
 
+/* In EVEX only these have a part of their opcode in ModRM: shifts by an immediate. */
+static bool has_groups(const struct form *form)
+{
+	return !form->evex || (form->map == 1 && form->opcode >= 0x71 && form->opcode <= 0x73);
+}
+
 /* All of one opcode with these prefixes. */
 static void try_opcode(struct forms *forms, struct form form)
 {
+	const unsigned regs = has_groups(&form) ? 8 : 1;
+
 	for (unsigned memory = 0; memory < 2; memory++) {
 		bool more_reg = true;
 
 		form.memory = !memory;
-		for (unsigned reg = 0; reg < 8 && more_reg; reg++) {
+		for (unsigned reg = 0; reg < regs && more_reg; reg++) {
 			bool more_rm = true;
 			unsigned before = forms->count;
 
-			for (unsigned rm = 0; rm < (form.memory ? 1 : 8) && more_rm; rm++)
+			for (unsigned rm = 0; rm < (form.memory || form.evex ? 1 : 8) && more_rm;
+			     rm++)
 				try_form(forms, form, reg, rm, &more_reg, &more_rm);
 			if ((form.vex || form.evex) && form.memory && forms->count == before) {
 				form.vsib = true;

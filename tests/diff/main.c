@@ -137,8 +137,8 @@ static int in_child(struct tester *tester, work *action, unsigned from, unsigned
 }
 
 /*
- * What the CPU could not do to an end says nothing about the engine. But whatever it does is caught:
- * where that side dies, the tester itself is wrong.
+ * What the CPU could not do to an end says nothing about the engine. But whatever it does is
+ * caught: where that side dies, the tester itself is wrong.
  */
 static void run_native(struct tester *tester, unsigned count)
 {

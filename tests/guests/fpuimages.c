@@ -313,6 +313,36 @@ static void expect(const char *what, const u8 *code, const u8 *at, u64 argument,
 
 #define EXPECT(what, code, argument, vector) expect(what, code, code##_at, (u64)(argument), vector)
 
+SNIPPET(wait_for_x87, "", "fwait");
+
+/* WAIT is told apart by CR0.MP, so that x87 emulators need not hear of each one. */
+static void check_wait(void)
+{
+	static const struct {
+		const char *name;
+		u64 cr0;
+		u8 vector;
+	} cases[] = {
+		{"wait", 0, VECTOR_END},
+		{"wait, with CR0.TS", X86_CR0_TS, VECTOR_END},
+		{"wait, with CR0.MP", X86_CR0_MP, VECTOR_END},
+		{"wait, with CR0.MP and TS", X86_CR0_MP | X86_CR0_TS, NM},
+		{"wait, with CR0.EM", X86_CR0_EM, VECTOR_END},
+		{"wait, with CR0.EM and TS", X86_CR0_EM | X86_CR0_TS, VECTOR_END},
+		{"wait, with all of them", X86_CR0_EM | X86_CR0_MP | X86_CR0_TS, NM},
+	};
+	u64 cr0 = read_cr0();
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct trap trap;
+
+		write_cr0((cr0 & ~(u64)(X86_CR0_EM | X86_CR0_MP | X86_CR0_TS)) | cases[i].cr0);
+		trap_run((u64)wait_for_x87, 0, 0, &trap);
+		write_cr0(cr0);
+		check_equal(trap.frame.vector, cases[i].vector, "%s", cases[i].name);
+	}
+}
+
 static void check_refused(bool has_xsave)
 {
 	u64 cr0 = read_cr0();
@@ -368,6 +398,7 @@ void guest_main(const struct boot *boot)
 	check_contents();
 	check_addresses(has_xsave);
 	check_fxrstor();
+	check_wait();
 	if (has_xsave)
 		check_xsave(all);
 	check_refused(has_xsave);

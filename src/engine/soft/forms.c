@@ -480,6 +480,8 @@ static struct form vector(const ZydisDecodedInstruction *insn)
 	     insn->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER) &&
 	    insn->machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
 		return (struct form){.kind = FORM_ZERO, .unit = UNIT_AVX};
+	if (insn->mnemonic == ZYDIS_MNEMONIC_FWAIT)
+		return PASS(UNIT_WAIT);
 	switch (insn->meta.isa_set) {
 	case ZYDIS_ISA_SET_X87:
 	case ZYDIS_ISA_SET_FCMOV:

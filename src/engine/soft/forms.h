@@ -32,7 +32,7 @@ enum form_kind {
 };
 
 /* What of the processor an instruction uses: MODE_NO_* decide whether it may. */
-enum form_unit { UNIT_INTEGER, UNIT_X87, UNIT_MMX, UNIT_SSE, UNIT_AVX, UNIT_AVX512 };
+enum form_unit { UNIT_INTEGER, UNIT_WAIT, UNIT_X87, UNIT_MMX, UNIT_SSE, UNIT_AVX, UNIT_AVX512 };
 
 struct form {
 	enum form_kind kind;

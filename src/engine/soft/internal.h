@@ -75,6 +75,7 @@ enum vector {
 #define MODE_FLAT      0x100u /* outside 64-bit mode: CS, DS, ES and SS begin at 0, without limits */
 #define MODE_ALIGN     0x800u  /* misaligned operands of 2, 4 and 8 bytes give #AC */
 #define MODE_NO_MMX    0x1000u /* CR0.EM set: #UD */
+#define MODE_NO_WAIT   0x2000u /* CR0.MP and TS set: #NM of WAIT */
 #define MODE_NO_AVX512 0x8000u /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
 /* Outside 64-bit mode: FS and GS, each, have a base and nothing to check. */
 #define MODE_FS_FLAT 0x10000u

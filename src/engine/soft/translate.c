@@ -25,7 +25,7 @@ static bool unit_allowed(struct translation *t, enum form_unit unit)
 		put_raise(t, VECTOR_UD);
 		return false;
 	}
-	if (t->mode & MODE_NO_FPU) {
+	if (t->mode & (unit == UNIT_WAIT ? MODE_NO_WAIT : MODE_NO_FPU)) {
 		put_raise(t, VECTOR_NM);
 		return false;
 	}
