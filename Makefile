@@ -167,7 +167,7 @@ $(BUILD)/fuzz/%.o: tests/fuzz/%.c
 	$(CC) $(ALL_CFLAGS) -Itests/unit -c -o $@ $<
 
 # Some stand in for parts of lguest: those come before it, and only where they are needed.
-$(BUILD)/fuzz/common.a: $(FUZZ_COMMON) $(BUILD)/unit/fake_driver.o
+$(BUILD)/fuzz/common.a: $(FUZZ_COMMON) $(BUILD)/unit/fake_driver.o $(BUILD)/unit/fake_debug.o
 	@rm -f $@
 	$(AR) rcs $@ $^
 

@@ -192,7 +192,7 @@ static void take(struct gdb *gdb, u8 byte)
 	struct gdb_receiver *receiver = &gdb->receiver;
 	bool replies = false;
 
-	gdb->reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&gdb->reply);
 	switch (gdb_receive(receiver, byte)) {
 	case GDB_PACKET:
 		acknowledge(gdb, '+');
@@ -272,7 +272,7 @@ static void answer_caller(struct gdb *gdb)
 		return;
 	}
 	gdb->fd = fd;
-	gdb->receiver = (struct gdb_receiver){.state = GDB_BETWEEN};
+	gdb->receiver.state = GDB_BETWEEN;
 	gdb->in_at = gdb->in_length = gdb->out_at = gdb->out_length = gdb->frame_length = 0;
 	err = gdb_session_begin(&gdb->session);
 	if (err)
@@ -323,7 +323,7 @@ void gdb_ended(struct gdb *gdb, int status)
 {
 	if (!gdb || gdb->fd < 0)
 		return;
-	gdb->reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&gdb->reply);
 	if (!gdb->out_length && gdb_session_ended(&gdb->session, status, &gdb->reply)) {
 		send_reply(gdb);
 		flush(gdb);
@@ -353,7 +353,7 @@ void gdb_polled(struct gdb *gdb, const struct pollfd *fds, unsigned count)
 
 	if (!count)
 		return;
-	gdb->reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&gdb->reply);
 	if (fds[2].revents && gdb_session_stopped(&gdb->session, &gdb->reply))
 		send_reply(gdb);
 	if (fds[1].revents && !gdb->out_length)

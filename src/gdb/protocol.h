@@ -44,6 +44,12 @@ struct gdb_reply {
 	char payload[GDB_PAYLOAD_MAX];
 };
 
+static inline void gdb_reply_begin(struct gdb_reply *reply)
+{
+	reply->length = 0;
+	reply->full = false;
+}
+
 void gdb_put(struct gdb_reply *reply, const char *format, ...) PRINTF(2, 3);
 void gdb_put_hex(struct gdb_reply *reply, const void *data, size_t length); /* byte by byte */
 /* As it is: the frame will escape it. */

@@ -878,7 +878,7 @@ bool gdb_session_packet(struct gdb_session *session, const char *payload, size_t
 		err = -E2BIG;
 	if (!err)
 		return true;
-	*reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(reply);
 	if (err != UNKNOWN)
 		gdb_put(reply, "E%02x", (unsigned)-err & 0xff);
 	return true;

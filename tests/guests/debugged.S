@@ -41,6 +41,9 @@ entry:						/* 0x100000 */
 	popf
 	nop					/* the step is over behind this */
 	nop
+	mov	$PORT_SERIAL, %edx
+	mov	$'!', %al
+	out	%al, %dx			/* whoever waits for this loop may come */
 spin:	incl	turns
 	cmpl	$0, go
 	je	spin

@@ -7,6 +7,7 @@
 #include "systest.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -29,6 +30,9 @@
 #define AT_POP	    "0701100000000000"
 #define AFTER_WRITE "3c00100000000000"
 
+#define STACK	    "0020100000000000"
+#define STACK_BELOW "f81f100000000000"
+
 #define HELLO                                                                                      \
 	PACKET("qSupported:swbreak+;hwbreak+",                                                     \
 	       "PacketSize=4000;QStartNoAckMode+;qXfer:features:read+;vContSupported+;swbreak+;"   \
@@ -46,6 +50,7 @@
 static const struct test tests[] = {
 	{
 		.name = "gdb-break-step-watch",
+		.flags = NEEDS_BREAKPOINTS,
 		.args = {SOCKET, "--gdb-wait", "64", GUEST("debugged")},
 		.steps = STEPS(EXPECT_ERROR(WAITING), DEBUGGER, HELLO, PACKET("p" RIP, AT_ENTRY),
 			       PACKET("Z0,100101,1", "OK"), PACKET("m100100,3", "9053b9"),
@@ -68,6 +73,7 @@ static const struct test tests[] = {
 	{
 		/* Reading counts, and the processor's own breakpoints. */
 		.name = "gdb-hard-access",
+		.flags = NEEDS_BREAKPOINTS,
 		.args = {SOCKET, "--gdb-wait", "64", GUEST("debugged")},
 		.steps = STEPS(DEBUGGER, HELLO, PACKET("Z1,100100,1", "OK"),
 			       PACKET("Z4,101010,4", "OK"), PACKET("c", "T05thread:1;hwbreak:;"),
@@ -79,25 +85,28 @@ static const struct test tests[] = {
 		.error_lines = 1,
 	},
 	{
-		/* A function that was not there when the breakpoint was set. */
 		.name = "gdb-interrupt-detach",
 		.args = {SOCKET, "64", GUEST("debugged")},
-		.steps = STEPS(DEBUGGER, HELLO, TELL("c"), TELL("\x03"), HEAR("T02thread:1;"),
-			       TELL("vCont;c"), PACKET("\x03", "T02thread:1;"), LET_IT_END,
-			       PACKET("D", "OK"), ENDED),
+		.steps =
+			STEPS(DEBUGGER, HELLO, TELL("c"), EXPECT("!"), TELL("\x03"),
+			      HEAR("T02thread:1;"), TELL("vCont;c"), PACKET("\x03", "T02thread:1;"),
+			      LET_IT_END, PACKET("D", "OK"), ENDED),
 	},
 	{
 		/* It was killed: what it left behind does not stop the guest. */
 		.name = "gdb-killed",
+		.flags = NEEDS_BREAKPOINTS,
 		.args = {SOCKET, "--gdb-wait", "64", GUEST("debugged")},
-		.steps = STEPS(DEBUGGER, HELLO, PACKET("Z0,100047,1", "OK"),
+		.steps = STEPS(DEBUGGER, HELLO, PACKET("Z0,10004f,1", "OK"),
 			       PACKET("Z2,101014,4", "OK"), PACKET("c", "T05thread:1;swbreak:;"),
 			       DEBUGGER_DIES, DEBUGGER, HELLO, LET_IT_END, TELL("c"), DEBUGGER_DIES,
 			       ENDED),
 		.error_lines = 1,
 	},
 	{
+		/* A point survives the reset: it is set anew. */
 		.name = "gdb-reset",
+		.flags = NEEDS_BREAKPOINTS,
 		.args = {SOCKET, "--gdb-wait", "64", GUEST("debugged")},
 		.steps =
 			STEPS(DEBUGGER, HELLO, PACKET("Z1,100100,1", "OK"),
@@ -107,6 +116,26 @@ static const struct test tests[] = {
 		.error_seen = {"ended by the debugger"},
 		.error_lines = 2,
 		.status = 128 + SIGINT,
+	},
+	{
+		/* Without a single breakpoint: in steps, and to where it is told to go. */
+		.name = "gdb-steps",
+		.args = {SOCKET, "--gdb-wait", "--cpus=2", "64", GUEST("debugged")},
+		.steps = STEPS(DEBUGGER, HELLO, PACKET("qfThreadInfo", "m1,2"), PACKET("T2", "OK"),
+			       PACKET("T3", "E16"), PACKET("qThreadExtraInfo,2", "764350552031"),
+			       PACKET("Hg2", "OK"), PACKET("p" RIP, "f0ff000000000000"),
+			       PACKET("Hg1", "OK"), PACKET("p" RIP, AT_ENTRY),
+			       PACKET("vCont;s:1", "T05thread:1;"),
+			       PACKET("p" RIP, "0800100000000000"),
+			       PACKET("P" RIP "=" AT_FUNCTION, "OK"), PACKET("P7=" STACK, "OK"),
+			       PACKET("vCont;s:1;c", "T05thread:1;"), PACKET("p" RIP, AT_PUSH),
+			       PACKET("s", "T05thread:1;"), PACKET("p7", STACK_BELOW),
+			       PACKET("p" RIP, AT_MOV), PACKET("P" RIP "=" AT_ENTRY, "OK"),
+			       TELL("vCont;c"), EXPECT("!"), PACKET("\x03", "T02thread:1;"),
+			       PACKET("qRcmd,7265736574", "OK"), PACKET("p" RIP, AT_ENTRY),
+			       TELL("c"), EXPECT("!"), PACKET("\x03", "T02thread:1;"), LET_IT_END,
+			       PACKET("c", "W00"), ENDED),
+		.error_lines = 1,
 	},
 	{
 		.name = "gdb-crash",
@@ -119,16 +148,14 @@ static const struct test tests[] = {
 	{
 		/* One of them waits for INIT all the time, and is a thread like any other. */
 		.name = "gdb-cpus",
+		.flags = NEEDS_BREAKPOINTS,
 		.args = {SOCKET, "--gdb-wait", "--cpus=2", "64", GUEST("debugged")},
-		.steps = STEPS(
-			DEBUGGER, HELLO, PACKET("qfThreadInfo", "m1,2"), PACKET("T2", "OK"),
-			PACKET("T3", "E16"), PACKET("qThreadExtraInfo,2", "764350552031"),
-			PACKET("Hg2", "OK"), PACKET("p" RIP, "f0ff000000000000"),
-			PACKET("Hg1", "OK"), PACKET("p" RIP, AT_ENTRY), PACKET("Z0,100101,1", "OK"),
-			PACKET("vCont;c", "T05thread:1;swbreak:;"), PACKET("z0,100101,1", "OK"),
-			PACKET("vCont;s:1;c", "T05thread:1;"), PACKET("p" RIP, AT_MOV),
-			TELL("vCont;c"), PACKET("\x03", "T02thread:1;"), LET_IT_END,
-			PACKET("c", "W00"), ENDED),
+		.steps = STEPS(DEBUGGER, HELLO, PACKET("Z0,100101,1", "OK"),
+			       PACKET("vCont;c", "T05thread:1;swbreak:;"),
+			       PACKET("z0,100101,1", "OK"), PACKET("vCont;s:1;c", "T05thread:1;"),
+			       PACKET("p" RIP, AT_MOV), TELL("vCont;c"), EXPECT("!"),
+			       PACKET("\x03", "T02thread:1;"), LET_IT_END, PACKET("c", "W00"),
+			       ENDED),
 		.error_lines = 1,
 	},
 };
@@ -156,6 +183,68 @@ static bool make_abandoned_socket(const char *directory)
 		close(fd);
 	return made;
 }
+
+/* What gdb is told: the guest is reset, and found again in its kernel's first function. */
+static bool make_script(const char *directory)
+{
+	static const char script[] = "set pagination off\n"
+				     "set confirm off\n"
+				     "monitor reset\n"
+				     "maintenance flush register-cache\n"
+				     "break start_kernel\n"
+				     "continue\n"
+				     "stepi\n"
+				     "stepi\n"
+				     "backtrace 2\n"
+				     "x/s &linux_banner\n"
+				     "delete\n"
+				     "watch *(int *)&system_state\n"
+				     "continue\n"
+				     "delete\n"
+				     "break run_init_process\n"
+				     "continue\n"
+				     "backtrace 2\n"
+				     "info threads\n"
+				     "delete\n"
+				     "detach\n";
+	int fd = open(suite_text("%s/script", directory), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	bool made = fd >= 0 && write(fd, script, strlen(script)) == (ssize_t)strlen(script);
+	int disk = open(suite_text("%s/disk", directory), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	made = made && disk >= 0 && ftruncate(disk, 16 << 20) == 0;
+	if (fd >= 0)
+		close(fd);
+	if (disk >= 0)
+		close(disk);
+	return made;
+}
+
+#define PROMPT	EXPECT("guest:/# ")
+#define SEEN(t) RUN("grep -q '" t "' {files}/seen || { cat {files}/seen >&2; false; }")
+
+/* The guest gives its own symbols away, for gdb to know the kernel by; and lives on in the end. */
+static const struct test stock = {
+	.name = "gdb-stock",
+	.patience = FOR_STOCK,
+	.needs = "gdb",
+	.flags = NEEDS_BREAKPOINTS,
+	.make_files = make_script,
+	.args = {SOCKET, "--cpus={cpus}", "--block={files}/disk",
+		 "--initrd={assets}/guest/cloud/initrd.img", "256", "{assets}/guest/cloud/vmlinuz",
+		 "console=ttyS0", "quiet", "panic=-1", "nokaslr"},
+	.steps = STEPS(PROMPT, TYPE("cat /proc/kallsyms >/dev/vda; sync; echo it has $((6*7))\r"),
+		       EXPECT("it has 42\n"), PROMPT,
+		       RUN("scripts/symbols <{files}/disk >{files}/symbols"),
+		       RUN("gdb -nx -batch {files}/symbols -ex 'target remote {files}/gdb' "
+			   "-x {files}/script >{files}/seen 2>&1"),
+		       SEEN("hit Breakpoint 1\\|^Breakpoint 1, .* in start_kernel ()"),
+		       SEEN("^#1 .* in start_kernel ()"), SEEN("\"Linux version "),
+		       SEEN("^New value = 1"), SEEN("^0x.* in rest_init ()"),
+		       SEEN("^#0 .* in run_init_process ()"), SEEN("^#1 .* in kernel_init ()"),
+		       SEEN("Thread 1 (vCPU 0)"), SEEN("detached"), PROMPT, TYPE("echo $((6*7))\r"),
+		       EXPECT("\n42\n"), PROMPT, TYPE("poweroff -f\r")),
+	.unseen = {"Kernel panic"},
+};
 
 #define A_LONG_NAME "0123456789012345678901234567890123456789"
 
@@ -226,6 +315,7 @@ static const struct test usage[] = {
 	{
 		/* Two of them at one port: the second is told. */
 		.name = "gdb-port-in-use",
+		.only = "soft", /* one is as good as another */
 		.flags = OWN_NETWORK,
 		.args = {"--gdb=1234", "--gdb-wait", "64", GUEST("poweroff")},
 		.steps = STEPS(EXPECT_ERROR("localhost:1234"), AT(1), ENDED, AT(0), SIGNAL(SIGINT)),
@@ -246,6 +336,7 @@ void suite_add_gdb(struct suite *suite)
 {
 	for (size_t i = 0; i < COUNT(tests); i++)
 		suite_add(suite, &tests[i]);
+	suite_add(suite, &stock);
 	for (size_t i = 0; i < COUNT(usage); i++)
 		suite_add(suite, &usage[i]);
 }

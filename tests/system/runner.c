@@ -557,6 +557,9 @@ static bool prepare(struct run *run, struct verdict *verdict)
 
 	if (needs && !world_run(suite_text("command -v %s >/dev/null", needs)))
 		return skip(run, verdict, suite_text("there is no %s here", needs));
+	if (flags & NEEDS_BREAKPOINTS && run->engine && !strcmp(run->engine, "kvm") &&
+	    world_run("grep -q 'QEMU TCG' /proc/cpuinfo"))
+		return skip(run, verdict, "qemu emulates no breakpoints in a guest's guest");
 	if (flags & (AS_ROOT | OWN_NETWORK) && getuid() != 0)
 		return skip(run, verdict, "only root can do this");
 	if (flags & NEEDS_NAMESPACES && !network_has_user_namespaces())

@@ -68,6 +68,11 @@ enum flags {
 	NEEDS_NAMESPACES = 1 << 7,
 	/* The switch of --sharenet is nobody's child, and may take a moment to end. */
 	LEAVES_SWITCH = 1 << 8,
+	/*
+	 * A debugger breaks in. Not run on KVM where qemu emulates the processor: it leaves a
+	 * guest's guest the debug registers and int3 as if nobody else wanted them.
+	 */
+	NEEDS_BREAKPOINTS = 1 << 9,
 };
 
 enum step_kind {

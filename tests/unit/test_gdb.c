@@ -33,7 +33,7 @@ static const char *say(const char *packet, size_t length)
 {
 	static char text[GDB_PAYLOAD_MAX + 1];
 
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	if (!gdb_session_packet(&session, packet, length, &reply))
 		return NULL;
 	memcpy(text, reply.payload, reply.length);
@@ -53,7 +53,7 @@ static const char *hear(void)
 {
 	static char text[GDB_PAYLOAD_MAX + 1];
 
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	if (!gdb_session_stopped(&session, &reply))
 		return NULL;
 	memcpy(text, reply.payload, reply.length);
@@ -282,7 +282,7 @@ static void test_interrupt(void **state)
 	(void)state;
 	ask("Hg3");
 	ask("c");
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	assert_true(gdb_session_interrupt(&session, &reply));
 	assert_int_equal(reply.length, 12);
 	assert_memory_equal(reply.payload, "T02thread:3;", 12);
@@ -627,13 +627,13 @@ static void test_threads(void **state)
 static void test_end(void **state)
 {
 	(void)state;
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	assert_false(gdb_session_ended(&session, EXIT_POWERED_OFF, &reply));
 	ask("c");
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	assert_true(gdb_session_ended(&session, EXIT_PANICKED, &reply));
 	assert_memory_equal(reply.payload, "W03", 3);
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	assert_true(gdb_session_ended(&session, EXIT_SIGNAL + SIGTERM, &reply));
 	assert_memory_equal(reply.payload, "X0f", 3);
 	gdb_session_interrupt(&session, &reply);
@@ -654,7 +654,7 @@ static void test_end_first(void **state)
 		fake.actions[i] = DEBUG_RUN;
 	fake_debug_stop(&fake, 0, DEBUG_STEPPED, NULL);
 	assert_null(hear());
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	assert_true(gdb_session_ended(&session, EXIT_CRASHED, &reply));
 	assert_memory_equal(reply.payload, "W02", 3);
 }

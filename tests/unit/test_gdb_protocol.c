@@ -97,7 +97,7 @@ static void test_there_and_back(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(all); i++)
 		all[i] = i * 7 >> 3;
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	gdb_put_binary(&reply, all, sizeof(all));
 	assert_false(reply.full);
 	length = gdb_frame(&reply, frame);
@@ -109,7 +109,7 @@ static void test_there_and_back(void **state)
 		assert_null(memchr("$#*", frame[i], 3));
 
 	memset(all, '}', sizeof(all));
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	gdb_put_binary(&reply, all, sizeof(all));
 	assert_int_equal(gdb_frame(&reply, frame), GDB_FRAME_MAX);
 }
@@ -119,7 +119,7 @@ static void test_reply(void **state)
 	char frame[GDB_FRAME_MAX];
 
 	(void)state;
-	reply = (struct gdb_reply){.length = 0};
+	gdb_reply_begin(&reply);
 	gdb_put(&reply, "T%02x", 5);
 	gdb_put_hex(&reply, "\xff\x01z", 3);
 	assert_int_equal(gdb_frame(&reply, frame), 13);
