@@ -17,7 +17,9 @@ GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-l
 # One source, four ways in.
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
 GUEST_BARE     := poweroff debugged
-GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_HELLOS) $(GUEST_BARE)
+# Of 32 bits to the end, with the runtime in lib32/.
+GUEST_PROGRAMS_32 := rings v86 tasks
+GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_PROGRAMS_32) $(GUEST_HELLOS) $(GUEST_BARE)
 
 GUEST_DIR   := tests/guests
 GUEST_OUT   := $(BUILD)/guests
@@ -35,6 +37,14 @@ GUEST_LIB   := $(patsubst $(GUEST_DIR)/%.c,$(GUEST_OBJ)/%.o,$(wildcard $(GUEST_D
 	       $(GUEST_OBJ)/lib/start.o $(GUEST_OBJ)/lib/vectors.o $(GUEST_OBJ)/lib/trampoline.o \
 	       $(GUEST_OBJ)/lib/trap-entry.o
 
+# What both runtimes have. Addresses of 64 bits in tables of the loader are cut; kernel headers are
+# the same for both, but not where a compiler for 32 bits would look.
+GUEST_FLAGS_32 := $(filter-out -mno-red-zone,$(GUEST_FLAGS)) -m32 -march=i686 -Wno-int-to-pointer-cast \
+		  -Wno-pointer-to-int-cast -idirafter /usr/include/$(shell $(CC) -print-multiarch)
+GUEST_LIB_32   := $(patsubst $(GUEST_DIR)/%.c,$(GUEST_OBJ)/32/%.o,$(wildcard $(GUEST_DIR)/lib32/*.c)) \
+		  $(GUEST_OBJ)/32/lib32/trap-entry.o $(GUEST_OBJ)/32/lib/guest.o \
+		  $(GUEST_OBJ)/32/lib/boot.o $(GUEST_OBJ)/32/lib/cpu.o
+
 .PHONY: guests
 guests: $(GUESTS:%=$(GUEST_OUT)/%)
 
@@ -46,7 +56,17 @@ $(GUEST_OBJ)/%.o: $(GUEST_DIR)/%.S
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_FLAGS) -c -o $@ $<
 
+$(GUEST_OBJ)/32/%.o: $(GUEST_DIR)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS_32) -c -o $@ $<
+
+$(GUEST_OBJ)/32/%.o: $(GUEST_DIR)/%.S
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS_32) -c -o $@ $<
+
 $(GUEST_OBJ)/libguest.a: $(GUEST_LIB)
+$(GUEST_OBJ)/libguest32.a: $(GUEST_LIB_32)
+$(GUEST_OBJ)/libguest.a $(GUEST_OBJ)/libguest32.a:
 	@rm -f $@
 	$(AR) rcs $@ $^
 
@@ -54,6 +74,10 @@ $(GUEST_OBJ)/libguest.a: $(GUEST_LIB)
 $(GUEST_PROGRAMS:%=$(GUEST_OUT)/%): $(GUEST_OUT)/%: $(GUEST_OBJ)/lib/entry-pvh.o $(GUEST_OBJ)/%.o \
 				    $(GUEST_OBJ)/libguest.a $(GUEST_DIR)/lib/guest.ld
 	$(GUEST_LD) -o $@ $(filter %.o %.a,$^)
+
+$(GUEST_PROGRAMS_32:%=$(GUEST_OUT)/%): $(GUEST_OUT)/%: $(GUEST_OBJ)/32/lib32/entry.o $(GUEST_OBJ)/32/%.o \
+				       $(GUEST_OBJ)/libguest32.a $(GUEST_DIR)/lib/guest.ld
+	$(GUEST_LD) -m elf_i386 -o $@ $(filter %.o %.a,$^)
 
 $(GUEST_HELLOS:%=$(GUEST_OUT)/%): $(GUEST_OUT)/hello-%: $(GUEST_OBJ)/lib/entry-%.o $(GUEST_OBJ)/hello.o \
 				  $(GUEST_OBJ)/libguest.a $(GUEST_DIR)/lib/guest.ld

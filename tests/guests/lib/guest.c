@@ -106,14 +106,24 @@ u8 serial_get(void)
 	return in8(PORT_SERIAL + UART_RX);
 }
 
+/* A digit, and what is left: in steps that guests of 32 bits can take without a library. */
+static unsigned divide(u64 *value, unsigned base)
+{
+	u32 high = *value >> 32, low = *value, rest = high % base;
+
+	asm("divl %2" : "+a"(low), "+d"(rest) : "r"(base) : "cc");
+	*value = (u64)(high / base) << 32 | low;
+	return rest;
+}
+
 static void print_number(u64 value, unsigned base, unsigned width, char fill, bool negative)
 {
 	char digits[24];
 	unsigned count = 0;
 
 	do
-		digits[count++] = "0123456789abcdef"[value % base];
-	while (value /= base);
+		digits[count++] = "0123456789abcdef"[divide(&value, base)];
+	while (value);
 	if (negative)
 		digits[count++] = '-';
 	while (count < width && count < sizeof(digits))
@@ -131,8 +141,8 @@ static void print_text(const char *text)
 static void print_list(const char *format, va_list list)
 {
 	for (; *format; format++) {
-		unsigned width = 0;
-		bool wide = false;
+		unsigned width = 0, longs = 0;
+		bool wide;
 		char fill = ' ';
 		s64 value;
 
@@ -145,7 +155,8 @@ static void print_list(const char *format, va_list list)
 		for (; *format >= '0' && *format <= '9'; format++)
 			width = width * 10 + (unsigned)(*format - '0');
 		for (; *format == 'l'; format++)
-			wide = true;
+			longs++;
+		wide = longs * sizeof(long) >= sizeof(u64);
 		switch (*format) {
 		case 's':
 			print_text(va_arg(list, const char *));
@@ -206,7 +217,8 @@ bool check_equal(u64 is, u64 wanted, const char *format, ...)
 	print_list(format, list);
 	va_end(list);
 	if (is != wanted)
-		print(" (is 0x%lx, should be 0x%lx)", is, wanted);
+		print(" (is 0x%llx, should be 0x%llx)", (unsigned long long)is,
+		      (unsigned long long)wanted);
 	put('\n');
 	return is == wanted;
 }

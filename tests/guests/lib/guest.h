@@ -170,7 +170,7 @@ void serial_put(char c);
 bool serial_ready(void); /* a byte of input waits */
 u8 serial_get(void);	 /* waits for one */
 
-/* %s %c %d %u %x, with l for 64 bits and a width, zero-padded if it begins with 0. */
+/* %s %c %d %u %x, with l (or ll) and a width, zero-padded if it begins with 0. */
 void print(const char *format, ...) PRINTF(1, 2);
 
 /*
