@@ -17,9 +17,9 @@
 static void add_checks(struct suite *suite)
 {
 	static const char *const guests[] = {
-		"exceptions",  "pagefaults",  "selfmodify", "tlb",   "shadows",	 "jumps",
-		"doublefault", "syscalls",    "fpuimages",  "timer", "nonsense", "pcid",
-		"keys",	       "breakpoints", "avx512",	    "rings", "v86",	 "tasks"};
+		"exceptions",  "pagefaults", "selfmodify", "tlb",   "shadows",	"jumps",
+		"doublefault", "syscalls",   "fpuimages",  "timer", "nonsense", "pcid",
+		"keys",	       "avx512",     "rings",	   "v86",   "tasks"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
@@ -63,6 +63,13 @@ static void add_several(struct suite *suite)
 #define CODE_2 "\xb8\x88\x77\x66\x55\xc3"
 
 static const struct test others[] = {
+	{
+		.name = "breakpoints",
+		.args = {"--debug-exit", "64", GUEST("breakpoints"), "engine={engine}"},
+		.seen = {NO_FAILURE},
+		.unseen = {FAILURE},
+		.status = ALL_WELL,
+	},
 	{
 		.name = "nonsense-devices",
 		.args = {"--debug-exit", "64", GUEST("nonsense"), "what=devices"},

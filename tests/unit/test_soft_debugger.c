@@ -197,6 +197,13 @@ static void test_step(void **state)
 		expect_stop(outside, DEBUG_STEPPED, order[i % 4]);
 	}
 	assert_int_equal(look(outside).gpr[RAX], 13);
+	/* An interrupt would lead nowhere: there is no table. But it waits. */
+	outside->f->vcpu->nmi_pending = true;
+	vcpu_kick(outside->f->vcpu, POLL_INTERRUPT);
+	go(outside, DEBUG_STEP);
+	expect_stop(outside, DEBUG_STEPPED, AT_JUMP);
+	assert_true(outside->f->vcpu->nmi_pending);
+	outside->f->vcpu->nmi_pending = false;
 	/* Of a repeated one, each repetition: rep stosb. */
 	memcpy(outside->f->ram + RIP + 0x100, "\xf3\xaa", 2);
 	{
