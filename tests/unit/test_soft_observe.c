@@ -64,6 +64,7 @@ static void test_trace(void **state)
 	struct problem why;
 	unsigned index;
 	double first, second;
+	const char *line;
 	int rest, end;
 
 	(void)state;
@@ -80,10 +81,12 @@ static void test_trace(void **state)
 	assert_null(soft->trace);
 	read_text(file);
 	close(file);
-	assert_int_equal(sscanf(text, "%u %lf interrupt 0x30\n%n", &index, &first, &rest), 2);
+	assert_int_equal(text[0], '#'); /* written while one still may ask about files */
+	line = strchr(text, '\n') + 1;
+	assert_int_equal(sscanf(line, "%u %lf interrupt 0x30\n%n", &index, &first, &rest), 2);
 	assert_int_equal(index, 3);
-	assert_int_equal(sscanf(text + rest, "%u %lf out 0x3f8\n%n", &index, &second, &end), 2);
-	assert_int_equal(rest + end, strlen(text));
+	assert_int_equal(sscanf(line + rest, "%u %lf out 0x3f8\n%n", &index, &second, &end), 2);
+	assert_int_equal(rest + end, strlen(line));
 	assert_true(first >= 0 && second >= first);
 	assert_null(strstr(text, "must not"));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the soft engine has of the 386 and older that 64-bit kernels never see:
- * hardware tasks, virtual-8086 mode. Handlers are called as the
+ * hardware tasks, virtual-8086 mode, ARPL and BOUND. Handlers are called as the
  * run loop would, with tables laid out by hand; paging is off.
  */
 #include "soft_vcpu.h"
@@ -676,6 +676,55 @@ static void test_small_inner_stack(void **state)
 	assert_int_equal(get32(f, 0xfff4), RIP);
 }
 
+static void test_arpl(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+	struct insn insn = with_register(RAX, 2);
+
+	enter_protected(f, 3);
+	insn.reg = RBX;
+	vcpu->ctx.gpr[RAX] = 0xaaaa0021;
+	vcpu->ctx.gpr[RBX] = 3;
+	vcpu->ctx.arith = 0;
+	assert_done(f, legacy_arpl, insn);
+	assert_int_equal(vcpu->ctx.gpr[RAX], 0xaaaa0023);
+	assert_true(vcpu->ctx.arith & X86_EFLAGS_ZF);
+	assert_done(f, legacy_arpl, insn);
+	assert_int_equal(vcpu->ctx.gpr[RAX], 0xaaaa0023);
+	assert_false(vcpu->ctx.arith & X86_EFLAGS_ZF);
+	mode_real(vcpu);
+	assert_fault(f, legacy_arpl, insn, VECTOR_UD);
+}
+
+static void test_bound(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+	struct insn insn = with_memory(DATA);
+
+	enter_protected(f, 3);
+	put32(f, DATA, (u32)-5);
+	put32(f, DATA + 4, 5);
+	insn.reg = RCX;
+	vcpu->ctx.gpr[RCX] = (u32)-5;
+	assert_done(f, legacy_bound, insn);
+	vcpu->ctx.gpr[RCX] = 5;
+	assert_done(f, legacy_bound, insn);
+	vcpu->ctx.gpr[RCX] = 6;
+	assert_fault(f, legacy_bound, insn, VECTOR_BR);
+	vcpu->ctx.gpr[RCX] = (u32)-6;
+	assert_fault(f, legacy_bound, insn, VECTOR_BR);
+	assert_false(vcpu->exception.has_error);
+
+	insn.opsize = 2;
+	put32(f, DATA, 0x0001ffff);
+	vcpu->ctx.gpr[RCX] = 0x5555ffff;
+	assert_done(f, legacy_bound, insn);
+	vcpu->ctx.gpr[RCX] = 2;
+	assert_fault(f, legacy_bound, insn, VECTOR_BR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -697,6 +746,8 @@ int main(void)
 		TEST(test_v86_segments),
 		TEST(test_v86_ports),
 		TEST(test_small_inner_stack),
+		TEST(test_arpl),
+		TEST(test_bound),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

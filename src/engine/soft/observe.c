@@ -29,6 +29,8 @@ int trace_open(struct soft *soft, struct problem *why)
 	if (!soft->trace)
 		return problem(why, errno, "cannot write the trace %s: %s",
 			       soft->options.trace_file, strerror(errno));
+	/* The first line has libc ask what kind of file it is: once locked in, it may not. */
+	fputs("# vCPU, microseconds, event\n", soft->trace);
 	return 0;
 }
 

@@ -259,12 +259,14 @@ bool system_invpcid(struct vcpu *vcpu, const struct insn *insn)
 	struct {
 		u64 pcid, address;
 	} descriptor;
+	u64 address;
 
 	if (!system_privileged(vcpu))
 		return false;
 	if (type > ALL_BUT_GLOBAL)
 		return raise_error(vcpu, VECTOR_GP, 0);
-	if (!mem_read(vcpu, insn_address(vcpu, insn), &descriptor, sizeof(descriptor), ACCESS_READ))
+	if (!insn_access(vcpu, insn, 0, sizeof(descriptor), ACCESS_READ, &address) ||
+	    !mem_read(vcpu, address, &descriptor, sizeof(descriptor), ACCESS_READ))
 		return false;
 	if (descriptor.pcid & ~(u64)CR3_PCID ||
 	    (type <= CONTEXT && descriptor.pcid && !(vcpu->cr4 & X86_CR4_PCIDE)) ||
