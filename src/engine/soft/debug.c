@@ -257,9 +257,10 @@ bool debug_postpone(struct vcpu *vcpu, u64 address, unsigned length, u8 how)
 		debug_touched(vcpu, address, length, how);
 		return false;
 	}
-	vcpu->watch.again =
-		find_hits(vcpu, address, length, how) || find_outside(vcpu, address, length, how);
-	return vcpu->watch.again;
+	if (!find_hits(vcpu, address, length, how) && !find_outside(vcpu, address, length, how))
+		return false;
+	vcpu->watch.again = true;
+	return true;
 }
 
 /* ------------------------------------------------------------------ the registers */

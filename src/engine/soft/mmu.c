@@ -421,6 +421,22 @@ static bool find_parts(struct vcpu *vcpu, const struct site *site, enum access a
 	return true;
 }
 
+/* Is any of it watched? Then not now, but alone: watch.h. */
+static bool postpone(struct vcpu *vcpu, u8 how)
+{
+	u64 address = vcpu->ctx.address;
+	bool later = false;
+
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned run;
+
+		for (unsigned at = 0; (run = next_run(vcpu, i, &at)); at += run)
+			later |= debug_postpone(vcpu, address + at, run, how);
+		address = behind(vcpu, address + vcpu->bounce.length[i], ACCESS_READ);
+	}
+	return later;
+}
+
 static void fill_bounce(struct vcpu *vcpu, u8 *to)
 {
 	for (unsigned i = 0; i < 2; i++) {
@@ -457,7 +473,7 @@ const void *mmu_load(struct vcpu *vcpu, const struct site *site)
 
 	if (!find_parts(vcpu, site, ACCESS_READ))
 		return access_fault(vcpu, site);
-	if (vcpu->watch.armed && debug_postpone(vcpu, address, site->size, WATCH_READ))
+	if (vcpu->watch.armed && postpone(vcpu, WATCH_READ))
 		return NULL;
 	if (vcpu->bounce.host[0] && !vcpu->bounce.length[1]) {
 		vcpu->ctx.addend = (u64)vcpu->bounce.host[0] - address;
@@ -480,7 +496,7 @@ const void *mmu_store(struct vcpu *vcpu, const struct site *site)
 		vcpu_stop_others(vcpu);
 	if (!find_parts(vcpu, site, ACCESS_WRITE))
 		return access_fault(vcpu, site);
-	if (vcpu->watch.armed && debug_postpone(vcpu, address, site->size, WATCH_WRITE))
+	if (vcpu->watch.armed && postpone(vcpu, WATCH_WRITE))
 		return NULL;
 	if (vcpu->bounce.host[0] && !vcpu->bounce.length[1]) {
 		vcpu->ctx.addend = (u64)vcpu->bounce.host[0] - address;
