@@ -105,7 +105,7 @@ struct form {
 	bool b;		   /* EVEX.b: a broadcast; with registers rounding, by L'L, or SAE */
 	u8 scale;	   /* of a displacement of 8 bits */
 	u8 size;	   /* of a memory operand in EVEX, bytes */
-	bool modrm, memory, vsib, lockable;
+	bool modrm, memory, vsib, lockable, xsave;
 	u8 reg, rm; /* FORM_ANY, or part of the opcode */
 };
 
@@ -126,6 +126,10 @@ void forms_free(struct forms *forms);
 /* Which class a decoded instruction belongs to. */
 enum form_class form_classify(const ZydisDecodedInstruction *insn,
 			      const ZydisDecodedOperand *operands);
+
+/* Of XSAVE and all its relatives, XRSTOR included. */
+bool form_is_xsave(const ZydisDecodedInstruction *insn);
+bool form_is_xrstor(const ZydisDecodedInstruction *insn);
 
 /* ------------------------------------------------------------------ named.c */
 

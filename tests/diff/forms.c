@@ -117,6 +117,9 @@ static bool user_set(ZydisISASet set)
 	case ZYDIS_ISA_SET_SSSE3:
 	case ZYDIS_ISA_SET_SSSE3MMX:
 	case ZYDIS_ISA_SET_X87:
+	case ZYDIS_ISA_SET_XSAVE:
+	case ZYDIS_ISA_SET_XSAVEC:
+	case ZYDIS_ISA_SET_XSAVEOPT:
 		return true;
 	case ZYDIS_ISA_SET_SHA: /* the youngest of them */
 		return host_has_sha();
@@ -155,6 +158,11 @@ static bool privileged(const ZydisDecodedInstruction *insn, const ZydisDecodedOp
 	case ZYDIS_MNEMONIC_LTR:
 	case ZYDIS_MNEMONIC_LMSW:
 	case ZYDIS_MNEMONIC_SWAPGS:
+	case ZYDIS_MNEMONIC_XSAVES:
+	case ZYDIS_MNEMONIC_XSAVES64:
+	case ZYDIS_MNEMONIC_XRSTORS:
+	case ZYDIS_MNEMONIC_XRSTORS64:
+	case ZYDIS_MNEMONIC_XSETBV:
 		return true;
 	case ZYDIS_MNEMONIC_MOV:
 		for (unsigned i = 0; i < 2; i++) {
@@ -202,6 +210,7 @@ static bool unfit(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand
 	case ZYDIS_MNEMONIC_LDS:
 	case ZYDIS_MNEMONIC_POPFQ: /* may set TF: generate.c takes care */
 	case ZYDIS_MNEMONIC_SMSW:
+	case ZYDIS_MNEMONIC_XGETBV: /* the host's has MPX, perhaps */
 		return true;
 	case ZYDIS_MNEMONIC_MOV:
 	case ZYDIS_MNEMONIC_POP:
@@ -219,6 +228,23 @@ static bool debug_register(const ZydisDecodedOperand *operands)
 		    ZydisRegisterGetClass(operands[i].reg.value) == ZYDIS_REGCLASS_DEBUG)
 			return true;
 	return false;
+}
+
+bool form_is_xsave(const ZydisDecodedInstruction *insn)
+{
+	switch (insn->meta.isa_set) {
+	case ZYDIS_ISA_SET_XSAVE:
+	case ZYDIS_ISA_SET_XSAVEC:
+	case ZYDIS_ISA_SET_XSAVEOPT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool form_is_xrstor(const ZydisDecodedInstruction *insn)
+{
+	return insn->mnemonic == ZYDIS_MNEMONIC_XRSTOR || insn->mnemonic == ZYDIS_MNEMONIC_XRSTOR64;
 }
 
 enum form_class form_classify(const ZydisDecodedInstruction *insn,
@@ -409,6 +435,7 @@ static void try_form(struct forms *forms, struct form form, u8 reg, u8 rm, bool 
 	form.mnemonic = insn.mnemonic;
 	form.odd = ignored_prefix(&insn);
 	form.class = form_classify(&insn, operands);
+	form.xsave = form_is_xsave(&insn);
 	if (form.evex && form.memory)
 		measure(forms, &form);
 	if (!form.modrm) {

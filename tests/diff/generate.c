@@ -16,6 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Intel SDM volume 1, "XSAVE-Managed State": without what not every kernel enables. */
+#define COMPONENTS     0xe7u
+#define COMPONENT_PKRU 0x200ull
+#define COMPACTED      (1ull << 63)
+#define XSAVE_HEADER   512
+
 /* Stops the sequence: an instruction that is undefined for ever. */
 #define UD2_LENGTH 2
 
@@ -568,7 +574,7 @@ static bool draft_make(struct draft *d, ZydisDecodedInstruction *insn,
 }
 
 /* x87 state can be stored only where the CPU has not kept the address of an instruction. */
-static bool stores_x87_address(ZydisMnemonic mnemonic)
+static bool is_x87_image(ZydisMnemonic mnemonic)
 {
 	switch (mnemonic) {
 	case ZYDIS_MNEMONIC_FNSTENV:
@@ -585,6 +591,11 @@ static bool stores_x87_address(ZydisMnemonic mnemonic)
 	}
 }
 
+static bool stores_x87_address(const ZydisDecodedInstruction *insn)
+{
+	return form_is_xsave(insn) || is_x87_image(insn->mnemonic);
+}
+
 /* Of the memory operand: a guess is good enough. */
 static unsigned memory_size(const struct form *form)
 {
@@ -594,8 +605,10 @@ static unsigned memory_size(const struct form *form)
 		return 16u << form->length;
 	if (form->class == FORM_SSE)
 		return 16;
-	if (form->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B || stores_x87_address(form->mnemonic))
+	if (form->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B || is_x87_image(form->mnemonic))
 		return 16;
+	if (form->xsave)
+		return 64;
 	return form->class == FORM_X87 ? 8 : form->wide ? 8 : 4;
 }
 
@@ -714,6 +727,36 @@ static void tame_state(struct generator *g, const ZydisDecodedInstruction *insn,
 	}
 }
 
+/*
+ * The header of XRSTOR's image, in either format. Not with PKRU: it would take the tester's memory
+ * away from it.
+ */
+static void tame_header(struct generator *g, u64 at)
+{
+	u64 header[8] = {random_u64(&g->random) & COMPONENTS};
+
+	if (percent(g, 50))
+		header[1] = COMPACTED | header[0] | (random_u64(&g->random) & COMPONENTS);
+	if (percent(g, 5))
+		header[below(g, 8)] ^= 1ull << below(g, 64);
+	header[0] &= ~COMPONENT_PKRU;
+	for (unsigned i = 0; i < sizeof(header); i++)
+		if (sequence_memory(g->sequence->memory, at + i))
+			*sequence_memory(g->sequence->memory, at + i) = header[i / 8] >> i % 8 * 8;
+}
+
+/* mov eax, components: those that both sides have; the host's may have MPX, too. */
+static void add_components(struct generator *g, bool restore)
+{
+	u32 components =
+		random_u64(&g->random) & (restore ? COMPONENTS : COMPONENTS | COMPONENT_PKRU);
+	u8 mov[5] = {0xb8};
+
+	memcpy(mov + 1, &components, 4);
+	new_item(g, mov, sizeof(mov));
+	g->changed |= 1u << RAX;
+}
+
 /* Most values of MXCSR are refused: better one that is not. */
 static void tame_memory(struct generator *g, const struct draft *d,
 			const ZydisDecodedInstruction *insn)
@@ -724,6 +767,11 @@ static void tame_memory(struct generator *g, const struct draft *d,
 	switch (insn->mnemonic) {
 	case ZYDIS_MNEMONIC_FXRSTOR:
 	case ZYDIS_MNEMONIC_FXRSTOR64:
+		at += 24;
+		break;
+	case ZYDIS_MNEMONIC_XRSTOR:
+	case ZYDIS_MNEMONIC_XRSTOR64:
+		tame_header(g, at + XSAVE_HEADER);
 		at += 24;
 		break;
 	case ZYDIS_MNEMONIC_LDMXCSR:
@@ -767,7 +815,7 @@ static bool add_instance(struct generator *g, const struct form *form)
 	class = form_classify(&insn, operands);
 	if (class == FORM_SYSTEM || (g->alone && insn.mnemonic != form->mnemonic))
 		return false;
-	if (stores_x87_address(insn.mnemonic) ? g->x87 : class == FORM_X87 && g->image)
+	if (stores_x87_address(&insn) ? g->x87 : class == FORM_X87 && g->image)
 		return false;
 	if (insn.length > ITEM_BYTES)
 		return false;
@@ -783,6 +831,10 @@ static bool add_instance(struct generator *g, const struct form *form)
 			joined = true;
 		}
 	}
+	if (form_is_xsave(&insn)) {
+		add_components(g, form_is_xrstor(&insn));
+		joined = true;
+	}
 	tame_immediates(g, &d, &insn);
 	tame_memory(g, &d, &insn);
 	tame_state(g, &insn, operands, form);
@@ -790,8 +842,8 @@ static bool add_instance(struct generator *g, const struct form *form)
 	added->joined = joined;
 	add_fixups(g, added, &d, &insn);
 	note_changes(g, &insn, operands);
-	g->image |= stores_x87_address(insn.mnemonic);
-	g->x87 |= class == FORM_X87 || stores_x87_address(insn.mnemonic);
+	g->image |= stores_x87_address(&insn);
+	g->x87 |= class == FORM_X87 || stores_x87_address(&insn);
 	return true;
 }
 

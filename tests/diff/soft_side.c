@@ -17,6 +17,7 @@
 #include "engine/soft/system.h"
 #include "host/memory.h"
 
+#include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,7 @@ struct soft_side {
 	bool garbage, compat;
 	int vector; /* that was delivered; negative: none yet */
 	struct layout layout;
+	u32 pkru;
 
 	pthread_t watchdog;
 	_Atomic u64 deadline; /* by the monotonic clock; 0: none */
@@ -347,11 +349,23 @@ static void side_free(struct soft_side *side)
 	free(side);
 }
 
+/* What the kernel gave this process, and so the other side. */
+static u32 host_pkru(void)
+{
+	unsigned a, b, features = 0, d;
+	u32 pkru = 0, high;
+
+	if (__get_cpuid_count(7, 0, &a, &b, &features, &d) && features & bit_OSPKE)
+		asm volatile("rdpkru" : "=a"(pkru), "=d"(high) : "c"(0));
+	return pkru;
+}
+
 struct soft_side *soft_side_new(bool compat)
 {
 	struct soft_side *side = side_new(false);
 
 	side->compat = compat;
+	side->pkru = host_pkru();
 	return side;
 }
 
@@ -384,6 +398,7 @@ static void set_registers(struct soft_side *side, const struct state *state)
 
 	memcpy(vcpu->ctx.gpr, state->gpr, sizeof(vcpu->ctx.gpr));
 	vcpu->ctx.rip = state->rip;
+	vcpu->pkru = side->pkru;
 	vectors_save(vcpu);
 	vectors_to_xsave(&side->layout, &state->vectors, vcpu->xsave);
 	vcpu->ctx.base[FS] = state->fs_base;

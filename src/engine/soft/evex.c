@@ -37,9 +37,10 @@ static bool w_is_width(const ZydisDecodedInstruction *zi)
 		case 0x2a: /* conversions from and to integers */
 		case 0x2c:
 		case 0x2d:
-		case 0x6e: /* VMOVD and VMOVQ */
-		case 0x7e:
 			return true;
+		case 0x6e: /* VMOVD and VMOVQ, but for that between vector registers */
+		case 0x7e:
+			return zi->raw.evex.pp == 1;
 		case 0x78: /* to unsigned integers, but for packed ones */
 		case 0x79:
 		case 0x7b:

@@ -39,7 +39,9 @@ static unsigned component_length(const struct vcpu *vcpu, unsigned component)
 {
 	const unsigned length = vcpu->soft->cpuid.xsave.length[component];
 
-	if (component == OPMASK || component == PKRU || vcpu_64bit(vcpu))
+	if (component == PKRU)
+		return sizeof(vcpu->pkru); /* and four bytes that are left alone */
+	if (component == OPMASK || vcpu_64bit(vcpu))
 		return length;
 	return component == ZMM_16 ? 0 : length / 2;
 }
@@ -71,10 +73,17 @@ static struct places places_of(const struct vcpu *vcpu, u64 xcomp_bv)
 	return places;
 }
 
-/* SDM volume 1, "XSAVE-Managed State": XINUSE, as the host's XSAVE has found it. */
+/*
+ * SDM volume 1, "XSAVE-Managed State": XINUSE, as the host's XSAVE has found it. Outside 64-bit
+ * mode ZMM16 and the following are initial, whatever is in them.
+ */
 static u64 in_use(struct vcpu *vcpu)
 {
-	return fpu_image(vcpu)->xstate_bv | (vcpu->pkru ? COMPONENT_PKRU : 0);
+	u64 components = fpu_image(vcpu)->xstate_bv & ~(u64)COMPONENT_PKRU;
+
+	if (vcpu->pkru)
+		components |= COMPONENT_PKRU;
+	return vcpu_64bit(vcpu) ? components : components & ~(1ull << ZMM_16);
 }
 
 /* XGETBV with ECX = 1. What MXCSR holds counts for SSE here. */
@@ -98,15 +107,36 @@ struct saving {
 	struct places places;
 };
 
-/* Before the first byte is written. */
+/* Pieces of the legacy region and the header, which each belong to somebody. */
+#define HEADER_AT    offsetof(struct image, xstate_bv)
+#define HEADER_BYTES (LEGACY_SIZE - HEADER_AT)
+#define X87_BYTES    offsetof(struct image, mxcsr) /* and the registers */
+#define MXCSR_AT     offsetof(struct image, mxcsr)
+#define MXCSR_BYTES  8 /* with its mask */
+#define STACK_AT     offsetof(struct image, st)
+#define STACK_BYTES  sizeof(((struct image *)NULL)->st)
+#define XMM_AT	     offsetof(struct image, xmm)
+
+/* Before the first byte is written. What is not written need not be there. */
 static bool probe_image(struct vcpu *vcpu, const struct saving *saving)
 {
-	if (!mem_probe(vcpu, saving->address, LEGACY_SIZE, ACCESS_WRITE))
+	const u64 at = saving->address;
+
+	if (!mem_probe(vcpu, at + HEADER_AT, HEADER_BYTES, ACCESS_WRITE))
+		return false;
+	if (saving->components & COMPONENT_X87 &&
+	    (!mem_probe(vcpu, at, X87_BYTES, ACCESS_WRITE) ||
+	     !mem_probe(vcpu, at + STACK_AT, STACK_BYTES, ACCESS_WRITE)))
+		return false;
+	if (saving->mxcsr && !mem_probe(vcpu, at + MXCSR_AT, MXCSR_BYTES, ACCESS_WRITE))
+		return false;
+	if (saving->components & COMPONENT_SSE &&
+	    !mem_probe(vcpu, at + XMM_AT, fpu_vector_bytes(vcpu), ACCESS_WRITE))
 		return false;
 	for (unsigned i = AVX; i <= COMPONENT_LAST; i++)
 		if (saving->components >> i & 1 &&
-		    !mem_probe(vcpu, saving->address + saving->places.offset[i],
-			       component_length(vcpu, i), ACCESS_WRITE))
+		    !mem_probe(vcpu, at + saving->places.offset[i], component_length(vcpu, i),
+			       ACCESS_WRITE))
 			return false;
 	return true;
 }
@@ -114,11 +144,10 @@ static bool probe_image(struct vcpu *vcpu, const struct saving *saving)
 static bool store_component(struct vcpu *vcpu, const struct saving *saving, unsigned component)
 {
 	static const u8 zeros[COMPONENT_MAX];
-	const u64 pkru = vcpu->pkru;
 	const void *from = zeros;
 
 	if (component == PKRU)
-		from = &pkru;
+		from = &vcpu->pkru;
 	else if (!(saving->initial >> component & 1))
 		from = fpu_component(vcpu, component);
 	return mem_write(vcpu, saving->address + saving->places.offset[component], from,
@@ -229,6 +258,20 @@ static bool header_valid(const struct vcpu *vcpu, const struct image *from, bool
 	       !(from->xstate_bv & ~from->xcomp_bv);
 }
 
+/* What is wanted of the legacy region, and no more of it. */
+static bool read_legacy(struct vcpu *vcpu, u64 address, struct image *from, u64 components,
+			bool mxcsr)
+{
+	if (components & COMPONENT_X87 &&
+	    (!mem_read(vcpu, address, from, X87_BYTES, ACCESS_READ) ||
+	     !mem_read(vcpu, address + STACK_AT, from->st, STACK_BYTES, ACCESS_READ)))
+		return false;
+	if (mxcsr && !mem_read(vcpu, address + MXCSR_AT, &from->mxcsr, MXCSR_BYTES, ACCESS_READ))
+		return false;
+	return !(components & COMPONENT_SSE) ||
+	       mem_read(vcpu, address + XMM_AT, from->xmm, fpu_vector_bytes(vcpu), ACCESS_READ);
+}
+
 /* The components behind the header, as they shall be. */
 struct extended {
 	u8 component[COMPONENT_LAST + 1][COMPONENT_MAX];
@@ -310,17 +353,22 @@ bool fpu_xrstor(struct vcpu *vcpu, const struct insn *insn)
 
 	if (!fpu_xsave_available(vcpu) || (is_for_kernel(insn) && !system_privileged(vcpu)) ||
 	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, LEGACY_SIZE, ACCESS_READ, &address) ||
-	    !mem_read(vcpu, address, &from, LEGACY_SIZE, ACCESS_READ))
+	    !mem_read(vcpu, address + HEADER_AT, &from.xstate_bv, HEADER_BYTES, ACCESS_READ))
 		return false;
 	if (!header_valid(vcpu, &from, is_for_kernel(insn)))
 		return raise_error(vcpu, VECTOR_GP, 0);
-	/* In the standard format MXCSR is loaded whatever XSTATE_BV says. */
+	/* In the standard format MXCSR is loaded whatever XSTATE_BV says; else it is a part of SSE.
+	 */
 	mxcsr = mask & (COMPONENT_SSE | COMPONENT_AVX);
 	if (from.xcomp_bv & COMPACTED)
-		mxcsr = mask & COMPONENT_SSE;
-	if (mxcsr && (!(from.xcomp_bv & COMPACTED) || from.xstate_bv & COMPONENT_SSE) &&
-	    !fpu_mxcsr_valid(vcpu, from.mxcsr))
+		mxcsr = mask & from.xstate_bv & COMPONENT_SSE;
+	if (!read_legacy(vcpu, address, &from, mask & from.xstate_bv, mxcsr))
+		return false;
+	if (mxcsr && !fpu_mxcsr_valid(vcpu, from.mxcsr))
 		return raise_error(vcpu, VECTOR_GP, 0);
+	/* Initial, with all of SSE. */
+	if (from.xcomp_bv & COMPACTED)
+		mxcsr = mask & COMPONENT_SSE;
 	/* ZMM16 and the following stay as they are outside 64-bit mode. */
 	if (!vcpu_64bit(vcpu))
 		mask &= ~(1ull << ZMM_16);
