@@ -229,7 +229,7 @@ static const struct test stock = {
 	.needs = "gdb",
 	.flags = NEEDS_BREAKPOINTS,
 	.make_files = make_script,
-	.args = {SOCKET, "--cpus={cpus}", "--block={files}/disk",
+	.args = {SOCKET, "--cpus=2", "--block={files}/disk",
 		 "--initrd={assets}/guest/cloud/initrd.img", "256", "{assets}/guest/cloud/vmlinuz",
 		 "console=ttyS0", "quiet", "panic=-1", "nokaslr"},
 	.steps = STEPS(PROMPT, TYPE("cat /proc/kallsyms >/dev/vda; sync; echo it has $((6*7))\r"),
