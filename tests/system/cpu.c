@@ -19,7 +19,7 @@ static void add_checks(struct suite *suite)
 	static const char *const guests[] = {
 		"exceptions",  "pagefaults", "selfmodify", "tlb",   "shadows",	"jumps",
 		"doublefault", "syscalls",   "fpuimages",  "timer", "nonsense", "pcid",
-		"keys",	       "avx512",     "rings",	   "v86",   "tasks"};
+		"keys",	       "paging32",   "avx512",	   "rings", "v86",	"tasks"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
