@@ -93,7 +93,7 @@ unit: $(UNIT)
 	@status=0; for t in $(UNIT); do $$t || status=1; done; exit $$status
 
 # Those in which threads meet; check.sh has them built once more with SANITIZE=thread.
-UNIT_THREADS := queue queue_threads virtio_pci console net block block_flight bus pci ioapic serial terminal soft_lapic soft_debugger
+UNIT_THREADS := queue queue_threads virtio_pci console net block block_flight bus pci ioapic serial terminal soft_lapic soft_debugger kvm_debug
 unit-threads: $(filter $(UNIT_THREADS:%=$(BUILD)/unit/test_%),$(UNIT))
 unit-programs: $(UNIT)
 
