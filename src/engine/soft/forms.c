@@ -129,7 +129,6 @@ static struct form integer(const ZydisDecodedInstruction *insn, const ZydisDecod
 	case ZYDIS_MNEMONIC_NEG:
 	case ZYDIS_MNEMONIC_NOT:
 	case ZYDIS_MNEMONIC_OR:
-	case ZYDIS_MNEMONIC_PAUSE:
 	case ZYDIS_MNEMONIC_PDEP:
 	case ZYDIS_MNEMONIC_PEXT:
 	case ZYDIS_MNEMONIC_POPCNT:
@@ -399,6 +398,8 @@ static struct form system_form(const ZydisDecodedInstruction *insn)
 		return HANDLER(system_invd);
 	case ZYDIS_MNEMONIC_HLT:
 		return ENDING(system_hlt);
+	case ZYDIS_MNEMONIC_PAUSE:
+		return HANDLER(system_pause);
 	case ZYDIS_MNEMONIC_LSS:
 	case ZYDIS_MNEMONIC_LFS:
 	case ZYDIS_MNEMONIC_LGS:

@@ -163,7 +163,7 @@ struct cpuid_table {
  */
 #define SPACES	    8
 #define SIGNAL_ROOM 65536 /* for handlers, and registers that are saved around them */
-#define PCID_NONE (~0u)
+#define PCID_NONE   (~0u)
 
 struct address_space {
 	u8 stack[SIGNAL_ROOM]; /* of translated code: see context.h */
@@ -261,6 +261,7 @@ struct vcpu {
 	struct address_space *current_space; /* ctx.user is in it */
 	u64 space_clock;
 	bool interrupt_waiting; /* one came while IF was clear */
+	unsigned pauses;	/* since it last let others have the host's processor */
 	u8 bounce_buffer[256] __attribute__((aligned(64)));
 };
 
@@ -453,8 +454,8 @@ handler system_lar, system_lsl, system_verr, system_verw;
 handler system_cpuid, system_rdmsr, system_wrmsr, system_rdtsc, system_rdtscp, system_rdpid,
 	system_rdpmc;
 handler system_xgetbv, system_xsetbv, system_rdpkru, system_wrpkru, system_swapgs, system_fsgsbase;
-handler system_invlpg, system_invpcid, system_invd, system_hlt, system_cli, system_sti, system_clac,
-	system_stac;
+handler system_invlpg, system_invpcid, system_invd, system_hlt, system_pause, system_cli,
+	system_sti, system_clac, system_stac;
 handler system_in, system_out, system_ins, system_outs;
 handler system_pushf, system_popf;
 handler system_cld, system_std;

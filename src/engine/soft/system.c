@@ -12,6 +12,9 @@
 #include "engine/soft/segment.h"
 #include "engine/soft/system.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <Zydis/Zydis.h>
 
 /* ------------------------------------------------------------------ flags */
@@ -288,6 +291,29 @@ bool system_invd(struct vcpu *vcpu, const struct insn *insn)
 {
 	(void)insn;
 	return system_privileged(vcpu);
+}
+
+/*
+ * A spinning CPU says PAUSE, about 20 million times a second. After so many that is no longer a
+ * matter of a moment.
+ */
+#define PAUSES 32u
+
+/*
+ * Who spins waits for somebody, and whoever that is may be waiting for a processor of the host's:
+ * so that is offered to others. With more vCPUs than processors, each wait would otherwise last
+ * for what is left of a time slice.
+ */
+bool system_pause(struct vcpu *vcpu, const struct insn *insn)
+{
+	(void)insn;
+	if (++vcpu->pauses < PAUSES) {
+		__builtin_ia32_pause();
+		return true;
+	}
+	vcpu->pauses = 0;
+	syscall(SYS_sched_yield);
+	return true;
 }
 
 bool system_hlt(struct vcpu *vcpu, const struct insn *insn)
