@@ -181,7 +181,7 @@ static struct block *find_code(struct vcpu *vcpu, u32 mode)
 	return NULL;
 }
 
-/* ... of the end of the instruction. */
+/* Does anybody want to hear of the end of this instruction? */
 static bool wants_to_know(const struct vcpu *vcpu)
 {
 	const struct watch *watch = &vcpu->watch;
@@ -189,7 +189,7 @@ static bool wants_to_know(const struct vcpu *vcpu)
 	return vcpu->stepping || watch->hits || watch->touched || watch->step;
 }
 
-/* The next instruction begins, without the RF of the one before: must it be alone in its block? */
+/* The next one begins, without the RF of the one before: must it be alone in its block? */
 static bool begin_alone(struct vcpu *vcpu)
 {
 	struct watch *watch = &vcpu->watch;
