@@ -148,6 +148,12 @@ void gdb_put_hex(struct gdb_reply *reply, const void *data, size_t length)
 	}
 }
 
+/* The last one would begin a run-length encoding. */
+static bool needs_escape(char byte)
+{
+	return byte == '$' || byte == '#' || byte == ESCAPE || byte == '*';
+}
+
 size_t gdb_frame(const struct gdb_reply *reply, char frame[GDB_FRAME_MAX])
 {
 	size_t length = 0;
@@ -155,8 +161,7 @@ size_t gdb_frame(const struct gdb_reply *reply, char frame[GDB_FRAME_MAX])
 
 	frame[length++] = '$';
 	for (size_t i = 0; i < reply->length; i++) {
-		/* The last one would begin a run-length encoding. */
-		if (memchr("$#}*", reply->payload[i], 4)) {
+		if (needs_escape(reply->payload[i])) {
 			frame[length++] = ESCAPE;
 			frame[length++] = (char)(reply->payload[i] ^ ESCAPE_TOGGLE);
 		} else {

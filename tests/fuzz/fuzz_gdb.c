@@ -112,8 +112,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	fake_debug_init(&fake, 0x2e7);
 	receiver = (struct gdb_receiver){.state = GDB_BETWEEN};
-	MUST(!gdb_session_init(&session, &fake.engine, &fake.machine, FAKE_DEBUG_VCPUS,
-			       size & 1));
+	MUST(!gdb_session_init(&session, &fake.engine, &fake.machine, FAKE_DEBUG_VCPUS, size & 1));
 	gdb_session_power_on(&session);
 	MUST(!gdb_session_begin(&session));
 	while (size) {

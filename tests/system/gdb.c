@@ -176,7 +176,7 @@ static bool make_abandoned_socket(const char *directory)
 	const char *path = suite_text("%s/gdb", directory);
 	bool made;
 
-	for (size_t i = 0; path[i] && i < sizeof(address.sun_path) - 1; i++)
+	for (size_t i = 0; i < sizeof(address.sun_path) - 1 && path[i]; i++)
 		address.sun_path[i] = path[i];
 	made = fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
 	if (fd >= 0)

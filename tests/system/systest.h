@@ -104,8 +104,8 @@ enum step_kind {
 	STEP_LOCKED,	    /* somebody keeps others from writing to the file `text` of {files} */
 	STEP_DEBUGGER,	    /* call at {files}/gdb, where --gdb listens, until somebody answers */
 	STEP_TELL,	    /* send that packet; "\x03" interrupts */
-	STEP_ASK,	    /* the same, and the answer is what is behind the line break in `text` */
-	STEP_HEAR,	    /* the answer to what was told is `text` */
+	STEP_ASK,  /* the same, and the answer is what is behind the line break in `text` */
+	STEP_HEAR, /* the answer to what was told is `text` */
 	STEP_DEBUGGER_DIES, /* without a word */
 };
 
