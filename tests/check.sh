@@ -143,7 +143,7 @@ start_outer_tests() {
 	sanitized="env ASAN_OPTIONS=handle_segv=0 systest --assets=/assets --engine=kvm --timeout-scale=6 \
 		--lguest=/assets/address-undefined/lguest"
 	stock='cloud|generic|686-pae|debian'
-	cpu='exceptions|pagefaults|shadows|doublefault|tlb|selfmodify|jumps|syscalls|fpuimages|nonsense|timer|smp'
+	cpu='exceptions|pagefaults|shadows|doublefault|tlb|selfmodify|jumps|syscalls|fpuimages|nonsense|timer|smp|init|ipi|shootdown|splitlocks|crossmodify'
 	start_outer kvm 2 1200 <<-END
 		$plain \$($plain --list | grep -E '/kvm$' | grep -vE '^($stock)-' | sed 's/^/=/')
 		$sanitized \$($sanitized --list | grep -E '/kvm$' |

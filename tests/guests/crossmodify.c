@@ -155,6 +155,7 @@ static void run_on(void)
 			state.last[self] = result;
 		}
 		state.progress[self]++;
+		pause();
 	}
 }
 

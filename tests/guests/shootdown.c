@@ -19,9 +19,8 @@
 
 enum { VECTOR_PF = 14, VECTOR_FLUSH = 0x61 };
 
-#define TOGGLES	  64u	       /* a round */
-#define TOGGLED	  (1ull << 52) /* of an entry: left to software */
-#define BIT_DIRTY "6"
+#define TOGGLES 10000u	     /* a round */
+#define TOGGLED (1ull << 52) /* of an entry: left to software */
 
 static struct {
 	unsigned cpus, rounds, round;
@@ -79,6 +78,7 @@ static void write_on(void)
 	while (!state.stop) {
 		asm volatile("incq %0" : "+m"(*cell(TEST, self)) : : "cc");
 		state.progress[self]++;
+		pause();
 	}
 }
 
@@ -89,6 +89,7 @@ static void read_on(void)
 	while (!state.stop) {
 		state.result[self] = *cell(TEST, CREW_MOST);
 		state.progress[self]++;
+		pause();
 	}
 }
 
@@ -101,6 +102,7 @@ static void run_on(void)
 		asm volatile("call *%1" : "=a"(result) : "r"(TEST) : "memory", "cc");
 		state.result[self] = result;
 		state.progress[self]++;
+		pause();
 	}
 }
 
@@ -269,8 +271,12 @@ static void check_dirty(void)
 		asm volatile("lock xorq %1, %0" : "+m"(*entry) : "r"(TOGGLED) : "cc");
 		toggled ^= TOGGLED;
 		wrong += (*entry & TOGGLED) != toggled;
+		/* So that there is always something to be set. */
+		asm volatile("lock andq %1, %0"
+			     : "+m"(*entry)
+			     : "e"((int)~(PTE_ACCESSED | PTE_DIRTY))
+			     : "cc");
 		if (n % TOGGLES == 0) {
-			asm volatile("lock btrq $" BIT_DIRTY ", %0" : "+m"(*entry) : : "cc");
 			wrong += !all_go_on();
 			lost += !(*entry & PTE_DIRTY);
 		}

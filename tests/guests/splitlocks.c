@@ -11,7 +11,6 @@
 #include "lib/crew.h"
 #include "lib/paging.h"
 
-#define TIMES  3000u
 #define TEST   (1ull << 40)
 #define ALIAS  (1ull << 41)
 #define FRAMES MiB(32)
@@ -81,6 +80,7 @@ static void compare_exchange_8b(void *at, unsigned times)
 }
 
 static struct {
+	unsigned times;
 	operation *work[2];
 	void *at[2];
 	volatile bool go, here, stop;
@@ -93,7 +93,7 @@ static void second(void)
 	state.here = true;
 	while (!state.go)
 		;
-	state.work[1](state.at[1], TIMES);
+	state.work[1](state.at[1], state.times);
 }
 
 /* Both at the same time, as far as that can be had. */
@@ -108,7 +108,7 @@ static void both(operation *first_work, void *first, operation *second_work, voi
 	if (!wait_for(state.here))
 		give_up("the second CPU begins");
 	state.go = true;
-	state.work[0](state.at[0], TIMES);
+	state.work[0](state.at[0], state.times);
 	crew_wait(1);
 }
 
@@ -116,10 +116,11 @@ static const struct place {
 	const char *name;
 	u64 offset; /* where the second part begins */
 	bool split;
+	unsigned times; /* fewer where each takes longer */
 } places[] = {
-	{"aligned", 128, false},
-	{"in two cache lines", 5 * LINE, true},
-	{"in two pages", PAGE, true},
+	{"aligned", 128, false, 20000},
+	{"in two cache lines", 5 * LINE, true, 3000},
+	{"in two pages", PAGE, true, 600},
 };
 
 static void check_sums(const struct place *place)
@@ -155,7 +156,7 @@ static void check_sums(const struct place *place)
 		memcpy((void *)at, &start, ways[i].size);
 		both(ways[i].work, (void *)at, ways[i].work, (void *)alias);
 		memcpy(&sum, (void *)at, ways[i].size);
-		start += 2 * TIMES;
+		start += 2 * place->times;
 		if (ways[i].size == 2)
 			start &= 0xffff;
 		check_equal(sum, start, "%s: lock %s of %u bytes", place->name, ways[i].name,
@@ -213,7 +214,7 @@ static void check_locks(const struct place *place)
 		*(volatile u32 *)at = 0;
 		state.counter = 0;
 		both(ways[i].work, (void *)at, ways[i].work, (void *)(at + ALIAS - TEST));
-		check_equal(state.counter, 2 * TIMES, "%s: a lock by %s", place->name,
+		check_equal(state.counter, 2 * place->times, "%s: a lock by %s", place->name,
 			    ways[i].name);
 	}
 }
@@ -240,7 +241,8 @@ static void check_neighbours(const struct place *place)
 
 	*sum = 0;
 	both(add_8, (void *)at, increment_4, (void *)(at + 4 + ALIAS - TEST));
-	check_equal(*sum, TIMES + ((u64)TIMES << 32), "%s: beside a locked half", place->name);
+	check_equal(*sum, place->times + ((u64)place->times << 32), "%s: beside a locked half",
+		    place->name);
 	*sum = 0;
 	state.lost = 0;
 	both(exchange_add_8, (void *)at, store_byte, (void *)(at + 7));
@@ -260,6 +262,7 @@ void guest_main(const struct boot *boot)
 	}
 	crew_muster(boot);
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		state.times = places[i].times;
 		check_sums(&places[i]);
 		check_locks(&places[i]);
 		check_neighbours(&places[i]);
