@@ -20,6 +20,7 @@ objects=$(ls "$build"/engine/soft/*.o "$build/engine/topology.o")
 #   form_decoder, form_of  translate() calls them, and has saved the vectors
 #   vcpu_kick              syscall() is five moves and no more
 exempt='form_decoder form_of vcpu_kick'
+# put_...() are parts of translate(), which calls them behind vectors_save().
 # Sections, and what is called when all is lost.
 harmless='^([.]|_GLOBAL_OFFSET_TABLE_$|__asan_|__ubsan_|__stack_chk_fail$)'
 
@@ -69,6 +70,8 @@ whole='function whole(name) {
 				saves = saves || callees[i] == "vectors_save"
 			for (i = 1; i <= total; i++) {
 				callee = callees[i]
+				if (callee ~ /^put_/)
+					continue
 				if (callee in defined)
 					todo[count++] = callee
 				else if (!saves && callee !~ harmless && !((name, callee) in told)) {

@@ -238,6 +238,27 @@ static bool same(const struct sequence *sequence, const struct outcome *native,
 	       (leniency->memory || !memcmp(native->memory, soft->memory, sizeof(native->memory)));
 }
 
+/*
+ * A repeated string instruction that ran over its own bytes: when the CPU looks at them again is up
+ * to it. Where RDI ends says that it was in the code.
+ */
+static bool ran_over_itself(const struct sequence *sequence, const struct outcome *native)
+{
+	const u64 rdi = native->state.gpr[7];
+
+	for (unsigned i = 0; i < sequence->count; i++) {
+		const u64 at = CODE_BASE + sequence->items[i].offset;
+		struct decoded decoded;
+
+		if (decode_at(sequence, at, &decoded) && decoded.class == FORM_STRING &&
+		    decoded.insn.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE |
+					       ZYDIS_ATTRIB_HAS_REPNE) &&
+		    rdi - CODE_BASE < CODE_PAGES * PAGE_SIZE)
+			return true;
+	}
+	return false;
+}
+
 bool outcomes_same(const struct sequence *sequence, const struct outcome *native,
 		   const struct outcome *soft)
 {
@@ -248,7 +269,8 @@ bool outcomes_same(const struct sequence *sequence, const struct outcome *native
 		return true;
 	leniency = leniency_of(sequence, native->state.rip);
 	return same(sequence, native, soft, &leniency) || computed_first(sequence, native, soft) ||
-	       masked_off(sequence, native, soft) || more_wanted(sequence, native);
+	       masked_off(sequence, native, soft) || more_wanted(sequence, native) ||
+	       ran_over_itself(sequence, native);
 }
 
 static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",

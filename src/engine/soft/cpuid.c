@@ -316,7 +316,8 @@ static u32 compacted_size(const struct xsave_layout *layout, u64 components)
 
 /*
  * AVX-512 needs its state in the host's XCR0, and in a vCPU's image, and XGETBV that tells whether
- * it is in use. Masks of 64 bits are how we read them; only Xeon Phi has AVX-512 without.
+ * it is in use. Only Xeon Phi has it without instructions on bytes and words, and that has others
+ * that we do not know.
  */
 static bool has_avx512(const struct xsave_layout *layout, cpuid_source *host, u64 xcr0)
 {

@@ -98,11 +98,13 @@ void put_evex(struct translation *t, const struct renamed *r)
 
 /*
  * SDM volume 2, "EVEX Instruction Exception Classes": those of them that ignore masks in that.
- * VDBPSADBW is in E4NF to the manual and to the silicon, in E4 to the decoder.
+ * VDBPSADBW is in E4NF to the manual and to the silicon, in E4 to the decoder; VCVTNE2PS2BF16 to
+ * the manual.
  */
 static bool suppresses_faults(const ZydisDecodedInstruction *zi)
 {
-	if (zi->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW)
+	if (zi->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW ||
+	    zi->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16)
 		return false;
 	switch (zi->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
@@ -156,55 +158,40 @@ static unsigned result_bits(const struct translation *t)
 	return 0;
 }
 
+/* Eight bytes of a matrix make eight bytes of the result, and the mask is about those. */
+static bool is_matrix(ZydisMnemonic mnemonic)
+{
+	return mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB ||
+	       mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB;
+}
+
 u64 evex_masked(const struct translation *t, const ZydisDecodedOperand *memory)
 {
 	const ZydisDecodedInstruction *zi = &t->zi;
-	unsigned mask = zi->avx.mask.reg - ZYDIS_REGISTER_K0, element = memory->element_size;
+	unsigned mask = zi->avx.mask.reg - ZYDIS_REGISTER_K0;
+	unsigned element = memory->element_size, result = result_bits(t);
 	struct masked masked = {.is = true, .reg = mask, .packed = is_packed(zi->mnemonic)};
 	u64 arg;
 
-	if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !mask)
+	/* Where the decoder knows of no elements all of it counts. */
+	if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !mask || !element)
 		return 0;
 	masked.whole = !suppresses_faults(zi);
 	if (masked.whole && !operand_writes(memory))
 		return 0;
 	if (zi->avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID) {
 		if (memory->size == t->op[0].size)
-			element = MAX(element, result_bits(t));
+			element = MAX(element, result);
 		masked.bits = memory->size / element;
 	} else {
-		masked.bits = zi->avx.vector_length / MAX(element, result_bits(t));
+		masked.bits = zi->avx.vector_length / MAX(element, result);
 	}
+	masked.group = is_matrix(zi->mnemonic) ? 8 : 1;
+	masked.bits *= masked.group;
 	masked.size = element / 8;
 	masked.elements = memory->size / element;
 	__builtin_memcpy(&arg, &masked, sizeof(arg));
 	return arg;
-}
-
-/* K1 to K7: in the host's register, or where vectors_save() has put it. */
-static u64 read_mask(struct vcpu *vcpu, unsigned reg)
-{
-	u64 value = 0;
-
-	if (vcpu->vectors_saved)
-		return fpu_saved_mask(vcpu, reg);
-	switch (reg) {
-#define READ(number)                                                                               \
-	case number:                                                                               \
-		asm volatile("kmovq %%k" #number ", %0" : "=r"(value));                            \
-		break;
-		READ(1)
-		READ(2)
-		READ(3)
-		READ(4)
-		READ(5)
-		READ(6)
-		READ(7)
-#undef READ
-	default:
-		break;
-	}
-	return value;
 }
 
 static u64 low_bits(unsigned count)
@@ -227,10 +214,11 @@ u64 evex_touched(struct vcpu *vcpu, const struct site *site)
 	unsigned wanted = 0;
 
 	__builtin_memcpy(&masked, &site->arg, sizeof(masked));
-	mask = read_mask(vcpu, masked.reg) & low_bits(masked.bits);
+	vectors_save(vcpu);
+	mask = fpu_saved_mask(vcpu, masked.reg) & low_bits(masked.bits);
 	for (; mask; mask &= mask - 1) {
 		unsigned bit = __builtin_ctzll(mask);
-		unsigned element = masked.packed ? wanted++ : bit % masked.elements;
+		unsigned element = masked.packed ? wanted++ : bit / masked.group % masked.elements;
 
 		touched |= low_bits(masked.size) << element * masked.size;
 	}

@@ -64,7 +64,7 @@ struct masked {
 	u8 elements; /* in memory: several bits may be about one */
 	bool packed; /* those that are wanted are one behind the other */
 	bool whole;  /* all of it must be there: those that are masked off fault, too */
-	u8 unused;
+	u8 group;    /* so many bits in a row are about one element */
 };
 _Static_assert(sizeof(struct masked) == 8, "a site's arg");
 

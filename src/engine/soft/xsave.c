@@ -353,7 +353,8 @@ bool fpu_xrstor(struct vcpu *vcpu, const struct insn *insn)
 
 	if (!fpu_xsave_available(vcpu) || (is_for_kernel(insn) && !system_privileged(vcpu)) ||
 	    !fpu_image_address(vcpu, insn, XSAVE_ALIGN, LEGACY_SIZE, ACCESS_READ, &address) ||
-	    !mem_read(vcpu, address + HEADER_AT, &from.xstate_bv, HEADER_BYTES, ACCESS_READ))
+	    !mem_read(vcpu, address + HEADER_AT, (u8 *)&from + HEADER_AT, HEADER_BYTES,
+		      ACCESS_READ))
 		return false;
 	if (!header_valid(vcpu, &from, is_for_kernel(insn)))
 		return raise_error(vcpu, VECTOR_GP, 0);
