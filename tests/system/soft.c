@@ -21,6 +21,14 @@ static const struct test tests[] = {
 		.status = 1,
 	},
 	{
+		/* Of events of which there is none before the sandbox closes. */
+		.name = "soft/trace",
+		.args = {"--trace=int", "--trace-file=/dev/null", "--debug-exit", "64",
+			 "{assets}/guests/tasks"},
+		.seen = {", 0 failed"},
+		.status = ALL_WELL,
+	},
+	{
 		.name = "soft/least-cache",
 		.args = {"--soft-cache=4M", "--debug-exit", "64", HELLO},
 		.seen = {", 0 failed"},
