@@ -247,17 +247,19 @@ static bool masked_store(struct vcpu *vcpu, const struct insn *insn, unsigned si
 static bool store_bytes(struct vcpu *vcpu, const struct insn *insn, const u8 *data, const u8 *mask,
 			unsigned length)
 {
-	const u64 offset = vcpu->ctx.gpr[RDI] & width_mask(insn->addrsize);
+	const u64 offsets = width_mask(insn->addrsize);
 	u64 address;
 
 	for (unsigned i = 0; i < length; i++)
 		if (mask[i] & 0x80 &&
-		    (!segment_access(vcpu, insn->segment, offset + i, 1, ACCESS_WRITE, &address) ||
+		    (!segment_access(vcpu, insn->segment, (vcpu->ctx.gpr[RDI] + i) & offsets, 1,
+				     ACCESS_WRITE, &address) ||
 		     !mem_probe(vcpu, address, 1, ACCESS_WRITE)))
 			return false;
 	for (unsigned i = 0; i < length; i++)
 		if (mask[i] & 0x80 &&
-		    (!segment_access(vcpu, insn->segment, offset + i, 1, ACCESS_WRITE, &address) ||
+		    (!segment_access(vcpu, insn->segment, (vcpu->ctx.gpr[RDI] + i) & offsets, 1,
+				     ACCESS_WRITE, &address) ||
 		     !mem_write(vcpu, address, &data[i], 1, ACCESS_WRITE)))
 			return false;
 	return true;

@@ -249,6 +249,10 @@ void put_loop(struct translation *t)
 	unsigned width = t->zi.address_width;
 	u8 *other = NULL, *zero, *more;
 
+	if (!t->flat) {
+		put_near(t, near_loop, true);
+		return;
+	}
 	if (loop)
 		put_count_down(t);
 	if (width == 64)

@@ -463,7 +463,7 @@ handler system_mov_dr; /* debug.c */
 handler system_vmcall; /* run.c: a hypercall: none is offered */
 
 /* near.c: near calls and the stack, where translated code leaves them to C */
-handler near_push, near_pop, near_pusha, near_popa, near_leave, near_call, near_ret;
+handler near_push, near_pop, near_pusha, near_popa, near_leave, near_call, near_ret, near_loop;
 handler stack_enter;
 
 /* legacy.c: what 64-bit mode has no more */

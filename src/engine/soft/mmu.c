@@ -12,7 +12,7 @@
 #include "board/board.h"
 #include "board/layout.h"
 #include "engine/soft/paging.h"
-#include "engine/soft/system.h"
+#include "engine/soft/segment.h"
 #include "engine/soft/translate.h"
 
 u8 *ram_at(const struct soft *soft, u64 gpa)
@@ -347,6 +347,33 @@ static const void *access_fault(struct vcpu *vcpu, const struct site *site)
 	if (site->flags & SITE_STACK)
 		raised_through_stack(vcpu);
 	return NULL;
+}
+
+/* A segment has its say before the pages. What is masked off is outside no limit. */
+const void *mmu_segment(struct vcpu *vcpu, const struct site *site)
+{
+	struct masked masked;
+	u64 offset = vcpu->ctx.address, touched;
+	unsigned which, first = 0, size = site->size;
+	enum access access;
+
+	__builtin_memcpy(&masked, &site->arg, sizeof(masked));
+	which = masked.segment & SEGMENT_NUMBER;
+	access = masked.segment & SEGMENT_WRITES ? ACCESS_WRITE : ACCESS_READ;
+	vcpu->ctx.address = (u32)(vcpu->ctx.base[which] + offset);
+	if (masked.is && !masked.whole) {
+		touched = evex_touched(vcpu, site);
+		if (!touched)
+			return site + 1;
+		first = __builtin_ctzll(touched);
+		size = 64 - __builtin_clzll(touched) - first;
+	}
+	if (masked.segment & SEGMENT_CACHE && segment_is_code(&vcpu->seg[which]) &&
+	    segment_reaches(&vcpu->seg[which], vcpu->ctx.base[which], offset, size))
+		return site + 1;
+	if (segment_access(vcpu, which, offset + first, size, access, &offset))
+		return site + 1;
+	return access_fault(vcpu, site);
 }
 
 /* Those bytes of a part that are touched, of an operand with a mask. */

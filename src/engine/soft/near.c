@@ -15,6 +15,9 @@
 #define OPCODE_PUSH_IMMEDIATE  0x68
 #define OPCODE_PUSH_IMMEDIATE8 0x6a
 #define OPCODE_CALL_RELATIVE   0xe8
+#define OPCODE_LOOPNE	       0xe0
+#define OPCODE_LOOPE	       0xe1
+#define OPCODE_JCXZ	       0xe3
 #define OPCODE_RET_IMMEDIATE   0xc2
 #define OPCODE_REGISTER	       7 /* of it, where the opcode names one */
 #define PUSHA_WORDS	       8
@@ -25,18 +28,9 @@ static struct stack stack_near(const struct vcpu *vcpu)
 	return stack_current(vcpu, vcpu_64bit(vcpu), 0);
 }
 
-static bool push_word(struct vcpu *vcpu, u64 value, unsigned size)
-{
-	struct stack stack = stack_near(vcpu);
-
-	if (!stack_push(vcpu, &stack, &value, 1, size))
-		return false;
-	stack_commit(vcpu, &stack);
-	return true;
-}
-
 bool near_push(struct vcpu *vcpu, const struct insn *insn)
 {
+	struct stack stack = stack_near(vcpu);
 	unsigned size = insn->opsize;
 	u64 value = insn->immediate;
 
@@ -46,7 +40,10 @@ bool near_push(struct vcpu *vcpu, const struct insn *insn)
 		value = gpr_read(vcpu, insn->opcode & OPCODE_REGISTER, size);
 	else if (!rm_read(vcpu, insn, size, &value))
 		return false;
-	return push_word(vcpu, value, size);
+	if (!stack_push(vcpu, &stack, &value, 1, size))
+		return false;
+	stack_commit(vcpu, &stack);
+	return true;
 }
 
 /* An address with the stack pointer in it is that after the pop, but a fault finds it as it was. */
@@ -133,7 +130,7 @@ bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
 
 	if (!stack_push(vcpu, &stack, &vcpu->ctx.gpr[RBP], 1, size))
 		return false;
-	frame = stack.pointer;
+	frame = (vcpu->ctx.gpr[RSP] & ~width_mask(stack.width)) | stack.pointer;
 	if (level && (!copy_frames(vcpu, &stack, level - 1, size) ||
 		      !stack_push(vcpu, &stack, &frame, 1, size)))
 		return false;
@@ -149,19 +146,46 @@ bool stack_enter(struct vcpu *vcpu, const struct insn *insn)
 	return true;
 }
 
-bool near_call(struct vcpu *vcpu, const struct insn *insn)
+/* Where a near jump goes, less what the operand size takes away. False: beyond the limit. */
+static bool near_jump(struct vcpu *vcpu, u64 target, unsigned size)
 {
-	unsigned size = insn->opsize;
-	u64 target = vcpu->ctx.rip + insn->immediate;
-
-	if (insn->opcode != OPCODE_CALL_RELATIVE && !rm_read(vcpu, insn, size, &target))
-		return false;
 	target &= width_mask(size);
 	if (!segment_holds(vcpu, &vcpu->seg[CS], target))
 		return raise_error(vcpu, VECTOR_GP, 0);
-	if (!push_word(vcpu, vcpu->ctx.rip, size))
-		return false;
 	vcpu->ctx.rip = target;
+	return true;
+}
+
+/* What was pushed is there even if the target is beyond the limit, and rsp has not moved. */
+bool near_call(struct vcpu *vcpu, const struct insn *insn)
+{
+	struct stack stack = stack_near(vcpu);
+	u64 target = vcpu->ctx.rip + insn->immediate;
+
+	if (insn->opcode != OPCODE_CALL_RELATIVE && !rm_read(vcpu, insn, insn->opsize, &target))
+		return false;
+	if (!stack_push(vcpu, &stack, &vcpu->ctx.rip, 1, insn->opsize) ||
+	    !near_jump(vcpu, target, insn->opsize))
+		return false;
+	stack_commit(vcpu, &stack);
+	return true;
+}
+
+/* LOOP, LOOPE, LOOPNE, and JCXZ, which does not count. */
+bool near_loop(struct vcpu *vcpu, const struct insn *insn)
+{
+	u64 count = gpr_read(vcpu, RCX, insn->addrsize);
+	bool equal = vcpu->ctx.arith & X86_EFLAGS_ZF, taken;
+
+	if (insn->opcode != OPCODE_JCXZ)
+		count = (count - 1) & width_mask(insn->addrsize);
+	taken = insn->opcode == OPCODE_JCXZ ? !count : count;
+	if ((insn->opcode == OPCODE_LOOPE && !equal) || (insn->opcode == OPCODE_LOOPNE && equal))
+		taken = false;
+	if (taken && !near_jump(vcpu, vcpu->ctx.rip + insn->immediate, insn->opsize))
+		return false;
+	if (insn->opcode != OPCODE_JCXZ)
+		gpr_write(vcpu, RCX, insn->addrsize, count);
 	return true;
 }
 
@@ -173,10 +197,9 @@ bool near_ret(struct vcpu *vcpu, const struct insn *insn)
 
 	if (!stack_pop(vcpu, &stack, &target, 1, insn->opsize))
 		return false;
-	if (!segment_holds(vcpu, &vcpu->seg[CS], target))
-		return raise_error(vcpu, VECTOR_GP, 0);
+	if (!near_jump(vcpu, target, insn->opsize))
+		return false;
 	stack.pointer = (stack.pointer + more) & width_mask(stack.width);
 	stack_commit(vcpu, &stack);
-	vcpu->ctx.rip = target;
 	return true;
 }

@@ -140,6 +140,7 @@ void put_segment(struct translation *t, const ZydisDecodedOperand *operand)
 	t->segment = NO_SEGMENT;
 	if (!t->wide) {
 		t->segment = segment;
+		t->masked = evex_masked(t, operand);
 		t->wraps = t->zi.address_width != 16 &&
 			   (operand->mem.base || operand->mem.index ||
 			    (u32)operand->mem.disp.value > UINT32_MAX - OPERAND_BYTES);
@@ -160,17 +161,29 @@ bool is_stack(const ZydisDecodedOperand *operand)
 	return operand->mem.segment == ZYDIS_REGISTER_SS;
 }
 
-static void put_segment_event(struct translation *t, unsigned size, bool write)
+static bool is_cache_maintenance(const struct translation *t)
 {
-	put_site(&t->e, SITE_SEGMENT, 0, size, t->offset,
-		 t->segment | (write ? SEGMENT_WRITES : 0));
+	return t->zi.mnemonic == ZYDIS_MNEMONIC_CLFLUSH ||
+	       t->zi.mnemonic == ZYDIS_MNEMONIC_CLFLUSHOPT || t->zi.mnemonic == ZYDIS_MNEMONIC_CLWB;
+}
+
+static void put_segment_event(struct translation *t, unsigned size, bool write, u8 flags)
+{
+	struct masked masked;
+	u64 arg;
+
+	__builtin_memcpy(&masked, &t->masked, sizeof(masked));
+	masked.segment = t->segment | (write ? SEGMENT_WRITES : 0) |
+			 (is_cache_maintenance(t) ? SEGMENT_CACHE : 0);
+	__builtin_memcpy(&arg, &masked, sizeof(arg));
+	put_site(&t->e, SITE_SEGMENT, flags, size, t->offset, arg);
 }
 
 /*
  * FS and GS without limits. They have one at 4 GiB, because they have a base (limit.c has the whole
  * of it): what goes over that is not for us.
  */
-static void put_base(struct translation *t, unsigned size, bool write)
+static void put_base(struct translation *t, unsigned size, bool write, u8 flags)
 {
 	struct emit *e = &t->e;
 	u8 *inside, *done = NULL;
@@ -180,7 +193,7 @@ static void put_base(struct translation *t, unsigned size, bool write)
 		emit_rorx(e, H_SCRATCH, H_SCRATCH, 32);
 		emit_mov32(e, H_SCRATCH, H_SCRATCH);
 		inside = emit_jrcxz(e);
-		put_segment_event(t, size, write);
+		put_segment_event(t, size, write, flags);
 		put_short(e, SHORT_JMP, &done);
 		emit_jrcxz_here(e, inside);
 	}
@@ -191,7 +204,7 @@ static void put_base(struct translation *t, unsigned size, bool write)
 }
 
 /* r9: what put_segment() left to do, now that it is known what for. */
-static void put_linear(struct translation *t, unsigned size, bool write)
+static void put_linear(struct translation *t, unsigned size, bool write, u8 flags)
 {
 	unsigned segment = t->segment;
 
@@ -199,11 +212,11 @@ static void put_linear(struct translation *t, unsigned size, bool write)
 		return;
 	if (segment == FS || segment == GS) {
 		if (t->mode & (segment == FS ? MODE_FS_FLAT : MODE_GS_FLAT))
-			put_base(t, size, write);
+			put_base(t, size, write, flags);
 		else
-			put_segment_event(t, size, write);
+			put_segment_event(t, size, write, flags);
 	} else if (!t->flat || (segment == CS && write)) {
-		put_segment_event(t, size, write);
+		put_segment_event(t, size, write, flags);
 	}
 	t->segment = NO_SEGMENT;
 }
@@ -264,7 +277,7 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 	struct late *late = &t->late[t->lates++];
 	u8 *hit;
 
-	put_linear(t, size, write);
+	put_linear(t, size, write, flags);
 	emit_pext_gs(e, H_ADDEND, H_ADDRESS, CTX_TLBMASK);
 	put_from_table(t, H_SCRATCH,
 		     t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));

@@ -50,6 +50,12 @@ u8 repeat_prefix(const ZydisDecodedInstruction *zi)
 	return found;
 }
 
+/* Fences, and MOVNTI: 66 would make them undefined. */
+static bool refuses_size(const ZydisDecodedInstruction *zi)
+{
+	return zi->opcode_map == ZYDIS_OPCODE_MAP_0F && (zi->opcode == 0xae || zi->opcode == 0xc3);
+}
+
 /*
  * Each prefix once, or what we add makes an instruction longer than 15 bytes. Segments and address
  * sizes were dealt with; REX is made anew.
@@ -61,7 +67,8 @@ static void put_prefixes(struct translation *t)
 	bool code16 = (t->mode & MODE_CODE) == MODE_CODE_16;
 	bool vector = t->unit != UNIT_INTEGER && zi->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT;
 	/* What is 16 bits wide by default in the guest needs to say so here. */
-	bool narrow = code16 && !vector && zi->operand_width == 16, lock = false;
+	bool narrow = code16 && !vector && zi->operand_width == 16 && !refuses_size(zi),
+	     lock = false;
 	u8 repeat = repeat_prefix(zi);
 
 	for (unsigned i = 0; i < zi->raw.prefix_count; i++) {

@@ -394,12 +394,8 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		return code ? code : serve_fault(vcpu);
 	case SITE_SEGMENT:
 		vcpu->insn_rip = site_rip(vcpu, site);
-		return segment_access(vcpu, site->arg & SEGMENT_NUMBER, vcpu->ctx.address,
-				      site->size,
-				      site->arg & SEGMENT_WRITES ? ACCESS_WRITE : ACCESS_READ,
-				      &vcpu->ctx.address)
-			       ? site + 1
-			       : serve_fault(vcpu);
+		code = mmu_segment(vcpu, site);
+		return code ? code : serve_fault(vcpu);
 	case SITE_COMMIT:
 		if (mmu_commit(vcpu) && !(site->flags & SITE_KEEP))
 			return go_on(vcpu, vcpu->ctx.page + site->offset);

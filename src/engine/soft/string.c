@@ -244,23 +244,27 @@ INLINE void advance(const struct string *string, u64 elements)
 
 /* ------------------------------------------------------------------ element by element */
 
-/* Where this one is; false: outside its segment. */
-INLINE bool find_element(const struct string *string, u64 *from, u64 *to)
+/* Where this one's source is, or its destination; false: outside its segment, or not there. */
+INLINE bool find_source(const struct string *string, u64 *address)
 {
 	const unsigned size = 1u << string->shift;
-	struct vcpu *vcpu = string->vcpu;
 
-	*from = source_address(string);
-	*to = destination_address(string);
-	if (!string->limited)
-		return true;
-	if (string->kind == CMPS &&
-	    !segment_access(vcpu, ES, destination_offset(string), size, ACCESS_READ, to))
-		return false;
-	return (!has_source(string) || segment_access(vcpu, string->segment, source_offset(string),
-						      size, ACCESS_READ, from)) &&
-	       (!has_destination(string) || segment_access(vcpu, ES, destination_offset(string),
-							   size, destination_access(string), to));
+	*address = source_address(string);
+	return (!string->limited ||
+		segment_access(string->vcpu, string->segment, source_offset(string), size,
+			       ACCESS_READ, address)) &&
+	       mem_probe(string->vcpu, *address, size, ACCESS_READ);
+}
+
+INLINE bool find_destination(const struct string *string, u64 *address)
+{
+	const unsigned size = 1u << string->shift;
+	const enum access access = destination_access(string);
+
+	*address = destination_address(string);
+	return (!string->limited || segment_access(string->vcpu, ES, destination_offset(string),
+						   size, access, address)) &&
+	       mem_probe(string->vcpu, *address, size, access);
 }
 
 /*
@@ -274,33 +278,31 @@ INLINE bool run_element(const struct string *string, struct native *native)
 	const unsigned size = 1u << string->shift;
 	u64 *source = &native->copy[0], *destination = &native->copy[1], from, to;
 
-	if (!find_element(string, &from, &to))
-		return false;
 	native->source = source;
 	native->destination = destination;
 	switch (string->kind) {
 	case MOVS:
 		native->count = 0;
-		return mem_probe(vcpu, from, size, ACCESS_READ) &&
-		       mem_probe(vcpu, to, size, ACCESS_WRITE) &&
+		return find_source(string, &from) && find_destination(string, &to) &&
 		       mem_read(vcpu, from, source, size, ACCESS_READ) &&
 		       mem_write(vcpu, to, source, size, ACCESS_WRITE);
 	case STOS:
 		native->count = 0;
-		return mem_write(vcpu, to, &native->accumulator, size, ACCESS_WRITE);
+		return find_destination(string, &to) &&
+		       mem_write(vcpu, to, &native->accumulator, size, ACCESS_WRITE);
 	case LODS:
-		if (!mem_read(vcpu, from, source, size, ACCESS_READ))
+		if (!find_source(string, &from) || !mem_read(vcpu, from, source, size, ACCESS_READ))
 			return false;
 		break;
 	case CMPS:
-		if (!mem_probe(vcpu, to, size, ACCESS_READ) ||
-		    !mem_probe(vcpu, from, size, ACCESS_READ) ||
+		if (!find_destination(string, &to) || !find_source(string, &from) ||
 		    !mem_read(vcpu, to, destination, size, ACCESS_READ) ||
 		    !mem_read(vcpu, from, source, size, ACCESS_READ))
 			return false;
 		break;
 	case SCAS:
-		if (!mem_read(vcpu, to, destination, size, ACCESS_READ))
+		if (!find_destination(string, &to) ||
+		    !mem_read(vcpu, to, destination, size, ACCESS_READ))
 			return false;
 		break;
 	}

@@ -27,8 +27,7 @@ enum site_kind {
 	SITE_RAISE,   /* arg: a vector; its error code is 0 */
 	SITE_TRAP,    /* the host trapped: run.c's own */
 	SITE_CHECK,   /* the checking build: r9 + r10 seems to be outside RAM */
-	SITE_SEGMENT, /* r9: an offset in the segment that arg says (and SEGMENT_WRITES); on return
-			 a linear address */
+	SITE_SEGMENT, /* r9: an offset in the segment that arg says; on return a linear address */
 };
 
 #define SITE_READS   1u	 /* a store that reads as well */
@@ -38,10 +37,6 @@ enum site_kind {
 #define SITE_LOCKED  64u /* atomic, also where it lies in two pages */
 #define SITE_WAITS   32u /* a pending x87 exception comes before even that */
 #define SITE_LAST    8u	 /* an instruction behind which the block has nothing */
-
-/* In the arg of a SITE_SEGMENT, beside ES..GS. */
-#define SEGMENT_NUMBER 7u
-#define SEGMENT_WRITES 8u
 
 /* Behind each call to soft_event_stub. */
 struct site {
@@ -57,15 +52,21 @@ struct site {
  * masked off cause no fault, and are not touched.
  */
 struct masked {
-	bool is;
-	u8 reg;	     /* K1 to K7 */
-	u8 bits;     /* so many of it count */
-	u8 size;     /* of an element in memory, bytes */
-	u8 elements; /* in memory: several bits may be about one */
-	bool packed; /* those that are wanted are one behind the other */
-	bool whole;  /* all of it must be there: those that are masked off fault, too */
-	u8 group;    /* so many bits in a row are about one element */
+	bool is : 1;
+	u8 reg;		 /* K1 to K7 */
+	u8 bits;	 /* so many of it count */
+	u8 size;	 /* of an element in memory, bytes */
+	u8 elements;	 /* in memory: several bits may be about one */
+	bool packed : 1; /* those that are wanted are one behind the other */
+	bool whole : 1;	 /* all of it must be there: those that are masked off fault, too */
+	u8 group;	 /* so many bits in a row are about one element */
+	u8 segment; /* of a SITE_SEGMENT, which has the rest as well: ES..GS, and SEGMENT_WRITES */
+	u8 unused;
 };
+#define SEGMENT_NUMBER 7u
+#define SEGMENT_WRITES 8u
+#define SEGMENT_CACHE  16u /* cache maintenance: code that may not be read will do */
+
 _Static_assert(sizeof(struct masked) == 8, "a site's arg");
 
 /* evex.c: which bytes of its operand an instruction touches, a bit each, as K1 to K7 are now. */
@@ -194,6 +195,7 @@ void cache_protect(struct vcpu *vcpu, u64 gpa);
 struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
 
 /* mmu.c: events */
+const void *mmu_segment(struct vcpu *vcpu, const struct site *site);
 const void *mmu_load(struct vcpu *vcpu,
 		     const struct site *site); /* NULL: a fault, recorded, or: alone (watch.h) */
 const void *mmu_store(struct vcpu *vcpu, const struct site *site); /* the same */

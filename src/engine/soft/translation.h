@@ -48,6 +48,7 @@ struct translation {
 	bool wide;	 /* 64-bit mode */
 	bool flat;	 /* or MODE_FLAT: no segment but FS and GS matters */
 	u8 segment;	 /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
+	u64 masked;	 /* of that operand: struct masked, as a number */
 	bool wraps;	 /* that may be near the end of 32 bits */
 	bool user;	 /* the view is VIEW_USER */
 	u32 tlb, jump;	 /* offsets of the view's in the context, or, of users, from rsp */
