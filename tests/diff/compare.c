@@ -40,9 +40,11 @@ static u32 error_compared(const struct outcome *outcome)
 	return outcome->error;
 }
 
-static void decoder_init(ZydisDecoder *decoder, bool compat)
+static void decoder_init(ZydisDecoder *decoder, const struct sequence *sequence)
 {
-	if (compat)
+	if (sequence->narrow)
+		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16);
+	else if (sequence->compat)
 		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
 	else
 		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
@@ -68,10 +70,12 @@ static bool decode_at(const struct sequence *sequence, u64 rip, struct decoded *
 	ZydisDecoder decoder;
 	const struct item *item = NULL;
 
+	if (sequence->segmented)
+		rip += sequence->local[LOCAL_CS].base;
 	for (unsigned i = 0; i < sequence->count; i++)
 		if (!sequence->items[i].dropped && CODE_BASE + sequence->items[i].offset == rip)
 			item = &sequence->items[i];
-	decoder_init(&decoder, sequence->compat);
+	decoder_init(&decoder, sequence);
 	if (!item || ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, item->bytes, item->length,
 							&decoded->insn, decoded->operands)))
 		return false;
@@ -177,6 +181,32 @@ static bool masked_off(const struct sequence *sequence, const struct outcome *na
 		decoded.insn.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ);
 }
 
+/* Images of x87 state are moved in pieces, and it is nobody's business which of them faults first.
+ */
+static bool in_pieces(const struct sequence *sequence, const struct outcome *native,
+		      const struct outcome *soft)
+{
+	const u32 faults = 1u << VECTOR_STACK | 1u << VECTOR_PROTECTION | 1u << VECTOR_PAGE_FAULT;
+	struct decoded decoded;
+
+	if (!sequence->segmented || native->vector > VECTOR_PAGE_FAULT ||
+	    soft->vector > VECTOR_PAGE_FAULT || native->state.rip != soft->state.rip ||
+	    !(faults >> native->vector & faults >> soft->vector & 1) ||
+	    !decode_at(sequence, native->state.rip, &decoded))
+		return false;
+	switch (decoded.insn.mnemonic) {
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE:
+	case ZYDIS_MNEMONIC_FXRSTOR:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool address_same(u64 a, u64 b, const struct leniency *leniency)
 {
 	return a == b ||
@@ -270,7 +300,7 @@ bool outcomes_same(const struct sequence *sequence, const struct outcome *native
 	leniency = leniency_of(sequence, native->state.rip);
 	return same(sequence, native, soft, &leniency) || computed_first(sequence, native, soft) ||
 	       masked_off(sequence, native, soft) || more_wanted(sequence, native) ||
-	       ran_over_itself(sequence, native);
+	       ran_over_itself(sequence, native) || in_pieces(sequence, native, soft);
 }
 
 static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -287,7 +317,7 @@ void sequence_print(const struct sequence *sequence)
 	ZydisDecoder decoder;
 	ZydisFormatter formatter;
 
-	decoder_init(&decoder, sequence->compat);
+	decoder_init(&decoder, sequence);
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
 	for (unsigned i = 0; i < sequence->count; i++) {
 		const struct item *item = &sequence->items[i];
@@ -309,9 +339,25 @@ void sequence_print(const struct sequence *sequence)
 	}
 }
 
+static void print_segments(const struct sequence *sequence)
+{
+	static const char *const names[LOCALS] = {"es", "cs", "ss", "ds"};
+
+	for (unsigned i = 0; i < LOCALS; i++) {
+		const struct local *local = &sequence->local[i];
+
+		printf("    %s: base=%x limit=%x%s%s%s\n", names[i], local->base, local->limit,
+		       local->down ? " down" : "", local->fixed ? " fixed" : "",
+		       local->big ? " big" : "");
+	}
+}
+
 static void print_initial(const struct sequence *sequence)
 {
 	const struct state *state = &sequence->initial;
+
+	if (sequence->segmented)
+		print_segments(sequence);
 
 	for (unsigned i = 0; i < 16; i++)
 		printf("%s%s=%" PRIx64 "%s", i % 4 ? " " : "    ", gpr_names[i], state->gpr[i],

@@ -113,6 +113,7 @@ struct form {
 
 struct forms {
 	bool compat; /* of 32-bit code; else of 64-bit code */
+	bool narrow; /* of 16-bit code, which is compat too */
 	struct form *all;
 	unsigned count;
 	unsigned *class[FORM_CLASSES]; /* indices into all, without the odd ones */
@@ -120,7 +121,7 @@ struct forms {
 	ZydisDecoder decoder;
 };
 
-struct forms *forms_new(bool compat);
+struct forms *forms_new(bool compat, bool narrow);
 void forms_free(struct forms *forms);
 
 /* Which class a decoded instruction belongs to. */
@@ -180,6 +181,7 @@ struct item {
 	u8 into;		/* so many bytes into the target */
 	u8 fixup, fixup_length; /* where in bytes that goes, as a distance */
 	bool absolute;		/* or as an address: 32-bit code only */
+	u32 base;		/* of the segment that it is in */
 	u64 address;		/* if target is ITEM_NONE and there is a fixup: what it points at */
 	u32 offset;		/* from CODE_BASE; set by layout */
 	bool joined;		/* no jump comes here: it needs the item before */
@@ -193,8 +195,23 @@ struct planted {
 	u8 target;
 };
 
+/* A segment of the local descriptor table, for user mode: Intel SDM 3A, "Segment Descriptors". */
+struct local {
+	u32 base, limit;
+	bool code, down; /* data that expands down */
+	bool fixed;	 /* not to be written; code: not to be read */
+	bool big;	 /* D or B */
+};
+
+/* As the architecture numbers segment registers. */
+enum { LOCAL_ES, LOCAL_CS, LOCAL_SS, LOCAL_DS, LOCALS };
+#define LOCAL_SELECTOR(segment) (((segment) + 1) << 3 | 7)
+
 struct sequence {
-	bool compat; /* 32-bit code: the upper halves of registers are nobody's */
+	bool compat;	/* 32-bit code: the upper halves of registers are nobody's */
+	bool narrow;	/* 16-bit code, which is compat too */
+	bool segmented; /* in these; else all is flat */
+	struct local local[LOCALS];
 	struct state initial;
 	struct item items[ITEMS_MAX];
 	unsigned count; /* the last is what ends it */
@@ -248,7 +265,7 @@ void native_init(bool compat);
 void native_run(const struct sequence *sequence, struct outcome *outcome);
 
 struct soft_side;
-struct soft_side *soft_side_new(bool compat);
+struct soft_side *soft_side_new(void);
 /* Warm: once more, with what the engine has kept of the last time. */
 void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool warm,
 		   struct outcome *outcome);

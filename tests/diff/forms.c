@@ -589,14 +589,18 @@ static void sort_by_class(struct forms *forms)
 	}
 }
 
-struct forms *forms_new(bool compat)
+struct forms *forms_new(bool compat, bool narrow)
 {
 	struct forms *forms = calloc(1, sizeof(*forms));
 
 	if (!forms)
 		abort();
 	forms->compat = compat;
-	if (compat)
+	forms->narrow = narrow;
+	if (narrow)
+		ZydisDecoderInit(&forms->decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_16,
+				 ZYDIS_STACK_WIDTH_16);
+	else if (compat)
 		ZydisDecoderInit(&forms->decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32,
 				 ZYDIS_STACK_WIDTH_32);
 	else

@@ -36,6 +36,8 @@ struct generator {
 	bool image;  /* there is one that stores that address */
 	bool alone;  /* one instruction, of one form */
 	bool compat; /* 32-bit code */
+	bool narrow; /* 16-bit code */
+	u32 base;    /* of the data segments */
 };
 
 static u64 below(struct generator *g, u64 limit)
@@ -78,6 +80,12 @@ static u64 pick_address(struct generator *g, unsigned size)
 	default:
 		return page + below(g, PAGE_SIZE - size);
 	}
+}
+
+/* The same as an offset, which is what registers and memory hold. */
+static u64 pick_pointer(struct generator *g, unsigned size)
+{
+	return pick_address(g, size) - g->base;
 }
 
 static u64 pick_value(struct generator *g)
@@ -125,7 +133,7 @@ static void fill(struct generator *g, u8 *at, unsigned length, unsigned style)
 				value = (value & 0x80000000) ? 0 : 0x7ff0000000000000;
 			break;
 		case 4:
-			value = pick_address(g, 8);
+			value = pick_pointer(g, 8);
 			break;
 		default:
 			break;
@@ -237,21 +245,61 @@ static u64 pick_segment_base(struct generator *g)
 	}
 }
 
+static u32 pick_limit(struct generator *g)
+{
+	switch (below(g, 6)) {
+	case 0:
+		return UINT32_MAX;
+	case 1:
+		return DATA_BASE + (DATA_PAGES + 1) * PAGE_SIZE - 1 - g->base;
+	case 2:
+		return below(g, (DATA_PAGES + 1) * PAGE_SIZE);
+	default:
+		return UINT16_MAX;
+	}
+}
+
+/* Data is at the same offsets in all segments, but not all of it is in each. */
+static void choose_segments(struct generator *g)
+{
+	struct local *local = g->sequence->local;
+
+	g->base = DATA_BASE - (percent(g, 50) ? 0 : below(g, 2 * PAGE_SIZE));
+	for (unsigned i = 0; i < LOCALS; i++) {
+		bool down = percent(g, 10);
+
+		local[i] = (struct local){
+			.base = g->base,
+			.limit = down ? below(g, 3 * PAGE_SIZE) : pick_limit(g),
+			.down = down,
+			.fixed = i != LOCAL_SS && percent(g, 8),
+			.big = percent(g, g->narrow ? 30 : 60),
+		};
+	}
+	local[LOCAL_CS] = (struct local){
+		.base = CODE_BASE - (percent(g, 50) ? 0 : below(g, PAGE_SIZE)),
+		.code = true,
+		.fixed = percent(g, 10),
+		.big = !g->narrow,
+	};
+	g->sequence->segmented = true;
+}
+
 static void begin_state(struct generator *g)
 {
 	struct state *state = &g->sequence->initial;
 
 	for (unsigned i = 0; i < 16; i++)
-		state->gpr[i] = percent(g, 55) ? pick_address(g, 16) : pick_value(g);
-	state->gpr[RSP] = DATA_BASE + PAGE_SIZE + below(g, PAGE_SIZE / 8) * 8;
+		state->gpr[i] = percent(g, 55) ? pick_pointer(g, 16) : pick_value(g);
+	state->gpr[RSP] = DATA_BASE - g->base + PAGE_SIZE + below(g, PAGE_SIZE / 8) * 8;
 	if (percent(g, 15))
-		state->gpr[RSP] = pick_address(g, 8);
+		state->gpr[RSP] = pick_pointer(g, 8);
 	if (percent(g, 60))
 		state->gpr[RCX] = below(g, 40);
 	if (percent(g, 60))
-		state->gpr[RSI] = pick_address(g, 8);
+		state->gpr[RSI] = pick_pointer(g, 8);
 	if (percent(g, 60))
-		state->gpr[RDI] = pick_address(g, 8);
+		state->gpr[RDI] = pick_pointer(g, 8);
 	state->rflags = 0x202 | (random_u64(&g->random) & 0x8d5);
 	if (percent(g, 20))
 		state->rflags |= X86_EFLAGS_DF;
@@ -297,7 +345,16 @@ static u64 segment_base(const struct draft *d)
 {
 	const struct state *state = &d->g->sequence->initial;
 
-	return d->segment == 0x64 ? state->fs_base : d->segment == 0x65 ? state->gs_base : 0;
+	switch (d->segment) {
+	case 0x64:
+		return state->fs_base;
+	case 0x65:
+		return state->gs_base;
+	case 0x2e:
+		return d->g->compat ? d->g->sequence->local[LOCAL_CS].base : 0;
+	default:
+		return d->g->base;
+	}
 }
 
 static u64 register_now(struct draft *d, unsigned reg)
@@ -315,7 +372,7 @@ static unsigned pick_base(struct draft *d)
 	for (unsigned i = 0; i < 6 && !percent(d->g, 5); i++) {
 		u64 value = d->g->sequence->initial.gpr[reg];
 
-		if (!(d->g->changed & 1u << reg) && value - DATA_BASE < MiB(1))
+		if (!(d->g->changed & 1u << reg) && value + d->g->base - DATA_BASE < MiB(1))
 			break;
 		reg = any_register(d->g);
 	}
@@ -366,6 +423,22 @@ static void set_modrm(struct draft *d, u8 mod, u8 rm)
 static u8 mod_for(unsigned disp_length)
 {
 	return disp_length == 0 ? 0 : disp_length == 1 ? 1 : 2;
+}
+
+/* Intel SDM 2A, "16-Bit Addressing Forms with the ModR/M Byte". */
+static void choose_memory16(struct draft *d)
+{
+	static const u8 registers[8][2] = {{RBX, RSI}, {RBX, RDI}, {RBP, RSI}, {RBP, RDI},
+					   {RSI},      {RDI},	   {RBP},      {RBX}};
+	const u64 *gpr = d->g->sequence->initial.gpr;
+	u8 rm = below(d->g, 8), mod = below(d->g, 3);
+	u16 from = gpr[registers[rm][0]] + (rm < 4 ? gpr[registers[rm][1]] : 0);
+
+	if (mod == 0 && rm == 6)
+		from = 0;
+	d->disp_length = mod == 0 && rm == 6 ? 2 : mod;
+	d->disp = (u16)(d->target - segment_base(d)) - from;
+	set_modrm(d, mod, rm);
 }
 
 static void choose_memory(struct draft *d)
@@ -429,7 +502,9 @@ static void choose_operands(struct draft *d)
 		d->reg = form->reg;
 		d->r = !g->compat && percent(g, 5);
 	}
-	if (form->memory) {
+	if (form->memory && g->compat && d->address32 != g->narrow && !form->vsib) {
+		choose_memory16(d);
+	} else if (form->memory) {
 		choose_memory(d);
 	} else if (form->rm == FORM_ANY) {
 		u8 rm = any_register(g);
@@ -614,6 +689,17 @@ static unsigned memory_size(const struct form *form)
 
 /* ------------------------------------------------------------------ items */
 
+static struct item *new_item(struct generator *g, const u8 *bytes, unsigned length);
+
+/* Of 32-bit code, which in 16-bit code needs a prefix for it. */
+static struct item *new_item32(struct generator *g, const u8 *bytes, unsigned length)
+{
+	u8 prefixed[ITEM_BYTES] = {0x66};
+
+	memcpy(prefixed + 1, bytes, length);
+	return g->narrow ? new_item(g, prefixed, length + 1) : new_item(g, bytes, length);
+}
+
 static struct item *new_item(struct generator *g, const u8 *bytes, unsigned length)
 {
 	struct item *item = &g->sequence->items[g->sequence->count++];
@@ -677,7 +763,7 @@ static void add_fixups(struct generator *g, struct item *item, const struct draf
 	if (d->form->class == FORM_BRANCH && d->form->memory && percent(g, 70))
 		plant(g, d->target, later(g, 4) - 1);
 	if (insn->meta.category == ZYDIS_CATEGORY_RET && !(g->changed & 1u << RSP))
-		plant(g, g->sequence->initial.gpr[RSP], later(g, 4) - 1);
+		plant(g, g->sequence->initial.gpr[RSP] + g->base, later(g, 4) - 1);
 }
 
 /* Immediates that mean nothing at random. */
@@ -722,8 +808,8 @@ static void tame_state(struct generator *g, const ZydisDecodedInstruction *insn,
 	}
 	if (insn->meta.category == ZYDIS_CATEGORY_STRINGOP && percent(g, 70)) {
 		gpr[RCX] = below(g, 64);
-		gpr[RSI] = pick_address(g, 8);
-		gpr[RDI] = pick_address(g, 8);
+		gpr[RSI] = pick_pointer(g, 8);
+		gpr[RDI] = pick_pointer(g, 8);
 	}
 }
 
@@ -791,9 +877,10 @@ static struct item *add_label(struct generator *g, unsigned reg)
 	const u8 lea[7] = {0x48 | (reg >> 3) << 2, 0x8d, 0x05 | (reg & 7) << 3};
 	const u8 mov[5] = {0xb8 | (reg & 7)};
 	struct item *item =
-		g->compat ? new_item(g, mov, sizeof(mov)) : new_item(g, lea, sizeof(lea));
+		g->compat ? new_item32(g, mov, sizeof(mov)) : new_item(g, lea, sizeof(lea));
 
 	item->absolute = g->compat;
+	item->base = g->compat ? g->sequence->local[LOCAL_CS].base : 0;
 	item->fixup = item->length - 4;
 	item->fixup_length = 4;
 	g->changed |= 1u << reg;
@@ -853,11 +940,11 @@ static bool add_instance(struct generator *g, const struct form *form)
 static void add_pointer(struct generator *g)
 {
 	unsigned reg = any_register(g);
-	u32 address = pick_address(g, 16);
+	u32 address = pick_pointer(g, 16);
 	u8 mov[7] = {0x48 | reg >> 3, 0xc7, 0xc0 | (reg & 7)};
 
 	memcpy(mov + 3, &address, 4);
-	new_item(g, mov + g->compat, sizeof(mov) - g->compat); /* without REX */
+	new_item32(g, mov + g->compat, sizeof(mov) - g->compat); /* without REX */
 	g->sequence->initial.gpr[reg] = address; /* for those that come after; see generate() */
 	g->changed &= ~(1u << reg);
 }
@@ -869,8 +956,8 @@ static void add_popf(struct generator *g)
 	u8 push[5] = {0x68};
 
 	memcpy(push + 1, &flags, 4);
-	new_item(g, push, sizeof(push));
-	new_item(g, (const u8[]){0x9d}, 1)->joined = true;
+	new_item32(g, push, sizeof(push));
+	new_item32(g, (const u8[]){0x9d}, 1)->joined = true;
 }
 
 /* lea rax, [there]; push rax; ret */
@@ -879,8 +966,8 @@ static void add_push_ret(struct generator *g)
 	struct item *label = add_label(g, RAX);
 
 	label->target = later(g, 3) + 1;
-	new_item(g, (const u8[]){0x50}, 1)->joined = true;
-	new_item(g, (const u8[]){0xc3}, 1)->joined = true;
+	new_item32(g, (const u8[]){0x50}, 1)->joined = true;
+	new_item32(g, (const u8[]){0xc3}, 1)->joined = true;
 }
 
 /* mov ecx, few; body: xadd rdx, rbx; loop body */
@@ -891,7 +978,7 @@ static void add_loop(struct generator *g)
 	static const u8 xadd[4] = {0x48, 0x0f, 0xc1, 0xda};
 	struct item *item;
 
-	new_item(g, mov, sizeof(mov));
+	new_item32(g, mov, sizeof(mov));
 	body = g->sequence->count;
 	new_item(g, xadd + g->compat, sizeof(xadd) - g->compat)->joined = true;
 	item = new_item(g, (const u8[]){0xe0 + below(g, 3), 0}, 2);
@@ -946,6 +1033,7 @@ static void add_patch(struct generator *g)
 	item->exact = true;
 	item->into = whole ? 0 : 1;
 	item->absolute = g->compat;
+	item->base = g->base;
 	item->fixup = 2;
 	item->fixup_length = 4;
 	if (whole)
@@ -971,8 +1059,11 @@ static void add_something(struct generator *g)
 		add_loop(g);
 		return;
 	case 8:
-		add_patch(g);
-		return;
+		if (!g->narrow) {
+			add_patch(g);
+			return;
+		}
+		break;
 	default:
 		break;
 	}
@@ -1007,11 +1098,22 @@ static void fix_item(const struct sequence *sequence, struct item *item)
 	u64 next = CODE_BASE + item->offset + item->length;
 	u64 to = item->target == ITEM_NONE ? item->address
 					   : item_address(sequence, item->target, item->exact);
-	s64 distance = (s64)(to + item->into - (item->absolute ? 0 : next));
+	s64 distance = (s64)(to + item->into - (item->absolute ? item->base : next));
 
 	if (item->fixup_length == 1 && distance != (signed char)distance)
 		distance = 0;
 	memcpy(item->bytes + item->fixup, &distance, item->fixup_length);
+}
+
+/* The code segment ends behind all of it, or where nobody expects it. */
+static void limit_code(struct generator *g)
+{
+	struct sequence *sequence = g->sequence;
+	struct local *code = &sequence->local[LOCAL_CS];
+
+	sequence->initial.rip -= code->base;
+	code->limit = percent(g, 80) ? UINT16_MAX
+				     : sequence->initial.rip + below(g, sequence->code_length + 8);
 }
 
 static void finish(struct generator *g, u64 drop)
@@ -1045,13 +1147,16 @@ static void finish(struct generator *g, u64 drop)
 	sequence->code_length =
 		MIN(sequence->code_length, (u32)(CODE_PAGES * PAGE_SIZE) - sequence->code_offset);
 	for (unsigned i = 0; i < sequence->planted_count; i++) {
-		u64 to = item_address(sequence, sequence->planted[i].target, false);
+		u64 to = item_address(sequence, sequence->planted[i].target, false) -
+			 sequence->local[LOCAL_CS].base;
 
 		for (unsigned byte = 0; byte < 8; byte++)
 			*sequence_memory(sequence->memory, sequence->planted[i].address + byte) =
 				to >> 8 * byte;
 	}
 	sequence->initial.rip = CODE_BASE + sequence->code_offset;
+	if (sequence->segmented)
+		limit_code(g);
 }
 
 static void add_named(struct generator *g, const struct named *which)
@@ -1075,14 +1180,20 @@ void generate(const struct forms *forms, const struct job *job, struct sequence 
 	struct generator g = {.forms = forms,
 			      .sequence = sequence,
 			      .alone = job->form >= 0,
-			      .compat = forms->compat};
+			      .compat = forms->compat,
+			      .narrow = forms->narrow};
 	u64 gpr[16];
 
 	g.random.state = job->seed;
 	g.random.state = random_u64(&g.random) + job->form; /* neighbours have nothing in common */
 	g.random.state = random_u64(&g.random);
 	sequence->compat = forms->compat;
+	sequence->narrow = forms->narrow;
+	sequence->segmented = false;
+	memset(sequence->local, 0, sizeof(sequence->local));
 	sequence->count = sequence->planted_count = 0;
+	if (g.narrow || (g.compat && !job->named && percent(&g, 20)))
+		choose_segments(&g);
 	begin_state(&g);
 	memcpy(gpr, sequence->initial.gpr, sizeof(gpr));
 	if (job->named) {

@@ -10,7 +10,8 @@
  *   diff --garbage=N                random bytes as kernels: the engine survives
  *   diff --list                     the forms, a line each
  *
- * --compat: 32-bit code instead of 64-bit code.
+ * --compat: 32-bit code instead of 64-bit code. --narrow: 16-bit code. Both have, some or always,
+ * segments with bases and limits.
  *
  * Both sides run in processes of their own, so that one that is killed is one more
  * finding and not the end: first the bare CPU for a few hundred sequences, then the
@@ -48,7 +49,7 @@ struct options {
 	u64 start, count, garbage;
 	unsigned per_form, show;
 	const char *only;
-	bool list, single, compat, named;
+	bool list, single, compat, narrow, named;
 	struct job job;
 };
 
@@ -85,7 +86,7 @@ static void native_side(struct tester *tester, unsigned from, unsigned count)
 
 static void soft_side(struct tester *tester, unsigned from, unsigned count)
 {
-	struct soft_side *side = soft_side_new(tester->options.compat);
+	struct soft_side *side = soft_side_new();
 
 	for (unsigned i = from; i < count; i++) {
 		struct slot *slot = &tester->slots[i];
@@ -353,9 +354,10 @@ static void use_mode(struct tester *tester, bool compat)
 {
 	if (tester->options.compat == compat)
 		return;
+	tester->options.narrow = false;
 	forms_free(tester->forms);
 	tester->options.compat = compat;
-	tester->forms = forms_new(compat);
+	tester->forms = forms_new(compat, false);
 }
 
 /* One name at a time: a chunk has room for all of its times. */
@@ -485,6 +487,8 @@ static void parse(struct options *options, int argc, char **argv)
 			options->list = true;
 		} else if (!strcmp(argument, "--compat")) {
 			options->compat = true;
+		} else if (!strcmp(argument, "--narrow")) {
+			options->compat = options->narrow = true;
 		} else if (!strncmp(argument, "--only=", 7)) {
 			options->only = argument + 7;
 		} else {
@@ -497,7 +501,7 @@ static void parse(struct options *options, int argc, char **argv)
 
 static bool allocate(struct tester *tester)
 {
-	tester->forms = forms_new(tester->options.compat);
+	tester->forms = forms_new(tester->options.compat, tester->options.narrow);
 	tester->sequence = calloc(1, sizeof(*tester->sequence));
 	tester->form_failed = calloc(tester->forms->count, sizeof(*tester->form_failed));
 	tester->slots = mmap(NULL, CHUNK * sizeof(*tester->slots), PROT_READ | PROT_WRITE,

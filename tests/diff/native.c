@@ -12,6 +12,7 @@
  */
 #include "diff.h"
 
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <asm/processor-flags.h>
 #include <errno.h>
@@ -102,6 +103,22 @@ static void clear_sticky_flags(void)
 		     : "memory", "cc");
 }
 
+static void set_selectors(greg_t *registers, u64 cs, u64 ss)
+{
+	const u64 kept = 0x0000ffffffff0000;
+
+	registers[REG_CSGSFS] = (registers[REG_CSGSFS] & kept) | cs | ss << 48;
+}
+
+/* The other two go by no frame. */
+static void load_data(u16 ds, u16 es)
+{
+	asm volatile("mov %0, %%ds\n\t"
+		     "mov %1, %%es"
+		     :
+		     : "r"(ds), "r"(es));
+}
+
 static __attribute__((noinline)) void enter(ucontext_t *context)
 {
 	const struct state *state = &native.sequence->initial;
@@ -114,8 +131,10 @@ static __attribute__((noinline)) void enter(ucontext_t *context)
 	for (unsigned i = 0; i < 16; i++)
 		registers[gpr_index[i]] = state->gpr[i];
 	registers[REG_RIP] = state->rip;
-	if (native.sequence->compat)
-		registers[REG_CSGSFS] = (registers[REG_CSGSFS] & ~0xffffll) | CODE_32;
+	if (native.sequence->segmented)
+		set_selectors(registers, LOCAL_SELECTOR(LOCAL_CS), LOCAL_SELECTOR(LOCAL_SS));
+	else if (native.sequence->compat)
+		set_selectors(registers, CODE_32, DATA_FLAT);
 	registers[REG_EFL] = (registers[REG_EFL] & ~FLAGS_OURS) | (state->rflags & FLAGS_OURS);
 	vectors_to_xsave(&native.layout, &state->vectors, image);
 	native.ticks = 0;
@@ -159,12 +178,16 @@ static __attribute__((no_stack_protector)) void on_fault(int number, siginfo_t *
 		native.outcome->state.fs_base = fs_base;
 		native.outcome->state.gs_base = read_gs_base();
 		write_gs_base(native.gs_base);
+		if (native.sequence->segmented)
+			load_data(DATA_FLAT, DATA_FLAT);
 		leave(context,
 		      number == SIGSYS ? END_SYSCALL : context->uc_mcontext.gregs[REG_TRAPNO]);
 	} else if (native.phase == ENTERING) {
 		u64 fs_base = native.sequence->initial.fs_base;
 
 		enter(context);
+		if (native.sequence->segmented)
+			load_data(LOCAL_SELECTOR(LOCAL_DS), LOCAL_SELECTOR(LOCAL_ES));
 		write_gs_base(native.sequence->initial.gs_base);
 		write_fs_base(fs_base);
 	} else {
@@ -181,6 +204,8 @@ static __attribute__((no_stack_protector)) void on_tick(int number, siginfo_t *i
 	clear_sticky_flags();
 	write_fs_base(native.fs_base);
 	write_gs_base(native.gs_base);
+	if (native.sequence->segmented)
+		load_data(DATA_FLAT, DATA_FLAT);
 	leave(opaque, END_ENDLESS);
 }
 
@@ -277,10 +302,37 @@ void native_init(bool compat)
 	refuse_system_calls();
 }
 
+/* Into the local descriptor table: Linux, modify_ldt(2). */
+static void write_segments(const struct sequence *sequence)
+{
+	const int write = 1;
+
+	for (unsigned i = 0; i < LOCALS; i++) {
+		const struct local *local = &sequence->local[i];
+		bool in_pages = local->limit >> 20;
+		struct user_desc entry = {
+			.entry_number = LOCAL_SELECTOR(i) >> 3,
+			.base_addr = local->base,
+			.limit = in_pages ? local->limit >> 12 : local->limit,
+			.limit_in_pages = in_pages,
+			.seg_32bit = local->big,
+			.contents = local->code	  ? MODIFY_LDT_CONTENTS_CODE
+				    : local->down ? MODIFY_LDT_CONTENTS_STACK
+						  : MODIFY_LDT_CONTENTS_DATA,
+			.read_exec_only = local->fixed,
+		};
+
+		if (syscall(SYS_modify_ldt, write, &entry, sizeof(entry)))
+			fail("modify_ldt");
+	}
+}
+
 void native_run(const struct sequence *sequence, struct outcome *outcome)
 {
 	u8 *data = native.memory + CODE_PAGES * PAGE_SIZE;
 
+	if (sequence->segmented)
+		write_segments(sequence);
 	sequence_code(sequence, native.memory);
 	memcpy(data, sequence->memory, sizeof(sequence->memory));
 	native.sequence = sequence;

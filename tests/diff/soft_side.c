@@ -75,7 +75,7 @@ struct soft_side {
 	struct region ports;
 	struct engine *engine;
 	struct vcpu *vcpu;
-	bool garbage, compat;
+	bool garbage;
 	int vector; /* that was delivered; negative: none yet */
 	struct layout layout;
 	u32 pkru;
@@ -360,21 +360,37 @@ static u32 host_pkru(void)
 	return pkru;
 }
 
-struct soft_side *soft_side_new(bool compat)
+struct soft_side *soft_side_new(void)
 {
 	struct soft_side *side = side_new(false);
 
-	side->compat = compat;
 	side->pkru = host_pkru();
 	return side;
 }
 
+/* As if they had been loaded from a table. */
+static void set_local(struct vcpu *vcpu, const struct sequence *sequence)
+{
+	for (unsigned i = 0; i < LOCALS; i++) {
+		const struct local *local = &sequence->local[i];
+		struct segment segment = user_data;
+
+		segment.selector = LOCAL_SELECTOR(i);
+		segment.base = local->base;
+		segment.limit = local->limit;
+		segment.db = local->big;
+		segment.type =
+			1 | (local->fixed ? 0 : 2) | (local->down ? 4 : 0) | (local->code ? 8 : 0);
+		vcpu_set_segment(vcpu, i, &segment);
+	}
+}
+
 /* User mode again, whatever was before. */
-static void set_mode(struct vcpu *vcpu, bool compat)
+static void set_mode(struct vcpu *vcpu, const struct sequence *sequence)
 {
 	struct segment code = user_code;
 
-	if (compat) {
+	if (sequence->compat) {
 		code.selector = USER_CODE32;
 		code.l = false;
 		code.db = true;
@@ -383,6 +399,8 @@ static void set_mode(struct vcpu *vcpu, bool compat)
 	}
 	vcpu_set_segment(vcpu, CS, &code);
 	vcpu_set_segment(vcpu, SS, &user_data);
+	if (sequence->segmented)
+		set_local(vcpu, sequence);
 	vcpu->cpl = 3;
 	vcpu->xcr0 = vcpu->soft->cpuid.xsave.components;
 	vcpu->cr2 = 0;
@@ -474,7 +492,7 @@ void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool
 	write_code(side, sequence);
 	if (!warm)
 		forget(side);
-	set_mode(side->vcpu, side->compat);
+	set_mode(side->vcpu, sequence);
 	set_registers(side, &sequence->initial);
 	run(side, SEQUENCE_NS);
 	if (side->vector >= 0)

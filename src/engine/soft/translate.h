@@ -53,12 +53,12 @@ struct site {
  */
 struct masked {
 	bool is : 1;
+	bool packed : 1; /* those that are wanted are one behind the other */
+	bool whole : 1;	 /* all of it must be there: those that are masked off fault, too */
 	u8 reg;		 /* K1 to K7 */
 	u8 bits;	 /* so many of it count */
 	u8 size;	 /* of an element in memory, bytes */
 	u8 elements;	 /* in memory: several bits may be about one */
-	bool packed : 1; /* those that are wanted are one behind the other */
-	bool whole : 1;	 /* all of it must be there: those that are masked off fault, too */
 	u8 group;	 /* so many bits in a row are about one element */
 	u8 segment; /* of a SITE_SEGMENT, which has the rest as well: ES..GS, and SEGMENT_WRITES */
 	u8 unused;
