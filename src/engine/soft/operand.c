@@ -280,7 +280,7 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 	put_linear(t, size, write, flags);
 	emit_pext_gs(e, H_ADDEND, H_ADDRESS, CTX_TLBMASK);
 	put_from_table(t, H_SCRATCH,
-		     t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));
+		       t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));
 	if (is_aligned_only(t, size)) {
 		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_ALIGN + 8 * (__builtin_ctz(size) - 1));
