@@ -352,10 +352,12 @@ static void check_2_level_only(void)
 	*(volatile u32 *)FRAME = 0xabcd;
 	set_page(LARGE + 0x7000, plain);
 	check_equal(*(volatile u32 *)(LARGE + 0x7000), 0xabcd, "without CR4.PSE it is a table");
+	/* Only where there are large pages again may there be large pages again. */
+	set_cr4(get_cr4() | X86_CR4_PSE);
 	for (u32 i = 0; i < 16; i++)
 		directory[i] = i << 22 | PTE_ALL | PTE_LARGE;
 	directory[LARGE >> 22] = 0;
-	set_cr4(get_cr4() | X86_CR4_PSE);
+	set_cr3(get_cr3());
 }
 
 static void check_pae_only(void)
@@ -409,8 +411,6 @@ static void check_pointers(void)
 	expect("a pointer to nothing", false, load, 0);
 	set_cr3((u32)pointers);
 	expect("and back", false, load, GRANTED);
-	if (cpu_deviates("reserved bits of PAE's pointers"))
-		return;
 	for (unsigned i = 0; i < ARRAY_SIZE(bits); i++) {
 		other[2] = (u32)directories[2] | PTE_PRESENT | 1ull << bits[i];
 		expect_gp("a load of CR3 looks at reserved bits", set_cr3_to, (u32)other, GP);
@@ -508,6 +508,10 @@ void guest_main(const struct boot *boot)
 		paging_on(i);
 		check_rights();
 		check_bits();
+		/* It marks them as accessed in memory: a reserved bit, when they are loaded again.
+		 */
+		if (pae && cpu_deviates("PAE's pointers stay as they are"))
+			return;
 		check_supervisor();
 		check_large();
 		check_global();
