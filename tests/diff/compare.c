@@ -289,6 +289,21 @@ static bool ran_over_itself(const struct sequence *sequence, const struct outcom
 	return false;
 }
 
+/*
+ * MOVBE with a DS prefix, 66 and REX.W: an address through rbp that is not canonical is #GP to a
+ * Xeon, and #SS to it without any one of them.
+ */
+static bool forgot_stack(const struct sequence *sequence, const struct outcome *native,
+			 const struct outcome *soft)
+{
+	struct decoded decoded;
+
+	return native->vector == VECTOR_PROTECTION && soft->vector == VECTOR_STACK &&
+	       native->state.rip == soft->state.rip &&
+	       decode_at(sequence, native->state.rip, &decoded) &&
+	       decoded.insn.mnemonic == ZYDIS_MNEMONIC_MOVBE && decoded.insn.raw.prefix_count > 2;
+}
+
 bool outcomes_same(const struct sequence *sequence, const struct outcome *native,
 		   const struct outcome *soft)
 {
@@ -300,7 +315,8 @@ bool outcomes_same(const struct sequence *sequence, const struct outcome *native
 	leniency = leniency_of(sequence, native->state.rip);
 	return same(sequence, native, soft, &leniency) || computed_first(sequence, native, soft) ||
 	       masked_off(sequence, native, soft) || more_wanted(sequence, native) ||
-	       ran_over_itself(sequence, native) || in_pieces(sequence, native, soft);
+	       ran_over_itself(sequence, native) || in_pieces(sequence, native, soft) ||
+	       forgot_stack(sequence, native, soft);
 }
 
 static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
