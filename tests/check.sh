@@ -161,14 +161,13 @@ start_outer_tests() {
 		$sanitized \$($sanitized --list | grep -E '^($cpu)[-/].*/kvm$' | sed 's/^/=/')
 		$sanitized \$($sanitized --list | grep -E -e '-strict/')
 	END
-	# What pages of 32 bits mean to a guest of a guest is something that qemu has not quite
-	# right; and where KVM keeps page tables itself, it offers half of the protection keys.
-	OUTER_APPEND=kvm_amd.npt=0 OUTER_CPU=-pku
-	export OUTER_APPEND OUTER_CPU
+	# What pages of 32 bits mean to a guest of a guest is something that qemu has not quite right.
+	OUTER_APPEND=kvm_amd.npt=0
+	export OUTER_APPEND
 	start_outer kvm-686-pae 1 7200 <<-END
 		$plain 686-pae-
 	END
-	unset OUTER_APPEND OUTER_CPU
+	unset OUTER_APPEND
 }
 
 finish_outer_tests() {

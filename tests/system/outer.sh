@@ -14,8 +14,7 @@
 # on ours, its exit status is ours; 125 says that the outer VM itself failed.
 # After OUTER_TIMEOUT seconds (600) it is stopped; OUTER_MEM (4G), OUTER_CPUS (1: with
 # two, the emulated machine now and then loses a timer or an interrupt, and freezes),
-# OUTER_CPU for what else of its CPU is left out (-pku), OUTER_APPEND for its kernel's
-# command line; MODULE.PARAMETER=VALUE reaches that module.
+# OUTER_APPEND for its kernel's command line; MODULE.PARAMETER=VALUE reaches that module.
 set -eu
 
 say() {
@@ -104,7 +103,7 @@ rm -rf "$temp/root"
 # levels of page tables, walked once more for each level of the guest's; and ERMS,
 # which has kernels clear and copy memory byte by byte instead of by eights.
 timeout -k 5 "${OUTER_TIMEOUT:-600}" qemu-system-x86_64 \
-	-accel tcg,thread=multi -cpu "max,-la57,-erms${OUTER_CPU:+,$OUTER_CPU}" -smp "${OUTER_CPUS:-1}" -m "${OUTER_MEM:-4G}" \
+	-accel tcg,thread=multi -cpu max,-la57,-erms -smp "${OUTER_CPUS:-1}" -m "${OUTER_MEM:-4G}" \
 	-nodefaults -display none -no-reboot $drives \
 	-serial stdio -serial "file:$temp/kernel.log" \
 	-kernel "$base/vmlinuz" -initrd "$temp/initrd.img" \
