@@ -17,9 +17,9 @@ build=${1:-build}
 objects=$(ls "$build"/engine/soft/*.o "$build/engine/topology.o")
 
 # What calls out and needs no vectors_save().
-#   form_decoder, form_of  translate() calls them, and has saved the vectors
-#   vcpu_kick              syscall() is five moves and no more
-exempt='form_decoder form_of vcpu_kick'
+#   form_decoder, form_of    translate() calls them, and has saved the vectors
+#   vcpu_kick, system_pause  syscall() is five moves and no more
+exempt='form_decoder form_of vcpu_kick system_pause'
 # put_...() are parts of translate(), which calls them behind vectors_save().
 # Sections, and what is called when all is lost.
 harmless='^([.]|_GLOBAL_OFFSET_TABLE_$|__asan_|__ubsan_|__stack_chk_fail$)'

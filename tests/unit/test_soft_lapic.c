@@ -126,8 +126,7 @@ static int setup(void **state)
 	static struct board board = {.machine = &world.machine};
 
 	memset(&world, 0, sizeof(world));
-	if (machine_init(&world.machine))
-		return -1;
+	assert_int_equal(machine_init(&world.machine), 0);
 	soft->engine.board = &board;
 	world.tsc = 1000000;
 	world.eoi = -1;

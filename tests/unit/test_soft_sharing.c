@@ -23,12 +23,13 @@ struct crew {
 
 static int setup_crew(void **state)
 {
-	struct crew *crew = calloc(1, sizeof(*crew));
 	struct problem why;
+	struct crew *crew;
 	void *one;
 
 	if (setup(&one))
 		return -1;
+	crew = calloc(1, sizeof(*crew));
 	crew->one = one;
 	/* With room for more than the fixture has. */
 	crew->soft = calloc(1, sizeof(*crew->soft) + VCPUS * sizeof(struct vcpu *));
@@ -36,8 +37,7 @@ static int setup_crew(void **state)
 	crew->soft->vcpu_count = VCPUS;
 	for (unsigned i = 0; i < VCPUS; i++) {
 		crew->vcpu[i] = crew->soft->vcpus[i] = vcpu_new(crew->soft, i, NULL, &why);
-		if (!crew->vcpu[i])
-			return -1;
+		assert_non_null(crew->vcpu[i]);
 		crew->vcpu[i]->vectors_saved = true;
 	}
 	crew->soft->vcpus_added = VCPUS;

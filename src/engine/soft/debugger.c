@@ -46,6 +46,7 @@ static void wait(struct vcpu *vcpu)
 {
 	struct attached *attached = &vcpu->soft->attached;
 
+	vectors_save(vcpu);
 	vcpu->held.stopped = true;
 	pthread_cond_broadcast(&attached->changed);
 	while (vcpu->held.stopped && machine_runs(vcpu->soft))
@@ -60,6 +61,7 @@ void debugger_stop_if_wanted(struct vcpu *vcpu)
 
 	if (!attached->debugger)
 		return;
+	vectors_save(vcpu);
 	vcpu_rest(vcpu);
 	pthread_mutex_lock(&attached->lock);
 	if (vcpu->held.wanted)
@@ -75,6 +77,7 @@ void debugger_stop(struct vcpu *vcpu, enum debug_reason reason, const struct deb
 
 	if (point)
 		stop.point = *point;
+	vectors_save(vcpu);
 	vcpu_rest(vcpu);
 	/* It has stopped when it has told: nobody lets it go on before. */
 	attached->debugger->stopped(attached->debugger, &stop);

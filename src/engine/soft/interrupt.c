@@ -361,7 +361,8 @@ static void interrupt_loop(struct vcpu *vcpu, struct event event)
 	while (!deliver(vcpu, &event)) {
 		struct event second = take_exception(vcpu);
 
-		TRACE(vcpu, INT, "0x%02x error 0x%x not delivered: 0x%02x error 0x%x at 0x%x:0x%llx",
+		TRACE(vcpu, INT,
+		      "0x%02x error 0x%x not delivered: 0x%02x error 0x%x at 0x%x:0x%llx",
 		      event.vector, event.error, second.vector, second.error,
 		      vcpu->seg[CS].selector, (unsigned long long)vcpu->ctx.rip);
 		if (event.source == SOURCE_EXCEPTION && event.vector == VECTOR_DF) {

@@ -54,7 +54,7 @@ bool segment_access(struct vcpu *vcpu, unsigned which, u64 offset, unsigned leng
 	const struct segment *segment = &vcpu->seg[which];
 
 	if (vcpu_64bit(vcpu)) {
-		*linear = offset + (which >= FS ? vcpu->ctx.base[which] : 0);
+		*linear = offset + (which == FS || which == GS ? vcpu->ctx.base[which] : 0);
 		return true;
 	}
 	if ((system_protected(vcpu) && !segment_permits(segment, access & ACCESS_WRITE)) ||

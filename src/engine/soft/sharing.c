@@ -26,9 +26,10 @@
 
 /* ------------------------------------------------------------------ getting at another vCPU */
 
-/* Get hold of it: it runs nothing until vcpu_release(). The caller must not hold his own. */
-static void vcpu_hold(struct vcpu *other)
+/* Get hold of another: it runs nothing until vcpu_release(). The caller must not hold his own. */
+static void vcpu_hold(struct vcpu *vcpu, struct vcpu *other)
 {
+	vectors_save(vcpu);
 	atomic_fetch_add(&other->visitors, 1);
 	if (!pthread_mutex_trylock(&other->running))
 		return;
@@ -36,8 +37,9 @@ static void vcpu_hold(struct vcpu *other)
 	pthread_mutex_lock(&other->running);
 }
 
-static void vcpu_release(struct vcpu *other)
+static void vcpu_release(struct vcpu *vcpu, struct vcpu *other)
 {
+	vectors_save(vcpu);
 	pthread_mutex_unlock(&other->running);
 	if (atomic_fetch_sub(&other->visitors, 1) == 1)
 		syscall(SYS_futex, &other->visitors, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
@@ -51,6 +53,7 @@ void vcpu_rest(struct vcpu *vcpu)
 
 void vcpu_resume(struct vcpu *vcpu)
 {
+	vectors_save(vcpu);
 	pthread_mutex_lock(&vcpu->running);
 }
 
@@ -74,7 +77,7 @@ void vcpu_stop_others(struct vcpu *vcpu)
 		if (i == vcpu->index)
 			vcpu_resume(vcpu);
 		else
-			vcpu_hold(soft->vcpus[i]);
+			vcpu_hold(vcpu, soft->vcpus[i]);
 	}
 	vcpu->alone = true;
 }
@@ -85,7 +88,7 @@ void vcpu_let_others_run(struct vcpu *vcpu)
 
 	for (unsigned i = 0; i < soft->vcpus_added; i++)
 		if (i != vcpu->index)
-			vcpu_release(soft->vcpus[i]);
+			vcpu_release(vcpu, soft->vcpus[i]);
 	vcpu->alone = false;
 }
 
@@ -144,9 +147,9 @@ void page_has_code_now(struct vcpu *vcpu, u64 gpa)
 		if (!rested)
 			vcpu_rest(vcpu);
 		rested = true;
-		vcpu_hold(other);
+		vcpu_hold(vcpu, other);
 		mmu_forget_writable(other, host);
-		vcpu_release(other);
+		vcpu_release(vcpu, other);
 		vcpu->stats.rights_revoked++;
 	}
 	if (rested)
