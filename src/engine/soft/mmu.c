@@ -367,6 +367,9 @@ const void *mmu_segment(struct vcpu *vcpu, const struct site *site)
 			return site + 1;
 		first = __builtin_ctzll(touched);
 		size = 64 - __builtin_clzll(touched) - first;
+		/* At the end of 4 GiB the silicon does not look. */
+		if (vcpu->seg[which].limit == UINT32_MAX)
+			first = 0, size = 1;
 	}
 	if (masked.segment & SEGMENT_CACHE && segment_is_code(&vcpu->seg[which]) &&
 	    segment_reaches(&vcpu->seg[which], vcpu->ctx.base[which], offset, size))

@@ -100,6 +100,7 @@ u64 fpu_in_use(struct vcpu *vcpu)
 
 /* What is about to be written, and where. */
 struct saving {
+	const struct insn *insn;
 	u64 address;
 	u64 components; /* these are written, */
 	u64 initial;	/* of those, these as initial: XSAVE has no image of them */
@@ -116,6 +117,16 @@ struct saving {
 #define STACK_AT     offsetof(struct image, st)
 #define STACK_BYTES  sizeof(((struct image *)NULL)->st)
 #define XMM_AT	     offsetof(struct image, xmm)
+
+static bool probe_component(struct vcpu *vcpu, const struct saving *saving, unsigned component)
+{
+	const unsigned length = component_length(vcpu, component);
+	u64 address;
+
+	return insn_access(vcpu, saving->insn, saving->places.offset[component], length,
+			   ACCESS_WRITE, &address) &&
+	       mem_probe(vcpu, address, length, ACCESS_WRITE);
+}
 
 /* Before the first byte is written. What is not written need not be there. */
 static bool probe_image(struct vcpu *vcpu, const struct saving *saving)
@@ -134,9 +145,7 @@ static bool probe_image(struct vcpu *vcpu, const struct saving *saving)
 	    !mem_probe(vcpu, at + XMM_AT, fpu_vector_bytes(vcpu), ACCESS_WRITE))
 		return false;
 	for (unsigned i = AVX; i <= COMPONENT_LAST; i++)
-		if (saving->components >> i & 1 &&
-		    !mem_probe(vcpu, at + saving->places.offset[i], component_length(vcpu, i),
-			       ACCESS_WRITE))
+		if (saving->components >> i & 1 && !probe_component(vcpu, saving, i))
 			return false;
 	return true;
 }
@@ -182,6 +191,7 @@ bool fpu_xsave(struct vcpu *vcpu, const struct insn *insn)
 			       insn->mnemonic == ZYDIS_MNEMONIC_XSAVEOPT64;
 	const u64 mask = requested(vcpu);
 	struct saving saving = {
+		.insn = insn,
 		.components = mask,
 		.mxcsr = mask & (COMPONENT_SSE | COMPONENT_AVX),
 		.places = places_of(vcpu, 0),
@@ -223,7 +233,7 @@ static bool is_for_kernel(const struct insn *insn)
 bool fpu_xsavec(struct vcpu *vcpu, const struct insn *insn)
 {
 	const u64 mask = requested(vcpu);
-	struct saving saving = {.places = places_of(vcpu, COMPACTED | mask)};
+	struct saving saving = {.insn = insn, .places = places_of(vcpu, COMPACTED | mask)};
 	u64 header[2];
 
 	if (!fpu_xsave_available(vcpu) || (is_for_kernel(insn) && !system_privileged(vcpu)) ||
@@ -278,10 +288,11 @@ struct extended {
 };
 
 /* Read them all, before the first one is loaded. Those that are initial are 0. */
-static bool read_extended(struct vcpu *vcpu, u64 address, const struct image *from, u64 mask,
-			  struct extended *extended)
+static bool read_extended(struct vcpu *vcpu, const struct insn *insn, const struct image *from,
+			  u64 mask, struct extended *extended)
 {
 	const struct places places = places_of(vcpu, from->xcomp_bv);
+	u64 address;
 
 	for (unsigned i = AVX; i <= COMPONENT_LAST; i++) {
 		const unsigned length = component_length(vcpu, i);
@@ -290,8 +301,9 @@ static bool read_extended(struct vcpu *vcpu, u64 address, const struct image *fr
 			continue;
 		if (!(from->xstate_bv >> i & 1))
 			fpu_clear(extended->component[i], length);
-		else if (!mem_read(vcpu, address + places.offset[i], extended->component[i], length,
-				   ACCESS_READ))
+		else if (!insn_access(vcpu, insn, places.offset[i], length, ACCESS_READ,
+				      &address) ||
+			 !mem_read(vcpu, address, extended->component[i], length, ACCESS_READ))
 			return false;
 	}
 	return true;
@@ -373,7 +385,7 @@ bool fpu_xrstor(struct vcpu *vcpu, const struct insn *insn)
 	/* ZMM16 and the following stay as they are outside 64-bit mode. */
 	if (!vcpu_64bit(vcpu))
 		mask &= ~(1ull << ZMM_16);
-	if (!read_extended(vcpu, address, &from, mask, &extended))
+	if (!read_extended(vcpu, insn, &from, mask, &extended))
 		return false;
 
 	load_components(vcpu, &from, &extended, mask, mxcsr);
