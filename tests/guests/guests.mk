@@ -19,7 +19,7 @@ GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-l
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
 GUEST_BARE     := poweroff debugged
 # Of 32 bits to the end, with the runtime in lib32/.
-GUEST_PROGRAMS_32 := rings v86 tasks paging32
+GUEST_PROGRAMS_32 := segments rings v86 tasks paging32
 GUESTS	       := $(GUEST_PROGRAMS) $(GUEST_PROGRAMS_32) $(GUEST_HELLOS) $(GUEST_BARE)
 
 GUEST_DIR   := tests/guests
