@@ -279,15 +279,16 @@ diff_part() {
 	shift
 	begin "$part"
 	for what; do
-		build/diff "$what"
+		build/diff $what
 	done >"$out/$part.log" 2>&1 </dev/null
 	end "$part" $(count_diff $# <"$out/$part.log")
 }
 
 diff_tests() {
-	diff_part diff --named --count=100000 --garbage=1000
+	diff_part diff --named --count=80000 "--compat --count=15000" "--narrow --count=5000" --garbage=1000
 	[ "$1" = check-long ] || return 0
-	diff_part diff-long --forms --garbage=100000 --count=1000000
+	diff_part diff-long --forms --garbage=100000 --count=1000000 \
+		"--compat --forms" "--compat --count=200000" "--narrow --forms=20" "--narrow --count=100000"
 }
 
 # Nothing that a guest was promised is lost when the power is cut.
