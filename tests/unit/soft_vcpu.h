@@ -121,8 +121,8 @@ static inline int setup(void **state)
 	f->soft->engine.board = &f->board;
 	f->soft->options.soft_cache = MiB(1);
 	f->soft->tsc_hz = 2500000000;
-	f->soft->ram[0] =
-		(struct ram){0, RAM_SIZE, f->ram, calloc(RAM_SIZE / PAGE_SIZE, sizeof(u64))};
+	f->soft->ram[0] = (struct ram){0, RAM_SIZE, f->ram,
+				       calloc(RAM_SIZE / PAGE_SIZE, sizeof(_Atomic u64))};
 	f->soft->ram_count = 1;
 	f->soft->vcpu_count = f->soft->vcpus_added = 1;
 	f->vcpu = vcpu_new(f->soft, 0, &reset, &why);
