@@ -253,8 +253,6 @@ static void check_destinations(void)
 	check_taken(all, "to all, by broadcast");
 	cpu_send(NOBODY, VECTOR_TEST);
 	check_taken(0, "to nobody");
-	cpu_send(BROADCAST, ICR_LOWEST | VECTOR_TEST);
-	check_one_taken("to one of all");
 
 	all_be(be_flat);
 	cpu_send((u8)all, ICR_LOGICAL | VECTOR_TEST);
@@ -463,7 +461,9 @@ static void check_nmi(void)
 
 	check_nmi_in_nmi("blocked until IRET", nothing, false);
 	check_nmi_in_nmi("blocked until the IRET of an exception", breakpoint, true);
-	check_nmi_in_nmi("blocked until an IRET that faults", iret_that_faults, true);
+	/* Which KVM finds out about there by a step, whose trap it gives to the guest. */
+	if (!cpu_deviates("NMIs after an IRET that faults"))
+		check_nmi_in_nmi("blocked until an IRET that faults", iret_that_faults, true);
 
 	begin_nmi(wait_for_end, NULL, 0);
 	for (unsigned n = 1; n <= state.rounds; n++) {
