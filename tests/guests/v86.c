@@ -46,6 +46,7 @@ PIECE(read_rights, "", "lar %ax, %bx");
 PIECE(store_task, "", "str %ax");
 PIECE(load_table, "", "lgdt (0)");
 PIECE(move_cr0, "", "mov %cr0, %eax");
+PIECE(three_operands, "", "andn %ecx, %ebx, %eax");
 asm(".pushsection .v86, \"ax\"\ncode_ends:\n.popsection");
 
 static u32 offset_of(const u8 *code)
@@ -166,6 +167,14 @@ static void check_privilege(void)
 	REFUSED(move_cr0, GP, 0, 0, X86_EFLAGS_IOPL);
 }
 
+/* VEX is LES and LDS here, in forms that those do not have. */
+static void check_encodings(void)
+{
+	struct trap trap;
+
+	REFUSED(three_operands, UD, 0, 0, 0);
+}
+
 /* Ports are for whom the map allows them; IOPL has no say. */
 static void check_ports(void)
 {
@@ -197,6 +206,7 @@ void guest_main(const struct boot *boot)
 	check_round_trip();
 	check_segments();
 	check_privilege();
+	check_encodings();
 	check_ports();
 	check_handlers();
 }

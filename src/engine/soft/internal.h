@@ -76,6 +76,7 @@ enum vector {
 #define MODE_ALIGN     0x800u  /* misaligned operands of 2, 4 and 8 bytes give #AC */
 #define MODE_NO_MMX    0x1000u /* CR0.EM set: #UD */
 #define MODE_NO_WAIT   0x2000u /* CR0.MP and TS set: #NM of WAIT */
+#define MODE_NO_VEX    0x4000u /* real or virtual-8086 mode: #UD of VEX and EVEX */
 #define MODE_NO_AVX512 0x8000u /* CR4.OSXSAVE clear, or XCR0 without it: #UD */
 /* Outside 64-bit mode: FS and GS, each, have a base and nothing to check. */
 #define MODE_FS_FLAT 0x10000u

@@ -13,6 +13,15 @@
  */
 #include "engine/soft/translation.h"
 
+/* Intel SDM volume 2, "VEX Instruction Exception Classes": #UD in real and virtual-8086 mode. */
+static bool encoding_allowed(struct translation *t)
+{
+	if (!(t->mode & MODE_NO_VEX) || t->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+		return true;
+	put_raise(t, VECTOR_UD);
+	return false;
+}
+
 /* May the unit be used? If not, put what happens instead. */
 static bool unit_allowed(struct translation *t, enum form_unit unit)
 {
@@ -97,7 +106,7 @@ static void put_instruction(struct translation *t)
 
 	t->unit = form.unit;
 	t->segment = NO_SEGMENT;
-	if (!unit_allowed(t, form.unit))
+	if (!encoding_allowed(t) || !unit_allowed(t, form.unit))
 		return;
 	if (!put_form(t, &form)) {
 		put_raise(t, VECTOR_UD);

@@ -327,6 +327,8 @@ static u32 forbidden(const struct vcpu *vcpu)
 		mode |= MODE_NO_MMX;
 	if (vcpu->cr0 & X86_CR0_MP && vcpu->cr0 & X86_CR0_TS)
 		mode |= MODE_NO_WAIT;
+	if (!system_protected(vcpu))
+		mode |= MODE_NO_VEX;
 	if (vcpu->cpl == 3 && vcpu->cr0 & X86_CR0_AM && vcpu->sysflags & X86_EFLAGS_AC)
 		mode |= MODE_ALIGN;
 	if (vcpu->cr0 & X86_CR0_EM || !(vcpu->cr4 & X86_CR4_OSFXSR))
