@@ -328,13 +328,45 @@ static void test_segment_bases(void **state)
 	assert_fault(f, system_swapgs, plain, VECTOR_UD);
 }
 
+/* ------------------------------------------------------------------ MOVDIR64B */
+
+/* Where it faults: few machines can do the rest. */
+static void test_direct_store(void **state)
+{
+	static const struct cpuid_entry offered = {.leaf = 7, .result = {.ecx = 1u << 28}};
+	struct fixture *f = *state;
+	struct vcpu *vcpu = f->vcpu;
+	struct insn insn = with_memory(DATA);
+	struct segment segment = flat(0);
+
+	insn.addrsize = 4;
+	insn.reg = RBX;
+	vcpu->ctx.gpr[RBX] = DATA;
+	mode_32(vcpu, 0);
+	assert_fault(f, move_64_bytes, insn, VECTOR_UD);
+	f->soft->cpuid.entries[f->soft->cpuid.count++] = offered;
+	vcpu->ctx.gpr[RBX] = DATA + 1;
+	assert_error(f, move_64_bytes, insn, VECTOR_GP, 0);
+	vcpu->ctx.gpr[RBX] = DATA;
+
+	/* Where each of both segments ends. */
+	segment.type = TYPE_WRITABLE | TYPE_ACCESSED;
+	segment.limit = DATA + 62;
+	for (unsigned i = 0; i < 2; i++) {
+		mode_32(vcpu, 0);
+		vcpu_set_segment(vcpu, i ? ES : DS, &segment);
+		vcpu_update_mode(vcpu);
+		assert_error(f, move_64_bytes, insn, VECTOR_GP, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_privilege),	  TEST(test_cli_sti), TEST(test_pending_interrupt),
-		TEST(test_ac_and_df),	  TEST(test_popf),    TEST(test_pushf),
-		TEST(test_time_stamps),	  TEST(test_cpuid),   TEST(test_hlt_and_caches),
-		TEST(test_segment_bases),
+		TEST(test_privilege),	  TEST(test_cli_sti),	   TEST(test_pending_interrupt),
+		TEST(test_ac_and_df),	  TEST(test_popf),	   TEST(test_pushf),
+		TEST(test_time_stamps),	  TEST(test_cpuid),	   TEST(test_hlt_and_caches),
+		TEST(test_segment_bases), TEST(test_direct_store),
 	};
 
 	return cmocka_run_group_tests_name("soft_system", tests, NULL, NULL);

@@ -3,7 +3,7 @@
  * MOVDIR64B: 64 bytes from one place to another, of which nobody ever sees half. It has two memory
  * operands, so it does not pass; MOVDIRI, which has one, does. Called by the run loop.
  */
-#include "engine/soft/internal.h"
+#include "engine/soft/segment.h"
 
 #define LEAF_STRUCTURED	   7u /* of CPUID */
 #define ECX7_MOVDIR64B	   (1u << 28)
@@ -24,16 +24,17 @@ static bool store_directly(struct vcpu *vcpu, u64 address, const u8 *data)
 bool move_64_bytes(struct vcpu *vcpu, const struct insn *insn)
 {
 	u8 data[DIRECT_STORE_BYTES] __attribute__((aligned(DIRECT_STORE_BYTES)));
-	u64 to = gpr_read(vcpu, insn->reg, insn->addrsize) + vcpu->ctx.base[ES];
+	u64 offset = gpr_read(vcpu, insn->reg, insn->addrsize), from, to;
 	struct cpuid_result features;
 
 	cpuid_read(vcpu, LEAF_STRUCTURED, 0, &features);
 	if (!(features.ecx & ECX7_MOVDIR64B))
 		return raise_fault(vcpu, VECTOR_UD);
-	if (!vcpu_64bit(vcpu))
-		to = (u32)to;
+	if (!insn_access(vcpu, insn, 0, sizeof(data), ACCESS_READ, &from) ||
+	    !segment_access(vcpu, ES, offset, sizeof(data), ACCESS_WRITE, &to))
+		return false;
 	if (to % DIRECT_STORE_BYTES)
 		return raise_error(vcpu, VECTOR_GP, 0);
-	return mem_read(vcpu, insn_address(vcpu, insn), data, sizeof(data), ACCESS_READ) &&
+	return mem_read(vcpu, from, data, sizeof(data), ACCESS_READ) &&
 	       store_directly(vcpu, to, data);
 }

@@ -6,7 +6,7 @@
  */
 #include "engine/soft/translation.h"
 
-#define OPERAND_BYTES 64 /* the longest */
+#define OPERAND_BYTES 108 /* the longest: FRSTOR's */
 
 const u8 register_home[16] = {
 	H_RAX, H_GUEST_RCX, H_RDX,	H_RBX,	    H_GUEST_RSP, H_RBP, H_RSI, H_RDI,
