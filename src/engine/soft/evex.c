@@ -98,14 +98,20 @@ void put_evex(struct translation *t, const struct renamed *r)
 
 /*
  * SDM volume 2, "EVEX Instruction Exception Classes": those of them that ignore masks in that.
- * VDBPSADBW is in E4NF to the manual and to the silicon, in E4 to the decoder; VCVTNE2PS2BF16 to
- * the manual.
+ * VDBPSADBW is in E4NF to the manual and to the silicon, in E4 to the decoder; the others to the
+ * manual.
  */
 static bool suppresses_faults(const ZydisDecodedInstruction *zi)
 {
-	if (zi->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW ||
-	    zi->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16)
+	switch (zi->mnemonic) {
+	case ZYDIS_MNEMONIC_VDBPSADBW:
+	case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
 		return false;
+	default:
+		break;
+	}
 	switch (zi->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
 	case ZYDIS_EXCEPTION_CLASS_E2NF:
@@ -158,13 +164,6 @@ static unsigned result_bits(const struct translation *t)
 	return 0;
 }
 
-/* Eight bytes of a matrix make eight bytes of the result, and the mask is about those. */
-static bool is_matrix(ZydisMnemonic mnemonic)
-{
-	return mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB ||
-	       mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB;
-}
-
 u64 evex_masked(const struct translation *t, const ZydisDecodedOperand *memory)
 {
 	const ZydisDecodedInstruction *zi = &t->zi;
@@ -186,8 +185,6 @@ u64 evex_masked(const struct translation *t, const ZydisDecodedOperand *memory)
 	} else {
 		masked.bits = zi->avx.vector_length / MAX(element, result);
 	}
-	masked.group = is_matrix(zi->mnemonic) ? 8 : 1;
-	masked.bits *= masked.group;
 	masked.size = element / 8;
 	masked.elements = memory->size / element;
 	__builtin_memcpy(&arg, &masked, sizeof(arg));
@@ -218,7 +215,7 @@ u64 evex_touched(struct vcpu *vcpu, const struct site *site)
 	mask = fpu_saved_mask(vcpu, masked.reg) & low_bits(masked.bits);
 	for (; mask; mask &= mask - 1) {
 		unsigned bit = __builtin_ctzll(mask);
-		unsigned element = masked.packed ? wanted++ : bit / masked.group % masked.elements;
+		unsigned element = masked.packed ? wanted++ : bit % masked.elements;
 
 		touched |= low_bits(masked.size) << element * masked.size;
 	}

@@ -59,9 +59,8 @@ struct masked {
 	u8 bits;	 /* so many of it count */
 	u8 size;	 /* of an element in memory, bytes */
 	u8 elements;	 /* in memory: several bits may be about one */
-	u8 group;	 /* so many bits in a row are about one element */
 	u8 segment; /* of a SITE_SEGMENT, which has the rest as well: ES..GS, and SEGMENT_WRITES */
-	u8 unused;
+	u8 unused[2];
 };
 #define SEGMENT_NUMBER 7u
 #define SEGMENT_WRITES 8u

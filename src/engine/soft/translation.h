@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The inside of the translator: what its files share while one block is made.
- * Nobody else includes this; from outside there is translate().
+ * Nobody else includes this, but a test; from outside there is translate().
  *
  *   translate.c   the block: instruction by instruction, and what goes behind its end
  *   operand.c     memory operands
