@@ -316,6 +316,33 @@ static void test_nobody_waits_for_ever(void **state)
 		pthread_join(thread[i], NULL);
 }
 
+/* An address whose place in the jump cache is the first, where all jumps look after a kick. */
+#define JUMPED_TO 0x1fffu
+
+/*
+ * A kick may be so late that it ends when it was answered already, in the midst of what the vCPU
+ * writes there. So it says nothing of the address: that code is never another's.
+ */
+static void test_kicks_mislead_no_jump(void **state)
+{
+	static u8 code[1];
+	struct block block = {.code = code};
+	struct crew *crew = *state;
+	struct vcpu *vcpu = crew->vcpu[0];
+	struct jump_cache *cache = &vcpu->ctx.kernel[VIEW_KERNEL].jump;
+
+	assert_int_equal(soft_jump_index(JUMPED_TO), 0);
+	atomic_store(&vcpu->ctx.poll, 0);
+	jump_remember(vcpu, JUMPED_TO, &block);
+	assert_ptr_equal(cache->code[0], code);
+	vcpu_kick(vcpu, POLL_INTERRUPT);
+	assert_ptr_equal(cache->code[0], soft_jump_stub);
+	assert_int_equal(cache->tag[0], -(u64)JUMPED_TO);
+	/* Nor is it opened before the kick was answered. */
+	jump_remember(vcpu, JUMPED_TO, &block);
+	assert_ptr_equal(cache->code[0], soft_jump_stub);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +354,7 @@ int main(void)
 		CREW(test_no_write_is_missed),
 		CREW(test_alone_is_alone),
 		CREW(test_nobody_waits_for_ever),
+		CREW(test_kicks_mislead_no_jump),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,7 +63,7 @@ static void forget_code(struct jump_cache *cache, u64 code)
 {
 	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
 		if (cache->code[i] == code)
-			cache->tag[i] = jump_tag_none(i);
+			cache->tag[i] = TAG_NONE;
 	/* Other threads close that one whenever they like. */
 	if (__atomic_load_n(&cache->code[0], __ATOMIC_RELAXED) == code)
 		jump_cache_close(cache);

@@ -146,22 +146,17 @@ static inline unsigned soft_jump_index(u64 linear)
 	return (linear + (linear >> 12)) & (JUMP_ENTRIES - 1);
 }
 
-/*
- * A free entry matches no address that gets there by its hash. To entry 0 all of them get while
- * somebody wants us: free, it matches address 0, and its code, soft_jump_stub, is an event as well.
- */
-static inline u64 jump_tag_none(unsigned index)
-{
-	return index ? TAG_NONE : 0;
-}
-
 void soft_jump_stub(void);
 
-/* Any thread: the code first, so that the tag is never wrong about it. */
+/*
+ * A free entry matches no address that gets there by its hash. To entry 0 all of them get while
+ * somebody wants us, and each tag there is that of some address: so it keeps its tag, and is closed
+ * by its code, which is an event as well. Any thread may do that, however late it is: being one
+ * store, it leaves nothing half done between two of ours.
+ */
 static inline void jump_cache_close(struct jump_cache *cache)
 {
 	__atomic_store_n(&cache->code[0], (u64)soft_jump_stub, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&cache->tag[0], jump_tag_none(0), __ATOMIC_SEQ_CST);
 }
 
 /* Something of that page may be in the jump cache. */

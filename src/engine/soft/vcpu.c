@@ -266,7 +266,7 @@ void vcpu_free(struct vcpu *vcpu)
 {
 	if (!vcpu)
 		return;
-	/* It has marked the pages that it translated from: soft->ram[].code. */
+	/* Where it has marked pages as code, it has none any more: soft->ram[].pages. */
 	if (vcpu->cache)
 		cache_flush(vcpu);
 	cache_free(vcpu->cache);
