@@ -201,15 +201,26 @@ static bool in_pieces(const struct sequence *sequence, const struct outcome *nat
 	case ZYDIS_MNEMONIC_FNSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE:
 	case ZYDIS_MNEMONIC_FXRSTOR:
+	case ZYDIS_MNEMONIC_XSAVE:
+	case ZYDIS_MNEMONIC_XSAVEC:
+	case ZYDIS_MNEMONIC_XSAVEOPT:
+	case ZYDIS_MNEMONIC_XRSTOR:
 		return true;
 	default:
 		return false;
 	}
 }
 
+/* An image may wrap at the end of 16 bits; which of its ends the silicon touches first varies. */
+static bool same_in_64k(u64 a, u64 b, const struct leniency *leniency)
+{
+	return leniency->nearby == NEARBY_IMAGE &&
+	       ((u16)(a - b) < NEARBY_IMAGE || (u16)(b - a) < NEARBY_IMAGE);
+}
+
 static bool address_same(u64 a, u64 b, const struct leniency *leniency)
 {
-	return a == b ||
+	return a == b || same_in_64k(a, b, leniency) ||
 	       (leniency->nearby && (a / PAGE_SIZE == b / PAGE_SIZE || a - b < leniency->nearby ||
 				     b - a < leniency->nearby));
 }
