@@ -16,8 +16,11 @@
 #define INTERRUPTS   50	      /* for each jump, at least */
 #define ATTEMPTS     10000000 /* until then */
 
-/* Long enough for the timer to ring in it, and no branch before the one that matters. */
-#define SLOW_CODE "jmp 1f; .balign 4096; 1: .rept 200; pause; .endr"
+/*
+ * Long enough for the timer to ring in it, and no branch before the one that matters. Not by PAUSE:
+ * on a busy host that takes as long as the host likes, and then it always rings in it.
+ */
+#define SLOW_CODE "jmp 1f; .balign 4096; 1: .rept 200; lock incl -64(%rsp); .endr"
 
 SNIPPET(jump, SLOW_CODE, "jmp *%rdi");
 SNIPPET(jump_memory, "push %rdi; " SLOW_CODE, "jmp *(%rsp)");
