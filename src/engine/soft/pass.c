@@ -141,7 +141,8 @@ static bool vex_w_is_width(const ZydisDecodedInstruction *zi)
 	switch (zi->opcode_map) {
 	case ZYDIS_OPCODE_MAP_0F:
 		return zi->opcode == 0x2a || zi->opcode == 0x2c || zi->opcode == 0x2d ||
-		       zi->opcode == 0x6e || zi->opcode == 0x7e;
+		       zi->opcode == 0x6e || zi->opcode == 0x7e || zi->opcode == 0x92 ||
+		       zi->opcode == 0x93;
 	case ZYDIS_OPCODE_MAP_0F38:
 		return zi->opcode >= 0xf0;
 	case ZYDIS_OPCODE_MAP_0F3A:
