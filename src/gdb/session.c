@@ -135,25 +135,37 @@ static bool stop_guest(struct gdb_session *session)
 	return !session->running;
 }
 
-bool gdb_session_stopped(struct gdb_session *session, struct gdb_reply *reply)
+/*
+ * The first that is about a vCPU which was let go. GDB would not believe what another says, least
+ * of all while it has one step over a breakpoint; that is kept.
+ */
+static bool take_stop(struct gdb_session *session, struct debug_stop *stop)
 {
-	struct debug_stop stop = {0};
-	eventfd_t count;
-	bool any;
+	unsigned i = 0;
+	bool found;
 
-	eventfd_read(session->wake_fd, &count);
-	if (!session->present || !session->running)
-		return false;
 	pthread_mutex_lock(&session->lock);
-	any = session->stop_count > 0;
-	if (any) {
-		stop = session->stops[0];
+	while (i < session->stop_count && session->actions[session->stops[i].vcpu] == DEBUG_STAY)
+		i++;
+	found = i < session->stop_count;
+	if (found) {
+		*stop = session->stops[i];
 		session->stop_count--;
-		memmove(session->stops, session->stops + 1,
-			session->stop_count * sizeof(session->stops[0]));
+		memmove(session->stops + i, session->stops + i + 1,
+			(session->stop_count - i) * sizeof(session->stops[0]));
 	}
 	pthread_mutex_unlock(&session->lock);
-	if (!any || !stop_guest(session))
+	return found;
+}
+
+bool gdb_session_stopped(struct gdb_session *session, struct gdb_reply *reply)
+{
+	struct debug_stop stop;
+	eventfd_t count;
+
+	eventfd_read(session->wake_fd, &count);
+	if (!session->present || !session->running || !take_stop(session, &stop) ||
+	    !stop_guest(session))
 		return false;
 	put_stop(session, &stop, reply);
 	return true;
@@ -180,13 +192,19 @@ bool gdb_session_ended(struct gdb_session *session, int status, struct gdb_reply
 
 /* ------------------------------------------------------------------ going on */
 
-static void resume_all(struct gdb_session *session)
+/* Whatever was asked of them before: all run, and none has stopped. */
+static void begin_anew(struct gdb_session *session)
 {
 	for (unsigned i = 0; i < session->vcpus; i++)
 		session->actions[i] = DEBUG_RUN;
 	pthread_mutex_lock(&session->lock);
 	session->stop_count = 0;
 	pthread_mutex_unlock(&session->lock);
+}
+
+static void resume_all(struct gdb_session *session)
+{
+	begin_anew(session);
 	session->running = true;
 	ops_of(session)->resume(session->engine, session->actions);
 }
@@ -922,9 +940,7 @@ void gdb_session_destroy(struct gdb_session *session)
 
 void gdb_session_power_on(struct gdb_session *session)
 {
-	pthread_mutex_lock(&session->lock);
-	session->stop_count = 0;
-	pthread_mutex_unlock(&session->lock);
+	begin_anew(session);
 	for (unsigned i = 0; i < session->point_count; i++) {
 		struct gdb_point *point = &session->points[i];
 

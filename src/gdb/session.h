@@ -40,7 +40,7 @@ struct gdb_session {
 	struct gdb_registers registers;
 	char *description;
 	struct gdb_values values;   /* of the moment */
-	enum debug_action *actions; /* one per vCPU: of the moment, too */
+	enum debug_action *actions; /* one per vCPU: what they were let go to do */
 	unsigned point_count;
 	struct gdb_point points[GDB_POINTS];
 

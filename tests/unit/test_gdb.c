@@ -235,11 +235,14 @@ static void test_stops_together(void **state)
 	fake_debug_stop(&fake, 1, DEBUG_WATCHED, &write);
 	fake_debug_stop(&fake, 2, DEBUG_AT_CODE, &code);
 	assert_string_equal(hear(), "T05thread:1;");
-	/* One that stays where it is says nothing yet. */
+	/* Those that stay where they are say nothing: GDB believes the one that it let go. */
 	assert_null(ask("vCont;s:1"));
+	eventfd_write(session.wake_fd, 1);
+	assert_null(hear());
 	fake_debug_stop(&fake, 0, DEBUG_STEPPED, NULL);
-	assert_string_equal(hear(), "T05thread:2;watch:2004;");
+	assert_string_equal(hear(), "T05thread:1;");
 	assert_int_equal(fake.resumes, 2);
+	assert_answer("vCont;s:1;c", "T05thread:2;watch:2004;");
 	assert_null(ask("c"));
 	assert_doing(DEBUG_RUN, DEBUG_RUN, DEBUG_RUN);
 	assert_null(hear());
@@ -589,6 +592,16 @@ static void test_reboot(void **state)
 	fake.off = false;
 	assert_int_equal(fake.point_count, 2);
 	assert_doing(DEBUG_RUN, DEBUG_RUN, DEBUG_RUN);
+
+	/* Who was to stay does not any more. */
+	gdb_session_interrupt(&session, &reply);
+	ask("vCont;s:1");
+	fake_debug_reset(&fake);
+	gdb_session_power_on(&session);
+	fake.off = false;
+	fake_debug_stop(&fake, 2, DEBUG_AT_CODE, &(struct debug_point){DEBUG_CODE, 0x1000, 1});
+	assert_string_equal(hear(), "T05thread:3;");
+	assert_null(ask("c"));
 
 	/* Stopped before, stopped afterwards. And what there is no room for is not removed. */
 	gdb_session_interrupt(&session, &reply);
