@@ -55,10 +55,14 @@ static int listen_at(int fd, const void *address, socklen_t size)
 	return 0;
 }
 
-/* Is somebody there? Else what is there has been left behind. */
+/*
+ * Is somebody there? Else what is there has been left behind. A socket of another type cannot be
+ * connected to a listener's, but is told why; as a real caller we would have stopped his guest, or
+ * let it go if he had us waited for.
+ */
 static bool is_abandoned(const struct sockaddr_un *address)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) &&
 		       errno == ECONNREFUSED;
 	struct stat stat;

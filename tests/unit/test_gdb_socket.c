@@ -132,6 +132,9 @@ static void test_in_use(void **state)
 	assert_int_equal(gdb_open(&other, &options, &why), -EADDRINUSE);
 	assert_null(other);
 	assert_non_null(strstr(why.text, "exists already"));
+	/* Of which the one that is there notices nothing. */
+	turn();
+	assert_int_equal(fake.resumes, 0);
 }
 
 static void test_acknowledgements(void **state)
