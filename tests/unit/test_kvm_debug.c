@@ -273,6 +273,20 @@ static void test_int3_twice(void **state)
 	}
 }
 
+/* The guest has put something else there: that is what is seen, and what remains. */
+static void test_int3_lost(void **state)
+{
+	u8 byte;
+
+	(void)state;
+	assert_int_equal(add(DEBUG_CODE, VIRTUAL, 1), 0);
+	*ram(CODE) = 0x55;
+	assert_int_equal(kvm_debug.read(&kvm->engine, CODE, &byte, 1), 0);
+	assert_int_equal(byte, 0x55);
+	take_away(DEBUG_CODE, VIRTUAL, 1);
+	assert_int_equal(*ram(CODE), 0x55);
+}
+
 /* Nothing is there yet: a debug register, as long as there is one. */
 static void test_int3_nowhere(void **state)
 {
@@ -440,10 +454,10 @@ static void test_walk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_registers),  CASE(test_pieces),	CASE(test_int3),
-		CASE(test_int3_twice), CASE(test_int3_nowhere), CASE(test_given_back),
-		CASE(test_steps),      CASE(test_forgets),	CASE(test_gate),
-		CASE(test_walk),
+		CASE(test_registers),  CASE(test_pieces),    CASE(test_int3),
+		CASE(test_int3_twice), CASE(test_int3_lost), CASE(test_int3_nowhere),
+		CASE(test_given_back), CASE(test_steps),     CASE(test_forgets),
+		CASE(test_gate),       CASE(test_walk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

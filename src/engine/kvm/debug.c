@@ -387,6 +387,12 @@ static int kvm_set_xsave(struct engine *engine, unsigned index, const struct deb
 
 /* ------------------------------------------------------------------ memory */
 
+/* The guest may have put something else there: then that is no longer ours. */
+static bool still_there(const struct kvm *kvm, const struct kvm_patch *patch)
+{
+	return *(const u8 *)memory_at(kvm->engine.board->memory, patch->gpa, 1) == INT3;
+}
+
 /* KVM_TRANSLATE would set accessed bits. A vCPU's own thread may ask, too. */
 static int kvm_translate(struct engine *engine, unsigned index, u64 address, u64 *gpa)
 {
@@ -407,7 +413,7 @@ static int kvm_read(struct engine *engine, u64 gpa, void *to, u64 length)
 	for (unsigned i = 0; i < kvm->debug.patch_count; i++) {
 		const struct kvm_patch *patch = &kvm->debug.patches[i];
 
-		if (patch->gpa - gpa < length)
+		if (patch->gpa - gpa < length && still_there(kvm, patch))
 			((u8 *)to)[patch->gpa - gpa] = patch->old;
 	}
 	return 0;
@@ -525,27 +531,30 @@ static int kvm_add_point(struct engine *engine, unsigned index, const struct deb
 	return 0;
 }
 
-static void remove_patch(struct engine *engine, struct kvm_debug *debug, struct kvm_patch *patch)
+static void remove_patch(struct kvm *kvm, struct kvm_patch *patch)
 {
+	struct kvm_debug *debug = &kvm->debug;
 	const struct kvm_patch removed = *patch;
 
 	*patch = debug->patches[--debug->patch_count];
 	for (unsigned i = 0; i < debug->patch_count; i++)
 		if (debug->patches[i].gpa == removed.gpa)
 			return;
-	*(u8 *)memory_at(engine->board->memory, removed.gpa, 1) = removed.old;
+	if (still_there(kvm, &removed))
+		*(u8 *)memory_at(kvm->engine.board->memory, removed.gpa, 1) = removed.old;
 }
 
 static void kvm_remove_point(struct engine *engine, const struct debug_point *point)
 {
-	struct kvm_debug *debug = &kvm_of(engine)->debug;
+	struct kvm *kvm = kvm_of(engine);
+	struct kvm_debug *debug = &kvm->debug;
 
 	for (unsigned i = 0; i < KVM_DEBUG_REGISTERS; i++)
 		if (debug->hard[i].used && same_point(&debug->hard[i].point, point))
 			debug->hard[i].used = false;
 	for (unsigned i = 0; i < debug->patch_count; i++) {
 		if (same_point(&debug->patches[i].point, point)) {
-			remove_patch(engine, debug, &debug->patches[i]);
+			remove_patch(kvm, &debug->patches[i]);
 			return;
 		}
 	}
