@@ -554,6 +554,9 @@ void soft_vcpu_run(struct vcpu *vcpu)
 		soft_enter(code);
 		vectors_save(vcpu);
 	}
+	/* The checking build may end the machine in the middle of an instruction. */
+	if (vcpu->alone)
+		vcpu_let_others_run(vcpu);
 	vcpu_rest(vcpu);
 	debugger_leave(vcpu);
 	vcpu->tid = 0;
