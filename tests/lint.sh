@@ -7,8 +7,8 @@
 #
 #   tests/lint.sh [format] [tidy] [cppcheck] [vectors]
 #
-# LINT_ROOTS: folders to look at (all that have C). make check has clang-tidy, which takes
-# longer than all the others, read the program alone; make lint and check-long read the tests too.
+# LINT_ROOTS: folders to look at (all that have C). clang-tidy takes longer than all the others,
+# and is left to make lint and check-long.
 #
 # Prints what they find, then a line for each tool; status 1 if any found something.
 set -eu
