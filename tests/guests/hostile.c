@@ -466,8 +466,7 @@ static void lay_out(struct victim *victim, unsigned queue, bool packed)
 	struct virtio *v = &victim->virtio;
 	const u64 at = victim->space + queue * RING_SPACE;
 
-	memset((void *)at, 0, RING_SPACE);
-	v->rings[queue] = (struct ring){
+	struct ring fresh = {
 		.index = queue,
 		.size = QUEUE_SIZE,
 		.packed = packed,
@@ -480,6 +479,11 @@ static void lay_out(struct victim *victim, unsigned queue, bool packed)
 		.wrap = true,
 		.used_wrap = true,
 	};
+
+	memset((void *)at, 0, RING_SPACE);
+	/* All at once: the other CPU divides by its size, at any time. */
+	asm volatile("" : "+m"(fresh));
+	v->rings[queue] = fresh;
 	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SELECT, (u16)queue);
 	virtio_write16(v, VIRTIO_PCI_COMMON_Q_SIZE, QUEUE_SIZE);
 	write_address(v, VIRTIO_PCI_COMMON_Q_DESCLO, at);
