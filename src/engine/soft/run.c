@@ -507,9 +507,12 @@ static void catch_signals(void)
 	for (unsigned i = 0; i < ARRAY_SIZE(traps); i++) {
 		struct sigaction old;
 
-		sigaction(traps[i], &trap, &old);
-		if (!(old.sa_flags & SA_SIGINFO) || old.sa_sigaction != on_trap)
-			old_actions[traps[i]] = old;
+		sigaction(traps[i], NULL, &old);
+		if (old.sa_flags & SA_SIGINFO && old.sa_sigaction == on_trap)
+			continue;
+		/* First this: another thread may trap as soon as the handler is there. */
+		old_actions[traps[i]] = old;
+		sigaction(traps[i], &trap, NULL);
 	}
 	sigemptyset(&set);
 	sigaddset(&set, ENGINE_SIGNAL);
