@@ -7,6 +7,7 @@
 #   make check         every test that takes minutes; check-long: the rest
 #   make unit guests systest powercut	parts of it
 #   make lint          clang-format, clang-tidy, cppcheck, tests/vectors.sh
+#   make bench-guest   how fast guests run on the soft engine: part of make bench
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
 #   make forms         what the soft engine does with each instruction there is
 #   make outer CMD=... a shell command in a VM that has KVM, where this machine has none
@@ -46,7 +47,7 @@ UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
 .PHONY: all run forms unit unit-programs unit-threads guests systest powercut fuzzers fuzzers-clang fuzz check check-long \
-	lint outer bench install clean
+	lint outer bench bench-guest install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -233,12 +234,24 @@ $(BUILD)/benchmark/%.o: bench/%.c
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(BUILD)/bench: $(BENCH)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lm
+
+# The same program on the host and in guests: what it is made with does not follow CFLAGS.
+build/kernels/kernels: $(wildcard bench/guest/*.[ch])
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -static $(WARN) -D_GNU_SOURCE -o $@ $(filter %.c,$^) -lm
 
 bench:
 	@scripts/deps build guest check
-	@$(MAKE) --no-print-directory all guests build/bench build/guests/beacon build/guests/load
+	@$(MAKE) --no-print-directory all guests build/bench build/guests/beacon build/guests/load \
+		build/kernels/kernels
 	@bench/run
+
+# Only what a guest can compute, on the soft engine: ARGS are options of build/bench.
+bench-guest:
+	@scripts/deps build guest check
+	@$(MAKE) --no-print-directory all build/bench build/kernels/kernels
+	@bench/run guest $(filter --%,$(ARGS))
 
 install: $(BUILD)/lguest
 	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/lguest

@@ -2,11 +2,13 @@
 /*
  * The benchmark's command line: see bench.h for what it is.
  *
- *   bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft]
+ *   bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft] | --kernels=DIR
  *         [--lguest=PATH] [--qemu=PATH] [--rounds=N] [--scale=SHARE]
+ *         and for kernels: [--filter=NAME,NAME...] [--ms=N] [--also=PATH] [--no-native]
+ *         [--no-tcg]
  *
- * DIR has the freestanding guests, a stock kernel and its initramfs, or again guests,
- * and then room for a disk image.
+ * DIR has the freestanding guests, a stock kernel and its initramfs, again guests, and then
+ * room for a disk image, or what kernels.c says. --also is a second lguest.
  */
 #include "bench.h"
 
@@ -31,6 +33,8 @@ static bool parse(struct choices *choices, int argc, char **argv)
 			choices->boot = value;
 		else if ((value = option(argv[i], "--devices=")))
 			choices->devices = value;
+		else if ((value = option(argv[i], "--kernels=")))
+			choices->kernels = value;
 		else if ((value = option(argv[i], "--engine=")))
 			choices->engine = value;
 		else if ((value = option(argv[i], "--lguest=")))
@@ -41,11 +45,21 @@ static bool parse(struct choices *choices, int argc, char **argv)
 			choices->rounds = strtoul(value, NULL, 10);
 		else if ((value = option(argv[i], "--scale=")))
 			choices->scale = strtod(value, NULL);
+		else if ((value = option(argv[i], "--also=")))
+			choices->also = value;
+		else if ((value = option(argv[i], "--filter=")))
+			choices->filter = value;
+		else if ((value = option(argv[i], "--ms=")))
+			choices->ms = strtoul(value, NULL, 10);
+		else if (strcmp(argv[i], "--no-native") == 0)
+			choices->with_native = false;
+		else if (strcmp(argv[i], "--no-tcg") == 0)
+			choices->with_tcg = false;
 		else
 			fail("unknown argument '%s'", argv[i]);
 	}
-	return !!choices->guests + !!choices->boot + !!choices->devices == 1 && choices->rounds &&
-	       choices->rounds <= MAX_ROUNDS && choices->scale > 0;
+	return !!choices->guests + !!choices->boot + !!choices->devices + !!choices->kernels == 1 &&
+	       choices->rounds && choices->rounds <= MAX_ROUNDS && choices->scale > 0;
 }
 
 int main(int argc, char **argv)
@@ -56,16 +70,24 @@ int main(int argc, char **argv)
 		.qemu = "qemu-system-x86_64",
 		.rounds = 21,
 		.scale = 1,
+		.filter = "",
+		.ms = 300,
+		.with_native = true,
+		.with_tcg = true,
 	};
 
 	if (!parse(&choices, argc, argv))
 		fail("usage: bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft] "
-		     "[--lguest=PATH] [--qemu=PATH] [--rounds=1..%d] [--scale=SHARE]",
+		     "| --kernels=DIR [--lguest=PATH] [--qemu=PATH] [--rounds=1..%d] "
+		     "[--scale=SHARE] "
+		     "[--filter=NAME,...] [--ms=N] [--also=PATH] [--no-native] [--no-tcg]",
 		     MAX_ROUNDS);
 	if (choices.guests)
 		bench_guests(&choices);
 	else if (choices.boot)
 		bench_boots(&choices);
+	else if (choices.kernels)
+		bench_kernels(&choices);
 	else
 		bench_devices(&choices);
 	return 0;

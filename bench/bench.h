@@ -2,8 +2,8 @@
 /*
  * What it costs to have a guest: lguest beside qemu, in one run, taking turns, so
  * that whatever else the machine does hits both. bench.c reads the command line,
- * start.c times starts and boots, devices.c times disks and networks, process.c
- * runs a launcher and listens to its guest.
+ * start.c times starts and boots, kernels.c what a guest can compute, devices.c disks and
+ * networks; stock.c boots a stock kernel, process.c runs a launcher and listens to its guest.
  *
  * A launcher that fails at any of it ends the benchmark: no figure is made up.
  */
@@ -16,8 +16,11 @@
 #define MAX_ROUNDS 1000
 
 struct choices {
-	const char *guests, *boot, *devices, *engine, *lguest, *qemu;
-	unsigned rounds;
+	const char *guests, *boot, *devices, *kernels, *engine, *lguest, *qemu;
+	const char *also;   /* a second lguest to compare with, or NULL */
+	const char *filter; /* of kernels, with commas between them: empty for all */
+	bool with_native, with_tcg;
+	unsigned rounds, ms; /* of each kernel */
 	double scale; /* of the work in a round: less where the processor itself is emulated */
 };
 
@@ -39,6 +42,15 @@ struct process {
 	double started;
 };
 
+/* A guest: a folder with vmlinuz and initrd.img, and the kernel's command line. */
+struct stock {
+	const char *folder;
+	const char *append;
+};
+
+void become_stock_lguest(const struct launcher *launcher, const void *stock);
+void become_stock_tcg(const struct launcher *launcher, const void *stock);
+
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* What the launcher has to say about it comes first. */
@@ -52,7 +64,10 @@ struct process start(const struct launcher *launcher, const void *guest);
 /* Until the guest has written `mark`, whatever firmware may have said before. */
 void wait_for(const struct launcher *launcher, const struct process *process, const char *mark);
 
-/* The rest of the line, without its end. */
+/* What there is up to the end of a line or of all, without that end. False if there is none. */
+bool next_line(const struct process *process, char *line, size_t size);
+
+/* The same, of a guest that must say something. */
 void read_line(const struct launcher *launcher, const struct process *process, char *line,
 	       size_t size);
 
@@ -67,6 +82,7 @@ double median(double *values, unsigned count);
 
 void bench_guests(const struct choices *choices);
 void bench_boots(const struct choices *choices);
+void bench_kernels(const struct choices *choices);
 void bench_devices(const struct choices *choices);
 
 #endif

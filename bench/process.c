@@ -96,21 +96,28 @@ void wait_for(const struct launcher *launcher, const struct process *process, co
 	}
 }
 
-void read_line(const struct launcher *launcher, const struct process *process, char *line,
-	       size_t size)
+bool next_line(const struct process *process, char *line, size_t size)
 {
 	size_t length = 0;
+	bool any = false;
 	char byte;
 
-	for (;;) {
-		if (read(process->output, &byte, 1) != 1)
-			fail_launcher(launcher, process, "the guest fell silent");
+	while (read(process->output, &byte, 1) == 1) {
+		any = true;
 		if (byte == '\n')
 			break;
 		if (length < size - 1 && byte != '\r')
 			line[length++] = byte;
 	}
 	line[length] = '\0';
+	return any;
+}
+
+void read_line(const struct launcher *launcher, const struct process *process, char *line,
+	       size_t size)
+{
+	if (!next_line(process, line, size))
+		fail_launcher(launcher, process, "the guest fell silent");
 }
 
 int wait_for_end(const struct process *process)

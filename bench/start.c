@@ -23,14 +23,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RAM_MIB	  "256"
-#define RAM_SIZE  (256UL << 20)
-#define BOOT_MIB  "512"
-#define LAUNCHERS 3
-#define PEER	  (LAUNCHERS - 1)
-/* The same for both: no more than the two need to be comparable. */
-#define BOOT_ARGUMENTS "console=ttyS0", "quiet", "panic=-1", "test=poweroff"
-#define BOOT_APPEND    "console=ttyS0 quiet panic=-1 test=poweroff"
+#define RAM_MIB	    "256"
+#define RAM_SIZE    (256UL << 20)
+#define LAUNCHERS   3
+#define PEER	    (LAUNCHERS - 1)
+#define BOOT_APPEND "console=ttyS0 quiet panic=-1 test=poweroff"
 /* What the beacon's debug exit gives where its power-off does not exist: 2 * 0x10 + 1. */
 #define DEBUG_EXIT 33
 
@@ -52,32 +49,7 @@ static void become_microvm(const struct launcher *launcher, const void *guest)
 	       "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-kernel", guest, (char *)NULL);
 }
 
-static void become_booting_lguest(const struct launcher *launcher, const void *guest)
-{
-	const char *folder = guest;
-	char kernel[PATH_MAX], initrd[PATH_MAX];
-
-	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", folder);
-	snprintf(initrd, sizeof(initrd), "--initrd=%s/initrd.img", folder);
-	execl(launcher->path, "lguest", launcher->engine, BOOT_MIB, kernel, initrd, BOOT_ARGUMENTS,
-	      (char *)NULL);
-}
-
-/* Not the microvm: without KVM its guests find no clock to measure the TSC with, and wait. */
-static void become_tcg(const struct launcher *launcher, const void *guest)
-{
-	const char *folder = guest;
-	char kernel[PATH_MAX], initrd[PATH_MAX];
-
-	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", folder);
-	snprintf(initrd, sizeof(initrd), "%s/initrd.img", folder);
-	execlp(launcher->path, "qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max",
-	       "-m", BOOT_MIB, "-nodefaults", "-no-user-config", "-display", "none", "-serial",
-	       "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append", BOOT_APPEND,
-	       (char *)NULL);
-}
-
-static void time_once(struct timed *timed, unsigned round, const char *guest, const char *mark)
+static void time_once(struct timed *timed, unsigned round, const void *guest, const char *mark)
 {
 	struct process process = start(&timed->launcher, guest);
 	int status;
@@ -239,16 +211,17 @@ void bench_boots(const struct choices *choices)
 	const struct launcher both[] = {
 		{.label = "lguest --engine=soft",
 		 .path = choices->lguest,
-		 .become = become_booting_lguest,
+		 .become = become_stock_lguest,
 		 .engine = "--engine=soft"},
-		{.label = "qemu -accel tcg", .path = choices->qemu, .become = become_tcg},
+		{.label = "qemu -accel tcg", .path = choices->qemu, .become = become_stock_tcg},
 	};
+	const struct stock stock = {.folder = choices->boot, .append = BOOT_APPEND};
 	const unsigned count = sizeof(both) / sizeof(both[0]);
 	struct timed *timed = new_timed(both, count);
 
 	for (unsigned round = 0; round < choices->rounds; round++)
 		for (unsigned i = 0; i < count; i++)
-			time_once(&timed[i], round, choices->boot, "poweroff");
+			time_once(&timed[i], round, &stock, "poweroff");
 	report_boots(timed, count, choices->rounds);
 	free(timed);
 }

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A stock kernel, booted by lguest or by qemu's translator with as little beside it as the
+ * two need to be comparable: see bench.h.
+ */
+#include "bench.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define MEMORY_MIB "512"
+
+void become_stock_lguest(const struct launcher *launcher, const void *guest)
+{
+	const struct stock *stock = guest;
+	char kernel[PATH_MAX], initrd[PATH_MAX];
+
+	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", stock->folder);
+	snprintf(initrd, sizeof(initrd), "--initrd=%s/initrd.img", stock->folder);
+	execl(launcher->path, "lguest", launcher->engine, MEMORY_MIB, kernel, initrd, "--",
+	      stock->append, (char *)NULL);
+}
+
+/* Not the microvm: without KVM its guests find no clock to measure the TSC with, and wait. */
+void become_stock_tcg(const struct launcher *launcher, const void *guest)
+{
+	const struct stock *stock = guest;
+	char kernel[PATH_MAX], initrd[PATH_MAX];
+
+	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", stock->folder);
+	snprintf(initrd, sizeof(initrd), "%s/initrd.img", stock->folder);
+	execlp(launcher->path, "qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max",
+	       "-m", MEMORY_MIB, "-nodefaults", "-no-user-config", "-display", "none", "-serial",
+	       "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append",
+	       stock->append, (char *)NULL);
+}
