@@ -10,6 +10,7 @@
 #include "options.h"
 
 #include "engine/engine.h"
+#include "engine/soft/tuning.h"
 #include "host/memory.h"
 
 #include <errno.h>
@@ -187,6 +188,13 @@ static int set_trace_file(struct options *options, const char *name, const char 
 	return 0;
 }
 
+static int set_soft_without(struct options *options, const char *name, const char *value,
+			    struct problem *why)
+{
+	(void)name;
+	return tuning_parse(value, &options->vm.soft_without, why);
+}
+
 /* A port, or the path of a socket: no path has digits alone, unless ./ is put before it. */
 static int set_gdb(struct options *options, const char *name, const char *value,
 		   struct problem *why)
@@ -326,6 +334,8 @@ static const struct option known[] = {
 	{"soft-cache", "SIZE", "translated code of each CPU, on the soft engine (64M)",
 	 set_soft_cache},
 	{"soft-stats", NULL, "say at the end what the soft engine did", set_flag},
+	{"soft-without", "LIST", "leave out what makes the soft engine faster: docs/speed.md",
+	 set_soft_without},
 	{"trace", "WHAT", "write down what the soft engine does: exec,int,mmu,io", set_trace},
 	{"trace-file", "FILE", "and where to (" TRACE_FILE ")", set_trace_file},
 	{"verbose", NULL, "say what happens, on standard error (also -v)", set_flag},
@@ -423,9 +433,11 @@ static int complete(struct options *options, struct problem *why)
 			vm->trace_file);
 	if (!vm->trace_file)
 		vm->trace_file = TRACE_FILE;
-	if (!strcmp(options->engine, "kvm") && (vm->trace || vm->soft_stats))
+	if (!strcmp(options->engine, "kvm") && (vm->trace || vm->soft_stats || vm->soft_without))
 		return problem(why, EINVAL, "--%s: only the soft engine has that, and not kvm",
-			       vm->trace ? "trace" : "soft-stats");
+			       vm->trace	? "trace"
+			       : vm->soft_stats ? "soft-stats"
+						: "soft-without");
 	if (options->gdb.wait && !options->gdb.path && !options->gdb.port)
 		return problem(why, EINVAL, "--gdb-wait: for whom? --gdb=SOCKET|PORT says it");
 	return 0;

@@ -265,7 +265,7 @@ void native_init(bool compat);
 void native_run(const struct sequence *sequence, struct outcome *outcome);
 
 struct soft_side;
-struct soft_side *soft_side_new(void);
+struct soft_side *soft_side_new(unsigned without); /* WITHOUT_* */
 /* Warm: once more, with what the engine has kept of the last time. */
 void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool warm,
 		   struct outcome *outcome);

@@ -10,6 +10,7 @@
  *   diff --garbage=N                random bytes as kernels: the engine survives
  *   diff --list                     the forms, a line each
  *
+ * --without=LIST: as lguest's --soft-without.
  * --compat: 32-bit code instead of 64-bit code. --narrow: 16-bit code. Both have, some or always,
  * segments with bases and limits.
  *
@@ -19,6 +20,8 @@
  * long as it stays one, and printed.
  */
 #include "diff.h"
+
+#include "engine/soft/tuning.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -47,7 +50,7 @@ struct slot {
 
 struct options {
 	u64 start, count, garbage;
-	unsigned per_form, show;
+	unsigned per_form, show, without;
 	const char *only;
 	bool list, single, compat, narrow, named;
 	struct job job;
@@ -86,7 +89,7 @@ static void native_side(struct tester *tester, unsigned from, unsigned count)
 
 static void soft_side(struct tester *tester, unsigned from, unsigned count)
 {
-	struct soft_side *side = soft_side_new();
+	struct soft_side *side = soft_side_new(tester->options.without);
 
 	for (unsigned i = from; i < count; i++) {
 		struct slot *slot = &tester->slots[i];
@@ -457,6 +460,18 @@ static const struct named *find_named(const char *name)
 	exit(2);
 }
 
+static unsigned parse_without(const char *list)
+{
+	struct problem problem;
+	unsigned without = 0;
+
+	if (tuning_parse(list, &without, &problem)) {
+		fprintf(stderr, "diff: %s\n", problem.text);
+		exit(2);
+	}
+	return without;
+}
+
 static void parse(struct options *options, int argc, char **argv)
 {
 	*options = (struct options){.count = 100000, .show = 10, .job.form = NOT_A_FORM};
@@ -489,6 +504,8 @@ static void parse(struct options *options, int argc, char **argv)
 			options->compat = true;
 		} else if (!strcmp(argument, "--narrow")) {
 			options->compat = options->narrow = true;
+		} else if (!strncmp(argument, "--without=", 10)) {
+			options->without = parse_without(argument + 10);
 		} else if (!strncmp(argument, "--only=", 7)) {
 			options->only = argument + 7;
 		} else {

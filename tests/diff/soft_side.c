@@ -296,10 +296,11 @@ static void fail(const char *what, const struct problem *problem)
 	exit(1);
 }
 
-static struct soft_side *side_new(bool garbage)
+static struct soft_side *side_new(bool garbage, unsigned without)
 {
 	/* As small as it may be: it shall fill up and be emptied, too. */
-	static const struct engine_options options = {.vcpus = 1, .soft_cache = MiB(4)};
+	const struct engine_options options = {
+		.vcpus = 1, .soft_cache = MiB(4), .soft_without = without};
 	struct soft_side *side = calloc(1, sizeof(*side));
 	struct problem problem = {"out of memory"};
 	struct cpu_state state;
@@ -360,9 +361,9 @@ static u32 host_pkru(void)
 	return pkru;
 }
 
-struct soft_side *soft_side_new(void)
+struct soft_side *soft_side_new(unsigned without)
 {
-	struct soft_side *side = side_new(false);
+	struct soft_side *side = side_new(false, without);
 
 	side->pkru = host_pkru();
 	return side;
@@ -505,7 +506,7 @@ void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool
 
 void soft_side_garbage(const struct sequence *sequence, const u8 *bytes)
 {
-	struct soft_side *side = side_new(true);
+	struct soft_side *side = side_new(true, 0);
 
 	for (unsigned i = 0; i < CODE_PAGES; i++)
 		memcpy(frame_at(side, page_frame(i)), bytes + i * PAGE_SIZE, PAGE_SIZE);

@@ -5,7 +5,7 @@
  *
  *   systest [--lguest=PATH] [--assets=DIR] [--engine=NAME] [--jobs=N]
  *           [--timeout-scale=X] [--skip-missing] [--verbose] [--list] [--self-test]
- *           [--requested] [FILTER...]
+ *           [--requested] [--without=LIST] [FILTER...]
  *
  * A FILTER chooses the rows whose name contains it, or with = in front the one that it names;
  * without any, all are run but those that are there on request, or with --requested those and no
@@ -396,7 +396,8 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: systest [--lguest=PATH] [--assets=DIR] [--engine=NAME] [--jobs=N]\n"
 			"               [--timeout-scale=X] [--skip-missing] [--verbose]\n"
-			"               [--requested] [--list] [--self-test] [FILTER...]\n");
+			"               [--requested] [--without=LIST] [--list] [--self-test] "
+			"[FILTER...]\n");
 	return 2;
 }
 
@@ -408,6 +409,7 @@ static bool parse(struct choices *choices, int argc, char **argv)
 		{"engine", required_argument, NULL, 'e'},
 		{"jobs", required_argument, NULL, 'j'},
 		{"timeout-scale", required_argument, NULL, 't'},
+		{"without", required_argument, NULL, 'w'},
 		{"skip-missing", no_argument, NULL, 'm'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"requested", no_argument, NULL, 'r'},
@@ -434,6 +436,9 @@ static bool parse(struct choices *choices, int argc, char **argv)
 			break;
 		case 't':
 			settings->timeout_scale = atof(optarg);
+			break;
+		case 'w':
+			settings->without = optarg;
 			break;
 		case 'm':
 			settings->skip_missing = true;

@@ -198,6 +198,9 @@ static void set_arguments(struct run *run)
 	run->arguments[count++] = run_expand(run, program ? program : run->settings->lguest);
 	if (run->test->engines == EACH_ENGINE && run->engine)
 		run->arguments[count++] = suite_text("--engine=%s", run->engine);
+	if (run->settings->without && run->test->engines == EACH_ENGINE && run->engine &&
+	    !strcmp(run->engine, "soft"))
+		run->arguments[count++] = suite_text("--soft-without=%s", run->settings->without);
 	for (unsigned i = 0; i < MAX_ARGS && run->test->args[i]; i++)
 		run->arguments[count++] = run_expand(run, run->test->args[i]);
 	run->arguments[count] = NULL;

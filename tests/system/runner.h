@@ -24,7 +24,7 @@ struct run {
 	const struct settings *settings;
 	const char *engine;
 	char *files, *directory;
-	char *arguments[MAX_ARGS + 3];
+	char *arguments[MAX_ARGS + 4];
 
 	struct wires wires;
 	struct text output, errors;

@@ -245,6 +245,7 @@ void suite_add_gdb(struct suite *suite);
 
 struct settings {
 	const char *lguest, *assets;
+	const char *without; /* for the soft engine's --soft-without=, or NULL */
 	double timeout_scale;
 	bool skip_missing, verbose;
 };

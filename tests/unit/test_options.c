@@ -11,6 +11,8 @@
 
 #include "options.h"
 
+#include "engine/soft/tuning.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,6 +121,10 @@ static void test_soft_engine(void **state)
 	}
 	assert_int_equal(parse("--engine=soft --soft-stats 64 k"), 0);
 	assert_true(options.vm.soft_stats);
+	assert_int_equal(options.vm.soft_without, 0);
+	assert_int_equal(parse("--soft-without=links 64 k"), 0);
+	assert_int_equal(options.vm.soft_without, WITHOUT_LINKS);
+	assert_int_equal(parse("--soft-without=links,links 64 k"), 0);
 }
 
 static void test_trace(void **state)

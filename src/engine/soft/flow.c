@@ -95,7 +95,8 @@ static void put_link(struct translation *t, int32_t target)
 
 static bool is_linked(const struct translation *t, int32_t target)
 {
-	return t->flat && inside_page(target) && !(t->mode & MODE_CROSSING);
+	return t->flat && inside_page(target) && !(t->mode & MODE_CROSSING) &&
+	       !without(t, WITHOUT_LINKS);
 }
 
 /* Jump to that offset from ctx.page. */

@@ -19,6 +19,7 @@
 
 #include "engine/soft/forms.h"
 #include "engine/soft/translate.h"
+#include "engine/soft/tuning.h"
 
 #include <stddef.h>
 
@@ -63,6 +64,13 @@ struct translation {
 	struct late late[LATE_MAX];
 	struct mark mark[MARKS_MAX];
 };
+
+/* Was it left out (--soft-without=)? WITHOUT_* */
+static inline bool without(const struct translation *t, unsigned what)
+{
+	return t->vcpu->soft->options.soft_without & what;
+}
+
 /* Where the guest's registers live while it runs: see context.h. */
 extern const u8 register_home[16];
 

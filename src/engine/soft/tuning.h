@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What makes the soft engine faster and nothing else: each can be left out, by name
+ * (--soft-without=), to see what it gains, or whether it is to blame. The guest runs the same
+ * without any of them; the tests see to it. docs/speed.md says what each is worth.
+ */
+#ifndef ENGINE_SOFT_TUNING_H
+#define ENGINE_SOFT_TUNING_H
+
+#include "host/problem.h"
+
+/* Bits of engine_options.soft_without. */
+#define WITHOUT_LINKS 1u /* blocks of a page jump to each other */
+
+/* Names with commas between. -EINVAL: one is not known; *without is as it was. */
+int tuning_parse(const char *list, unsigned *without, struct problem *why);
+
+#endif
