@@ -3,12 +3,13 @@
  * The benchmark's command line: see bench.h for what it is.
  *
  *   bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft] | --kernels=DIR
+ *         | --programs=DIR
  *         [--lguest=PATH] [--qemu=PATH] [--rounds=N] [--scale=SHARE]
- *         and for kernels: [--filter=NAME,NAME...] [--ms=N] [--also=PATH] [--no-native]
+ *         and for these two: [--filter=NAME,NAME...] [--ms=N] [--also=PATH] [--no-native]
  *         [--no-tcg]
  *
  * DIR has the freestanding guests, a stock kernel and its initramfs, again guests, and then
- * room for a disk image, or what kernels.c says. --also is a second lguest.
+ * room for a disk image, or twice what speed.c says. --also is a second lguest.
  */
 #include "bench.h"
 
@@ -35,6 +36,8 @@ static bool parse(struct choices *choices, int argc, char **argv)
 			choices->devices = value;
 		else if ((value = option(argv[i], "--kernels=")))
 			choices->kernels = value;
+		else if ((value = option(argv[i], "--programs=")))
+			choices->programs = value;
 		else if ((value = option(argv[i], "--engine=")))
 			choices->engine = value;
 		else if ((value = option(argv[i], "--lguest=")))
@@ -58,7 +61,9 @@ static bool parse(struct choices *choices, int argc, char **argv)
 		else
 			fail("unknown argument '%s'", argv[i]);
 	}
-	return !!choices->guests + !!choices->boot + !!choices->devices + !!choices->kernels == 1 &&
+	return !!choices->guests + !!choices->boot + !!choices->devices + !!choices->kernels +
+			       !!choices->programs ==
+		       1 &&
 	       choices->rounds && choices->rounds <= MAX_ROUNDS && choices->scale > 0;
 }
 
@@ -78,7 +83,8 @@ int main(int argc, char **argv)
 
 	if (!parse(&choices, argc, argv))
 		fail("usage: bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft] "
-		     "| --kernels=DIR [--lguest=PATH] [--qemu=PATH] [--rounds=1..%d] "
+		     "| --kernels=DIR | --programs=DIR [--lguest=PATH] [--qemu=PATH] "
+		     "[--rounds=1..%d] "
 		     "[--scale=SHARE] "
 		     "[--filter=NAME,...] [--ms=N] [--also=PATH] [--no-native] [--no-tcg]",
 		     MAX_ROUNDS);
@@ -88,6 +94,8 @@ int main(int argc, char **argv)
 		bench_boots(&choices);
 	else if (choices.kernels)
 		bench_kernels(&choices);
+	else if (choices.programs)
+		bench_programs(&choices);
 	else
 		bench_devices(&choices);
 	return 0;

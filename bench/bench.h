@@ -2,7 +2,7 @@
 /*
  * What it costs to have a guest: lguest beside qemu, in one run, taking turns, so
  * that whatever else the machine does hits both. bench.c reads the command line,
- * start.c times starts and boots, kernels.c what a guest can compute, devices.c disks and
+ * start.c times starts and boots, speed.c how fast one runs, devices.c disks and
  * networks; stock.c boots a stock kernel, process.c runs a launcher and listens to its guest.
  *
  * A launcher that fails at any of it ends the benchmark: no figure is made up.
@@ -16,9 +16,9 @@
 #define MAX_ROUNDS 1000
 
 struct choices {
-	const char *guests, *boot, *devices, *kernels, *engine, *lguest, *qemu;
+	const char *guests, *boot, *devices, *kernels, *programs, *engine, *lguest, *qemu;
 	const char *also;   /* a second lguest to compare with, or NULL */
-	const char *filter; /* of kernels, with commas between them: empty for all */
+	const char *filter; /* of kernels or programs, with commas between them: empty for all */
 	bool with_native, with_tcg;
 	unsigned rounds, ms; /* of each kernel */
 	double scale; /* of the work in a round: less where the processor itself is emulated */
@@ -42,10 +42,11 @@ struct process {
 	double started;
 };
 
-/* A guest: a folder with vmlinuz and initrd.img, and the kernel's command line. */
+/* A folder with vmlinuz and initrd.img, and the kernel's command line. */
 struct stock {
 	const char *folder;
 	const char *append;
+	const char *disk; /* an image that is only read, or NULL */
 };
 
 void become_stock_lguest(const struct launcher *launcher, const void *stock);
@@ -83,6 +84,7 @@ double median(double *values, unsigned count);
 void bench_guests(const struct choices *choices);
 void bench_boots(const struct choices *choices);
 void bench_kernels(const struct choices *choices);
+void bench_programs(const struct choices *choices);
 void bench_devices(const struct choices *choices);
 
 #endif

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How fast a guest runs: the small kernels of bench/guest, one and the same binary, on the
- * bare host, in a guest on lguest's soft engine, and in one on qemu's translator, in turns.
- * A second lguest may take part, so that two builds of it can be compared.
+ * How fast a guest runs, and how fast the bare host, with one and the same binaries, in
+ * turns: in a guest on lguest's soft engine, and in one on qemu's translator. A second lguest
+ * may take part, so that two builds of it can be compared.
  *
- * The folder has the binary (kernels), a stock kernel, and an initramfs whose init is
- * bench/guest/init: bench/run makes it.
+ * What runs is bench/guest: small kernels, which say how much they do in a second, or whole
+ * programs, which say how many seconds they take. Ratios are of speed in both: more is better.
+ *
+ * The folder has that program, a stock kernel, an initramfs whose init is bench/guest/init,
+ * and for whole programs disk.img, where they are: bench/run makes it.
  */
 #include "bench.h"
 
@@ -16,8 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_KERNELS 32
-#define MAX_WORD    32
+#define MAX_ROWS 32
+#define MAX_WORD 32
 /* A row that is slower than the peer by more than what might be chance is marked. */
 #define SLOWER 0.95
 
@@ -25,7 +28,7 @@ enum place { NATIVE, LGUEST, ALSO, TCG, PLACES };
 
 struct row {
 	char name[MAX_WORD], unit[MAX_WORD];
-	double figures[PLACES][MAX_ROUNDS]; /* operations per second */
+	double figures[PLACES][MAX_ROUNDS]; /* as the unit says */
 	double medians[PLACES];
 };
 
@@ -33,12 +36,13 @@ struct table {
 	struct launcher launchers[PLACES]; /* without a path: does not take part */
 	struct row *rows;
 	unsigned count;
+	bool seconds; /* less is faster */
 };
 
-/* What kernels is to be told, and what it is told through. */
+/* What is to run, with its arguments, and the guest that it is to run in. */
 struct work {
-	const char *folder;
-	char *arguments[MAX_KERNELS + 3]; /* as for execv() */
+	const char *folder, *disk;
+	char *arguments[MAX_ROWS + 3]; /* as for execv() */
 };
 
 static const struct ratio {
@@ -60,14 +64,14 @@ static void become_native(const struct launcher *launcher, const void *guest)
 	execv(launcher->path, work->arguments);
 }
 
-/* The arguments go behind --, where the kernel hands them to its init. */
+/* The program and its arguments go behind --, where the kernel hands them to its init. */
 static void become_guest(const struct launcher *launcher, const struct work *work,
 			 void (*become)(const struct launcher *, const void *))
 {
 	char append[1024] = "console=ttyS0 quiet panic=-1 rdinit=/bench/init --";
-	const struct stock stock = {.folder = work->folder, .append = append};
+	const struct stock stock = {.folder = work->folder, .append = append, .disk = work->disk};
 
-	for (char *const *argument = &work->arguments[1]; *argument; argument++) {
+	for (char *const *argument = work->arguments; *argument; argument++) {
 		strncat(append, " ", sizeof(append) - strlen(append) - 1);
 		strncat(append, *argument, sizeof(append) - strlen(append) - 1);
 	}
@@ -92,15 +96,18 @@ static struct row *find_row(const struct table *table, const char *name)
 	return NULL;
 }
 
-/* Which kernels there are, or which of them are wanted, is for the binary to say. */
-static void list_rows(struct table *table, const struct launcher *native, struct work *work)
+/* What there is, or what of it is wanted, is for the program to say. */
+static void list_rows(struct table *table, const struct launcher *native, const struct work *work)
 {
 	struct process process;
+	struct work list = *work;
 	char line[256];
 
-	work->arguments[1] = "--list";
-	process = start(native, work);
-	while (table->count < MAX_KERNELS && next_line(&process, line, sizeof(line)))
+	memmove(&list.arguments[2], &list.arguments[1],
+		sizeof(list.arguments) - 2 * sizeof(list.arguments[0]));
+	list.arguments[1] = "--list";
+	process = start(native, &list);
+	while (table->count < MAX_ROWS && next_line(&process, line, sizeof(line)))
 		snprintf(table->rows[table->count++].name, MAX_WORD, "%.*s", MAX_WORD - 1, line);
 	check_status(native, &process, wait_for_end(&process));
 	close(process.errors);
@@ -136,6 +143,14 @@ static void run_once(struct table *table, enum place place, unsigned round, cons
 	close(process.errors);
 }
 
+static double speed_ratio(const struct table *table, const struct row *row,
+			  const struct ratio *ratio)
+{
+	double of = row->medians[ratio->of], to = row->medians[ratio->to];
+
+	return table->seconds ? to / of : of / to;
+}
+
 static bool both_there(const struct table *table, const struct ratio *ratio)
 {
 	return table->launchers[ratio->of].path && table->launchers[ratio->to].path;
@@ -156,7 +171,7 @@ static void print_figure(double figure)
 
 static void print_head(const struct table *table)
 {
-	printf("%-12s", "per second");
+	printf("%-12s", table->seconds ? "seconds" : "per second");
 	for (enum place place = 0; place < PLACES; place++)
 		if (table->launchers[place].path)
 			printf(" %11s", table->launchers[place].label);
@@ -177,7 +192,7 @@ static void print_row(const struct table *table, const struct row *row)
 			print_figure(row->medians[place]);
 	printf("  %-12s", row->unit);
 	for (unsigned i = 0; i < RATIOS; i++) {
-		double ratio = row->medians[ratios[i].of] / row->medians[ratios[i].to];
+		double ratio = speed_ratio(table, row, &ratios[i]);
 
 		if (!both_there(table, &ratios[i]))
 			continue;
@@ -198,8 +213,7 @@ static void report(struct table *table, unsigned rounds)
 		for (enum place place = 0; place < PLACES; place++)
 			row->medians[place] = median(row->figures[place], rounds);
 		for (unsigned j = 0; j < RATIOS; j++)
-			logarithms[j] +=
-				log(row->medians[ratios[j].of] / row->medians[ratios[j].to]);
+			logarithms[j] += log(speed_ratio(table, row, &ratios[j]));
 		print_row(table, row);
 	}
 	for (unsigned i = 0; i < RATIOS; i++)
@@ -209,51 +223,81 @@ static void report(struct table *table, unsigned rounds)
 	printf("medians of %u rounds, in turns\n", rounds);
 }
 
-/* NAME,NAME,... becomes arguments of their own. */
-static void add_names(struct work *work, char *names)
+/* One more for the program; NAME,NAME,... becomes as many. */
+static void add_argument(struct work *work, char *argument)
 {
-	unsigned count = 2;
+	unsigned count = 0;
 
-	for (char *name = strtok(names, ","); name; name = strtok(NULL, ",")) {
-		if (count > MAX_KERNELS + 1)
-			fail("too many kernels");
-		work->arguments[count++] = name;
-	}
+	while (work->arguments[count])
+		count++;
+	if (count == sizeof(work->arguments) / sizeof(work->arguments[0]) - 2)
+		fail("too many names in --filter");
+	work->arguments[count] = argument;
 }
 
-void bench_kernels(const struct choices *choices)
+static void add_names(struct work *work, char *names)
 {
-	struct table table = {.rows = calloc(MAX_KERNELS, sizeof(*table.rows))};
-	char binary[PATH_MAX], names[1024], ms[MAX_WORD];
-	struct work work = {.folder = choices->kernels, .arguments = {"kernels"}};
-	const struct launcher native = {.label = "native", .path = binary, .become = become_native};
+	for (char *name = strtok(names, ","); name; name = strtok(NULL, ","))
+		add_argument(work, name);
+}
+
+/* Who takes part. */
+static void choose_places(struct table *table, const struct choices *choices,
+			  const struct launcher *native)
+{
 	const struct launcher lguest = {.label = "lguest",
 					.path = choices->lguest,
 					.become = become_lguest,
 					.engine = "--engine=soft"};
 
-	if (!table.rows)
-		fail("out of memory");
-	snprintf(binary, sizeof(binary), "%s/kernels", choices->kernels);
-	snprintf(names, sizeof(names), "%s", choices->filter);
-	snprintf(ms, sizeof(ms), "--ms=%u", choices->ms);
-	add_names(&work, names);
-	list_rows(&table, &native, &work);
-	work.arguments[1] = ms;
-
 	if (choices->with_native)
-		table.launchers[NATIVE] = native;
-	table.launchers[LGUEST] = lguest;
-	table.launchers[ALSO] = lguest;
-	table.launchers[ALSO].label = "also";
-	table.launchers[ALSO].path = choices->also;
+		table->launchers[NATIVE] = *native;
+	table->launchers[LGUEST] = lguest;
+	table->launchers[ALSO] = lguest;
+	table->launchers[ALSO].label = "also";
+	table->launchers[ALSO].path = choices->also;
 	if (choices->with_tcg)
-		table.launchers[TCG] = (struct launcher){
+		table->launchers[TCG] = (struct launcher){
 			.label = "tcg", .path = choices->qemu, .become = become_tcg};
+}
+
+static void bench_speed(const struct choices *choices, struct work *work, struct table *table)
+{
+	char binary[PATH_MAX], names[1024];
+	const struct launcher native = {.label = "native", .path = binary, .become = become_native};
+
+	table->rows = calloc(MAX_ROWS, sizeof(*table->rows));
+	if (!table->rows)
+		fail("out of memory");
+	snprintf(binary, sizeof(binary), "%s/%s", work->folder, work->arguments[0]);
+	snprintf(names, sizeof(names), "%s", choices->filter);
+	add_names(work, names);
+	list_rows(table, &native, work);
+	choose_places(table, choices, &native);
 	for (unsigned round = 0; round < choices->rounds; round++)
 		for (enum place place = 0; place < PLACES; place++)
-			if (table.launchers[place].path)
-				run_once(&table, place, round, &work);
-	report(&table, choices->rounds);
-	free(table.rows);
+			if (table->launchers[place].path)
+				run_once(table, place, round, work);
+	report(table, choices->rounds);
+	free(table->rows);
+}
+
+void bench_kernels(const struct choices *choices)
+{
+	char ms[MAX_WORD];
+	struct work work = {.folder = choices->kernels, .arguments = {"kernels", ms}};
+	struct table table = {.seconds = false};
+
+	snprintf(ms, sizeof(ms), "--ms=%u", choices->ms);
+	bench_speed(choices, &work, &table);
+}
+
+void bench_programs(const struct choices *choices)
+{
+	char disk[PATH_MAX];
+	struct work work = {.folder = choices->programs, .disk = disk, .arguments = {"programs"}};
+	struct table table = {.seconds = true};
+
+	snprintf(disk, sizeof(disk), "%s/disk.img", choices->programs);
+	bench_speed(choices, &work, &table);
 }
