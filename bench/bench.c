@@ -2,19 +2,34 @@
 /*
  * The benchmark's command line: see bench.h for what it is.
  *
- *   bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft] | --kernels=DIR
- *         | --programs=DIR
- *         [--lguest=PATH] [--qemu=PATH] [--rounds=N] [--scale=SHARE]
- *         and for these two: [--filter=NAME,NAME...] [--ms=N] [--also=PATH] [--no-native]
- *         [--no-tcg]
+ *   bench --WHAT=DIR [--lguest=PATH] [--qemu=PATH] [--rounds=N]
  *
- * DIR has the freestanding guests, a stock kernel and its initramfs, again guests, and then
- * room for a disk image, or twice what speed.c says. --also is a second lguest.
+ * WHAT is one of:
+ *   guests	starts, on KVM; DIR has the freestanding guests
+ *   devices	disks and networks, with [--engine=kvm|soft] [--scale=SHARE]; DIR has
+ *		freestanding guests and room for a disk image
+ *   boot	boots of a stock kernel that is in DIR with its initramfs
+ *   prompt	the same guest, idle and busy
+ *   kernels	small kernels: what is in DIR, speed.c says; with
+ *		[--filter=NAME,NAME...] [--ms=N] [--also=PATH] [--no-native] [--no-tcg]:
+ *		--also is a second lguest
+ *   programs	whole programs: the same, without --ms
  */
 #include "bench.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+static const struct subject {
+	const char *option;
+	void (*bench)(const struct choices *choices);
+} subjects[] = {
+	{"--guests=", bench_guests},   {"--devices=", bench_devices},
+	{"--boot=", bench_boots},      {"--prompt=", bench_prompts},
+	{"--kernels=", bench_kernels}, {"--programs=", bench_programs},
+};
+
+#define SUBJECTS (sizeof(subjects) / sizeof(subjects[0]))
 
 static const char *option(const char *argument, const char *name)
 {
@@ -23,22 +38,27 @@ static const char *option(const char *argument, const char *name)
 	return strncmp(argument, name, length) == 0 ? argument + length : NULL;
 }
 
-static bool parse(struct choices *choices, int argc, char **argv)
+static const struct subject *find_subject(const char *argument)
 {
+	for (unsigned i = 0; i < SUBJECTS; i++)
+		if (option(argument, subjects[i].option))
+			return &subjects[i];
+	return NULL;
+}
+
+/* What is to be done, or NULL. */
+static const struct subject *parse(struct choices *choices, int argc, char **argv)
+{
+	const struct subject *subject = NULL, *found;
 	const char *value;
 
 	for (int i = 1; i < argc; i++) {
-		if ((value = option(argv[i], "--guests=")))
-			choices->guests = value;
-		else if ((value = option(argv[i], "--boot=")))
-			choices->boot = value;
-		else if ((value = option(argv[i], "--devices=")))
-			choices->devices = value;
-		else if ((value = option(argv[i], "--kernels=")))
-			choices->kernels = value;
-		else if ((value = option(argv[i], "--programs=")))
-			choices->programs = value;
-		else if ((value = option(argv[i], "--engine=")))
+		if (!subject && (found = find_subject(argv[i]))) {
+			subject = found;
+			choices->folder = option(argv[i], found->option);
+			continue;
+		}
+		if ((value = option(argv[i], "--engine=")))
 			choices->engine = value;
 		else if ((value = option(argv[i], "--lguest=")))
 			choices->lguest = value;
@@ -61,14 +81,14 @@ static bool parse(struct choices *choices, int argc, char **argv)
 		else
 			fail("unknown argument '%s'", argv[i]);
 	}
-	return !!choices->guests + !!choices->boot + !!choices->devices + !!choices->kernels +
-			       !!choices->programs ==
-		       1 &&
-	       choices->rounds && choices->rounds <= MAX_ROUNDS && choices->scale > 0;
+	return choices->rounds && choices->rounds <= MAX_ROUNDS && choices->scale > 0 && choices->ms
+		       ? subject
+		       : NULL;
 }
 
 int main(int argc, char **argv)
 {
+	const struct subject *subject;
 	struct choices choices = {
 		.engine = "kvm",
 		.lguest = "build/lguest",
@@ -81,22 +101,13 @@ int main(int argc, char **argv)
 		.with_tcg = true,
 	};
 
-	if (!parse(&choices, argc, argv))
-		fail("usage: bench --guests=DIR | --boot=DIR | --devices=DIR [--engine=kvm|soft] "
-		     "| --kernels=DIR | --programs=DIR [--lguest=PATH] [--qemu=PATH] "
-		     "[--rounds=1..%d] "
-		     "[--scale=SHARE] "
-		     "[--filter=NAME,...] [--ms=N] [--also=PATH] [--no-native] [--no-tcg]",
+	subject = parse(&choices, argc, argv);
+	if (!subject)
+		fail("usage: bench --guests=DIR | --devices=DIR | --boot=DIR | --prompt=DIR | "
+		     "--kernels=DIR | --programs=DIR [--engine=kvm|soft] [--lguest=PATH] "
+		     "[--qemu=PATH] [--rounds=1..%d] [--scale=SHARE] [--filter=NAME,...] "
+		     "[--ms=N] [--also=PATH] [--no-native] [--no-tcg]",
 		     MAX_ROUNDS);
-	if (choices.guests)
-		bench_guests(&choices);
-	else if (choices.boot)
-		bench_boots(&choices);
-	else if (choices.kernels)
-		bench_kernels(&choices);
-	else if (choices.programs)
-		bench_programs(&choices);
-	else
-		bench_devices(&choices);
+	subject->bench(&choices);
 	return 0;
 }

@@ -2,8 +2,9 @@
 /*
  * What it costs to have a guest: lguest beside qemu, in one run, taking turns, so
  * that whatever else the machine does hits both. bench.c reads the command line,
- * start.c times starts and boots, speed.c how fast one runs, devices.c disks and
- * networks; stock.c boots a stock kernel, process.c runs a launcher and listens to its guest.
+ * start.c times starts and boots, prompt.c looks at one that is idle, speed.c how fast one runs,
+ * devices.c disks and networks; stock.c boots a stock kernel, process.c runs a launcher and listens
+ * to its guest.
  *
  * A launcher that fails at any of it ends the benchmark: no figure is made up.
  */
@@ -11,12 +12,14 @@
 #define BENCH_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define MAX_ROUNDS 1000
 
 struct choices {
-	const char *guests, *boot, *devices, *kernels, *programs, *engine, *lguest, *qemu;
+	const char *folder; /* of guests, kernels and so on: see bench.c */
+	const char *engine, *lguest, *qemu;
 	const char *also;   /* a second lguest to compare with, or NULL */
 	const char *filter; /* of kernels or programs, with commas between them: empty for all */
 	bool with_native, with_tcg;
@@ -49,6 +52,8 @@ struct stock {
 	const char *disk; /* an image that is only read, or NULL */
 };
 
+#define STOCK_MEMORY (512UL << 20)
+
 void become_stock_lguest(const struct launcher *launcher, const void *stock);
 void become_stock_tcg(const struct launcher *launcher, const void *stock);
 
@@ -78,11 +83,21 @@ int wait_for_end(const struct process *process);
 /* That status is the one it should be. */
 void check_status(const struct launcher *launcher, const struct process *process, int status);
 
+/* In KiB. What is mapped more than once is resident as often, but only a share of it each time. */
+struct memory {
+	double resident, share;
+};
+
+/* All that is not guest RAM, which is of that many bytes. */
+struct memory memory_beside_ram(const struct launcher *launcher, const struct process *process,
+				uint64_t ram_size);
+
 /* Sorts them. */
 double median(double *values, unsigned count);
 
 void bench_guests(const struct choices *choices);
 void bench_boots(const struct choices *choices);
+void bench_prompts(const struct choices *choices);
 void bench_kernels(const struct choices *choices);
 void bench_programs(const struct choices *choices);
 void bench_devices(const struct choices *choices);

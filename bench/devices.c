@@ -267,8 +267,8 @@ void bench_devices(const struct choices *choices)
 
 	if (!figures)
 		fail("out of memory");
-	snprintf(setup.guest, sizeof(setup.guest), "%s/load", choices->devices);
-	snprintf(setup.image, sizeof(setup.image), "%s/load.img", choices->devices);
+	snprintf(setup.guest, sizeof(setup.guest), "%s/load", choices->folder);
+	snprintf(setup.image, sizeof(setup.image), "%s/load.img", choices->folder);
 	make_image(setup.image);
 	leave_network();
 	print_head(both);

@@ -285,7 +285,7 @@ static void bench_speed(const struct choices *choices, struct work *work, struct
 void bench_kernels(const struct choices *choices)
 {
 	char ms[MAX_WORD];
-	struct work work = {.folder = choices->kernels, .arguments = {"kernels", ms}};
+	struct work work = {.folder = choices->folder, .arguments = {"kernels", ms}};
 	struct table table = {.seconds = false};
 
 	snprintf(ms, sizeof(ms), "--ms=%u", choices->ms);
@@ -295,9 +295,9 @@ void bench_kernels(const struct choices *choices)
 void bench_programs(const struct choices *choices)
 {
 	char disk[PATH_MAX];
-	struct work work = {.folder = choices->programs, .disk = disk, .arguments = {"programs"}};
+	struct work work = {.folder = choices->folder, .disk = disk, .arguments = {"programs"}};
 	struct table table = {.seconds = true};
 
-	snprintf(disk, sizeof(disk), "%s/disk.img", choices->programs);
+	snprintf(disk, sizeof(disk), "%s/disk.img", choices->folder);
 	bench_speed(choices, &work, &table);
 }

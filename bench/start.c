@@ -14,8 +14,6 @@
  */
 #include "bench.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,67 +60,12 @@ static void time_once(struct timed *timed, unsigned round, const void *guest, co
 	close(process.errors);
 }
 
-/* One mapping of /proc/PID/smaps. */
-struct mapping {
-	uint64_t start, end, resident;
-	bool accessible;
-};
-
-/* The next one that has both its first line and its Rss line. */
-static bool read_mapping(FILE *smaps, struct mapping *mapping)
-{
-	char line[512], access;
-
-	while (fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %c", &mapping->start, &mapping->end,
-			   &access) == 3)
-			mapping->accessible = access == 'r';
-		else if (sscanf(line, "Rss: %" SCNu64, &mapping->resident) == 1)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Resident KiB outside guest RAM. RAM is recognised as the neighbouring accessible
- * mappings (a kernel's file may be mapped into the middle) that make up its size.
- */
-static double memory_beside_ram(const struct launcher *launcher, pid_t pid)
-{
-	struct mapping mapping = {.accessible = false};
-	uint64_t start = 0, end = 0, resident = 0, total = 0, ram = UINT64_MAX;
-	char path[64];
-	FILE *smaps;
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
-	smaps = fopen(path, "re");
-	if (!smaps)
-		fail("%s: %s", path, strerror(errno));
-	while (read_mapping(smaps, &mapping)) {
-		total += mapping.resident;
-		if (!mapping.accessible)
-			continue;
-		if (mapping.start != end || mapping.end - start > RAM_SIZE) {
-			start = mapping.start;
-			resident = 0;
-		}
-		end = mapping.end;
-		resident += mapping.resident;
-		if (end - start == RAM_SIZE)
-			ram = resident;
-	}
-	fclose(smaps);
-	if (ram == UINT64_MAX)
-		fail("%s: no guest RAM among its mappings", launcher->label);
-	return total - ram;
-}
-
 static void weigh_once(struct timed *timed, unsigned round, const char *guest)
 {
 	struct process process = start(&timed->launcher, guest);
 
 	wait_for(&timed->launcher, &process, "ready");
-	timed->memory[round] = memory_beside_ram(&timed->launcher, process.pid);
+	timed->memory[round] = memory_beside_ram(&timed->launcher, &process, RAM_SIZE).resident;
 	kill(process.pid, SIGKILL);
 	wait_for_end(&process);
 	close(process.errors);
@@ -194,8 +137,8 @@ void bench_guests(const struct choices *choices)
 	struct timed *timed = new_timed(all, LAUNCHERS);
 	char beacon[PATH_MAX], spin[PATH_MAX];
 
-	snprintf(beacon, sizeof(beacon), "%s/beacon", choices->guests);
-	snprintf(spin, sizeof(spin), "%s/spin", choices->guests);
+	snprintf(beacon, sizeof(beacon), "%s/beacon", choices->folder);
+	snprintf(spin, sizeof(spin), "%s/spin", choices->folder);
 	for (unsigned round = 0; round < choices->rounds; round++) {
 		for (unsigned i = 0; i < LAUNCHERS; i++) {
 			time_once(&timed[i], round, beacon, "!");
@@ -215,7 +158,7 @@ void bench_boots(const struct choices *choices)
 		 .engine = "--engine=soft"},
 		{.label = "qemu -accel tcg", .path = choices->qemu, .become = become_stock_tcg},
 	};
-	const struct stock stock = {.folder = choices->boot, .append = BOOT_APPEND};
+	const struct stock stock = {.folder = choices->folder, .append = BOOT_APPEND};
 	const unsigned count = sizeof(both) / sizeof(both[0]);
 	struct timed *timed = new_timed(both, count);
 

@@ -9,18 +9,17 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define MEMORY_MIB "512"
-
 void become_stock_lguest(const struct launcher *launcher, const void *guest)
 {
 	const struct stock *stock = guest;
-	char kernel[PATH_MAX], initrd[PATH_MAX], disk[PATH_MAX];
+	char memory[32], kernel[PATH_MAX], initrd[PATH_MAX], disk[PATH_MAX];
 
+	snprintf(memory, sizeof(memory), "%luM", STOCK_MEMORY >> 20);
 	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", stock->folder);
 	snprintf(initrd, sizeof(initrd), "--initrd=%s/initrd.img", stock->folder);
 	snprintf(disk, sizeof(disk), "--block=%s,ro", stock->disk ? stock->disk : "");
 	/* Options may follow the kernel, up to what is not one. */
-	execl(launcher->path, "lguest", launcher->engine, MEMORY_MIB, kernel, initrd,
+	execl(launcher->path, "lguest", launcher->engine, memory, kernel, initrd,
 	      stock->disk ? disk : "--", stock->append, (char *)NULL);
 }
 
@@ -28,14 +27,15 @@ void become_stock_lguest(const struct launcher *launcher, const void *guest)
 void become_stock_tcg(const struct launcher *launcher, const void *guest)
 {
 	const struct stock *stock = guest;
-	char kernel[PATH_MAX], initrd[PATH_MAX], disk[PATH_MAX];
+	char memory[32], kernel[PATH_MAX], initrd[PATH_MAX], disk[PATH_MAX];
 
+	snprintf(memory, sizeof(memory), "%luM", STOCK_MEMORY >> 20);
 	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", stock->folder);
 	snprintf(initrd, sizeof(initrd), "%s/initrd.img", stock->folder);
 	snprintf(disk, sizeof(disk), "file=%s,if=none,id=disk,format=raw,readonly=on",
 		 stock->disk ? stock->disk : "");
 	execlp(launcher->path, "qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max",
-	       "-m", MEMORY_MIB, "-nodefaults", "-no-user-config", "-display", "none", "-serial",
+	       "-m", memory, "-nodefaults", "-no-user-config", "-display", "none", "-serial",
 	       "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append",
 	       stock->append, stock->disk ? "-drive" : NULL, disk, "-device",
 	       "virtio-blk-pci,drive=disk", (char *)NULL);
