@@ -15,6 +15,10 @@
 #define FIRST MiB(32) /* frames: in this page is a 1, in the next one a 2 */
 #define COUNT 16u
 
+#define MANY	       (TEST + GiB(2))
+#define PAGES_IN_PIECE 512u
+#define MANY_PAGES     (24 * PAGES_IN_PIECE)
+
 #define PCID_NO_FLUSH (1ull << 63)
 
 static u64 frame(unsigned n)
@@ -298,6 +302,71 @@ static void check_large(void)
 	check(look(LARGE) == 100 && look(LARGE + PAGE) == 101, "and a table for a large page");
 }
 
+/* Where page i of many is shown: the same 2 MiB of frames again and again. */
+static u32 *mark_of(u64 i)
+{
+	return (u32 *)(MANY + i * PAGE + 128);
+}
+
+static u64 *piece_of(u64 i)
+{
+	return paging_entry(MANY + i * PAGE, LEVEL_2M);
+}
+
+/* All of them in some order, now and then written, too: how many were not as they should be? */
+static unsigned look_at_many(void)
+{
+	unsigned wrong = 0;
+
+	for (u64 n = 0; n < MANY_PAGES; n++) {
+		u64 i = n * 7919 % MANY_PAGES;
+		volatile u32 *mark = mark_of(i);
+
+		wrong += *mark != i % PAGES_IN_PIECE;
+		if (i % 3 == 0)
+			*mark = *mark;
+	}
+	return wrong;
+}
+
+/*
+ * More pages than any TLB has entries, looked at until it is as large as it gets; then, what was
+ * known must go as it does from a small one.
+ */
+static void check_many(void)
+{
+	u64 other = FIRST + MiB(2), last = MANY_PAGES - 1;
+	unsigned wrong = 0;
+
+	for (u64 i = 0; i < PAGES_IN_PIECE; i++)
+		*(u32 *)(FIRST + i * PAGE + 128) = i;
+	*(u32 *)(other + 128) = *(u32 *)(other + PAGE + 128) = ~0u;
+	for (u64 i = 0; i < MANY_PAGES; i += PAGES_IN_PIECE)
+		*piece_of(i) = FIRST | PTE_ALL | PTE_LARGE;
+	for (unsigned pass = 0; pass < 8; pass++)
+		wrong += look_at_many();
+	check_equal(wrong, 0, "more pages than a TLB has entries");
+	wrong = 0;
+	for (u64 i = 0; i < MANY_PAGES; i += PAGES_IN_PIECE) {
+		wrong += *mark_of(i) != 0;
+		*piece_of(i) = other | PTE_ALL | PTE_LARGE;
+		paging_invalidate((u64)mark_of(i + 1));
+		wrong += *mark_of(i) != ~0u;
+		*piece_of(i) = FIRST | PTE_ALL | PTE_LARGE;
+		paging_set_root(paging_root());
+		wrong += *mark_of(i) != 0 || look(TEST) != 5;
+	}
+	wrong += look_at_many();
+	for (unsigned n = 0; n < 100; n++) {
+		*piece_of(last) = n % 2 ? FIRST | PTE_ALL | PTE_LARGE : 0;
+		by_pge_once(0);
+		if (n % 2)
+			wrong += *mark_of(last) != last % PAGES_IN_PIECE;
+	}
+	check_equal(wrong, 0, "are forgotten as few are");
+	write_cr4(read_cr4() | X86_CR4_PGE);
+}
+
 /* Two roots that differ in what is at TEST. */
 static void check_roots(void)
 {
@@ -348,5 +417,8 @@ void guest_main(const struct boot *boot)
 	check_faults();
 	check_bits();
 	check_large();
+	show(TEST, 5, 0);
+	paging_invalidate(TEST);
+	check_many();
 	check_roots();
 }

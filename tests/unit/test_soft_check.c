@@ -120,10 +120,11 @@ static void test_ordinary_accesses_pass(void **state)
 /* The TLB says that this page is so far from there. */
 static void spoil(struct vcpu *vcpu, u64 page, const void *host)
 {
-	unsigned i = page / PAGE_SIZE % TLB_ENTRIES;
+	struct tlb *tlb = &vcpu->ctx.kernel[VIEW_KERNEL].tlb;
 
 	assert_non_null(mem_direct(vcpu, page, ACCESS_WRITE));
-	vcpu->ctx.kernel[VIEW_KERNEL].tlb.addend[i] = (u64)host - page;
+	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++)
+		tlb->part[kind].addend[tlb_index(tlb, page)] = (u64)host - page;
 }
 
 static const struct instruction load = {"load", LOAD, .rdi = DATA};

@@ -256,11 +256,16 @@ static void test_invpcid_faults(void **state)
 }
 
 /* A user reads there: does the TLB know it? */
+static bool knows(const struct lookup *lookup, enum tlb_kind kind, u64 address)
+{
+	const struct tlb *tlb = &lookup->tlb;
+
+	return address + tlb->part[kind].tag[tlb_index(tlb, address)] < PAGE_SIZE;
+}
+
 static bool user_knows(struct fixture *f, u64 address)
 {
-	const struct tlb *tlb = &f->vcpu->ctx.user->tlb;
-
-	return address + tlb->read[tlb_index(address)] < PAGE_SIZE;
+	return knows(f->vcpu->ctx.user, TLB_READ, address);
 }
 
 /* ... and now it does. */
@@ -387,10 +392,9 @@ static void test_pcid_kernel(void **state)
 {
 	struct fixture *f = *state;
 	struct vcpu *vcpu = f->vcpu;
-	const u64 *tag;
+	const struct lookup *kernel = &vcpu->ctx.kernel[VIEW_KERNEL];
 
 	mode_pcid(f);
-	tag = vcpu->ctx.kernel[VIEW_KERNEL].tlb.read;
 	for (unsigned many = 0; many < 2; many++) {
 		set_pcid(f, 0);
 		assert_non_null(mem_direct(vcpu, DATA, ACCESS_READ));
@@ -399,10 +403,10 @@ static void test_pcid_kernel(void **state)
 		for (u64 page = 0; many && page < RAM_SIZE; page += PAGE_SIZE)
 			mem_direct(vcpu, page, ACCESS_READ);
 		set_pcid(f, 0);
-		assert_true(DATA + tag[tlb_index(DATA)] < PAGE_SIZE);
+		assert_true(knows(kernel, TLB_READ, DATA));
 		set_pcid(f, 1);
-		assert_false(DATA + tag[tlb_index(DATA)] < PAGE_SIZE);
-		assert_true(STACK + tag[tlb_index(STACK)] < PAGE_SIZE);
+		assert_false(knows(kernel, TLB_READ, DATA));
+		assert_true(knows(kernel, TLB_READ, STACK));
 	}
 }
 
@@ -425,7 +429,7 @@ static void test_pcid_write_rights(void **state)
 	for (unsigned pcid = 0; pcid < 3; pcid++) {
 		set_pcid(f, pcid);
 		assert_true(user_knows(f, DATA));
-		assert_false(DATA + vcpu->ctx.user->tlb.write[tlb_index(DATA)] < PAGE_SIZE);
+		assert_false(knows(vcpu->ctx.user, TLB_WRITE, DATA));
 	}
 }
 

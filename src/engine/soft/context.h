@@ -14,7 +14,8 @@
  * Users' tables change with the address space, and a pointer to them would cost a register, or
  * time at each access. But in translated code the stack is hardly one: it holds the address of
  * a site, on the way to C, and what the kernel puts there for a signal. So there it is
- * just below those tables, wherever they are, and rsp is that pointer.
+ * just below those tables, wherever they are, and rsp is that pointer. It is so far below that its
+ * low six bits say 12, and SHRX by rsp is a shift by the bits of an offset in a page.
  */
 #ifndef ENGINE_SOFT_CONTEXT_H
 #define ENGINE_SOFT_CONTEXT_H
@@ -28,9 +29,8 @@
 #define CTX_ARITH 0x098 /* in C: CF PF AF ZF SF OF, as in RFLAGS */
 #define CTX_STEP                                                                                   \
 	0x0a0 /* 4 of 8 bytes: what a string instruction of 1 << n bytes adds to its pointers */
-#define CTX_BASE     0x0c0 /* 6 of 8 bytes: segment bases: ES CS SS DS FS GS */
-#define CTX_TLBMASK  0x0f0 /* bits of an address that index the TLB */
-#define CTX_PAGEMASK 0x0f8 /* all bits above the offset in a page */
+#define CTX_BASE      0x0c0 /* 6 of 8 bytes: segment bases: ES CS SS DS FS GS */
+#define CTX_STACKUSER 0x0f0 /* the host's rsp in translated code: STACK_BELOW the user's tables */
 #define CTX_JUMPMASK                                                                               \
 	0x100 /* bits that index the jump cache; 0: leave at the next jump, somebody wants us */
 #define CTX_POLL    0x108 /* 4 bytes, not 0: leave at the next backward jump */
@@ -48,11 +48,13 @@
 #define CTX_CHECKBASE 0x168 /* minus the host address of RAM: check.c */
 #define CTX_CHECKMASK 0x170 /* bits that no offset into RAM has */
 #define CTX_ALIGN                                                                                  \
-	0x178 /* 3 of 8 bytes: CTX_PAGEMASK, and the low bits that are 0 in an aligned address of  \
+	0x178 /* 3 of 8 bytes: all bits of a page's address, and the low ones that are 0 in one of \
 		 2, 4, 8 bytes */
-#define CTX_USER  0x190 /* where the tables of VIEW_USER are; the host's rsp in translated code */
+#define CTX_USER  0x190 /* where the tables of VIEW_USER are */
 #define CTX_STACK 0x198 /* the host's rsp in C */
 #define CTX_END	  0x1a0
+
+#define STACK_BELOW 52
 
 /* SITE_JUMP of translate.h, for enter.S. */
 #define ENTER_SITE_JUMP 4
@@ -66,9 +68,12 @@
 /*
  * A TLB: see enum view for which there are. Direct-mapped. A tag is minus the
  * address of the page, so that adding an address leaves the offset; TAG_NONE never fits.
+ * What is read and what is written is remembered apart: a copy between two pages with the same
+ * index must not push out one for the other at each step. It grows with what is asked of it.
  */
-#define TLB_ENTRIES 1024
-#define TAG_NONE    (1ull << 62) /* minus a non-canonical address, page-aligned */
+#define TLB_LEAST 1024
+#define TLB_MOST  8192
+#define TAG_NONE  (1ull << 62) /* minus a non-canonical address, page-aligned */
 
 #define TLB_GLOBAL    1u /* survives a CR3 write */
 #define TLB_2M	      2u /* a piece of a larger page */
@@ -77,17 +82,29 @@
 #define TLB_LARGE     (TLB_2M | TLB_1G | TLB_4M)
 #define TLB_KEY_SHIFT 4 /* from here on: the page's protection key */
 
-struct tlb {
-	u64 read[TLB_ENTRIES];
-	u64 write[TLB_ENTRIES];	 /* only for pages already dirty, and without code */
-	u64 fetch[TLB_ENTRIES];	 /* for C only */
-	u64 addend[TLB_ENTRIES]; /* host address minus guest-virtual; bits 11..0 are 0 */
-	u8 flags[TLB_ENTRIES];	 /* TLB_*, and a key */
+/* TLB_WRITE: only pages already dirty, and without code; TLB_FETCH: for C only. */
+enum tlb_kind { TLB_READ, TLB_WRITE, TLB_FETCH, TLB_KINDS };
+
+struct tlb_part {
+	u64 tag[TLB_MOST];
+	u64 addend[TLB_MOST]; /* host address minus guest-virtual; bits 11..0 are 0 */
+	u8 flags[TLB_MOST];   /* TLB_*, and a key; a free entry has none */
 };
 
-static inline unsigned tlb_index(u64 address)
+struct tlb {
+	u64 mask;     /* bits of an address that are its index: as many as there are entries */
+	u32 replaced; /* entries since it was emptied, or grew */
+	struct tlb_part part[TLB_KINDS];
+};
+
+static inline unsigned tlb_entries(const struct tlb *tlb)
 {
-	return address / PAGE_SIZE % TLB_ENTRIES;
+	return tlb->mask / PAGE_SIZE + 1;
+}
+
+static inline unsigned tlb_index(const struct tlb *tlb, u64 address)
+{
+	return (address & tlb->mask) / PAGE_SIZE;
 }
 
 /* Where code is for a virtual address. Hashed by soft_jump_index(). */
@@ -120,8 +137,9 @@ struct lookup {
 	u16 keys;			 /* bit n: pages with protection key n may be in the TLB */
 	u16 local_count;		 /* more than LOCAL_MAX: they are not listed */
 	u16 local[LOCAL_MAX]; /* entries of the TLB for pages that are not global, and more */
-	u64 large_filter;     /* bit n: pieces of a large page may be in the TLB,
-				 (address >> 21) % 64 = n */
+	u64 large_first, large_last; /* what lies in a large page, and is in the TLB, is between */
+	u64 large_filter;	     /* bit n: pieces of a large page may be in the TLB,
+					(address >> 21) % 64 = n */
 } __attribute__((aligned(64)));
 
 struct context {
@@ -132,7 +150,8 @@ struct context {
 	u64 arith;
 	s64 step[4];
 	u64 base[6];
-	u64 tlb_mask, page_mask;
+	u64 stack_user;
+	u64 unused;
 	_Atomic u64 jump_mask;
 	_Atomic u32 poll;
 	u8 intflag;

@@ -185,6 +185,17 @@ static inline void emit_pext_gs(struct emit *e, unsigned to, unsigned from, u32 
 	emit_u32(e, offset);
 }
 
+/* pext to, from, [base + offset] */
+static inline void emit_pext_memory(struct emit *e, unsigned to, unsigned from, unsigned base,
+				    int32_t offset)
+{
+	emit_u8(e, 0xc4);
+	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (base & 8 ? 0 : 0x20) | 2);
+	emit_u8(e, 0x80 | (~from & 15) << 3 | 2);
+	emit_u8(e, 0xf5);
+	emit_memory(e, to, base, NO_REGISTER, 1, offset);
+}
+
 /* rorx to, from, count */
 static inline void emit_rorx(struct emit *e, unsigned to, unsigned from, u8 count)
 {
@@ -202,6 +213,16 @@ static inline void emit_sarx(struct emit *e, unsigned to, unsigned from, unsigne
 	emit_u8(e, 0xc4);
 	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
 	emit_u8(e, 0x80 | (~count & 15) << 3 | 2);
+	emit_u8(e, 0xf7);
+	emit_modrm(e, 3, to, from);
+}
+
+/* shrx to, from, count */
+static inline void emit_shrx(struct emit *e, unsigned to, unsigned from, unsigned count)
+{
+	emit_u8(e, 0xc4);
+	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
+	emit_u8(e, 0x80 | (~count & 15) << 3 | 3);
 	emit_u8(e, 0xf7);
 	emit_modrm(e, 3, to, from);
 }

@@ -82,7 +82,7 @@ soft_event_stub:
 	mov	%rax, %gs:CTX_CONTINUE
 
 load_guest:
-	mov	%gs:CTX_USER, %rsp
+	mov	%gs:CTX_STACKUSER, %rsp
 	mov	%gs:CTX_ARITH, %edx
 	mov	%dl, %ah
 	shr	$11, %edx

@@ -16,7 +16,7 @@ static void note_page(struct lookup *lookup, u64 linear)
 	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
 
 	lookup->jump_pages[number / 64] |= 1ull << number % 64;
-	if (!(lookup->tlb.flags[tlb_index(linear)] & TLB_GLOBAL))
+	if (!(lookup->tlb.part[TLB_FETCH].flags[tlb_index(&lookup->tlb, linear)] & TLB_GLOBAL))
 		lookup->jump_local = true;
 }
 

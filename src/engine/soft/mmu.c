@@ -14,6 +14,7 @@
 #include "engine/soft/paging.h"
 #include "engine/soft/segment.h"
 #include "engine/soft/translate.h"
+#include "engine/soft/tuning.h"
 
 u8 *ram_at(const struct soft *soft, u64 gpa)
 {
@@ -76,38 +77,72 @@ static enum view view_of(const struct vcpu *vcpu, enum access access)
 	return access & ACCESS_SYSTEM ? VIEW_KERNEL : vcpu->mode & MODE_VIEW;
 }
 
+static enum tlb_kind kind_of(enum access access)
+{
+	return access & ACCESS_WRITE ? TLB_WRITE : access & ACCESS_FETCH ? TLB_FETCH : TLB_READ;
+}
+
+/* Has another page its entry there? It stays, unless it has to go. */
+static bool has_other(const struct tlb *tlb, enum tlb_kind kind, u64 address)
+{
+	unsigned i = tlb_index(tlb, address);
+	u64 tag = tlb->part[kind].tag[i];
+
+	return tag != tag_none(i) && tag != -align_down(address, PAGE_SIZE);
+}
+
+/* What can be written can be read, too: translated code counts on it. */
+static bool may_have(struct vcpu *vcpu, enum tlb_kind kind, u64 address, enum access system,
+		     const struct mapping *mapping)
+{
+	u8 watched = vcpu->watch.armed ? debug_page(vcpu, address) : 0;
+
+	switch (kind) {
+	case TLB_READ:
+		return !(watched & WATCH_READ) &&
+		       paging_allowed(vcpu, ACCESS_READ | system, mapping->rights);
+	case TLB_WRITE:
+		return mapping->leaf & PTE_DIRTY && !watched &&
+		       paging_allowed(vcpu, ACCESS_WRITE | system, mapping->rights) &&
+		       page_allow_writing(vcpu, mapping->gpa);
+	default:
+		/* The kernel's view is shared with accesses by the system at CPL 3: rights differ
+		 * there. */
+		return !system && paging_allowed(vcpu, ACCESS_FETCH, mapping->rights);
+	}
+}
+
 static void fill(struct vcpu *vcpu, u64 address, enum access access, const struct mapping *mapping,
 		 u8 *host)
 {
 	struct lookup *lookup = vcpu_lookup(vcpu, view_of(vcpu, access));
-	struct tlb *tlb = &lookup->tlb;
-	unsigned i = tlb_index(address);
-	u64 page = align_down(address, PAGE_SIZE);
-	enum access system = access & ACCESS_SYSTEM;
-	u8 watched = vcpu->watch.armed ? debug_page(vcpu, address) : 0;
-	bool writable = mapping->leaf & PTE_DIRTY && !(watched & WATCH_WRITE) &&
-			paging_allowed(vcpu, ACCESS_WRITE | system, mapping->rights) &&
-			page_allow_writing(vcpu, mapping->gpa);
+	const u64 addend = align_down((u64)host, PAGE_SIZE) - align_down(address, PAGE_SIZE);
 
-	/* The kernel's view is shared with accesses by the system at CPL 3: rights differ there. */
-	tlb->read[i] = !(watched & WATCH_READ) &&
-				       paging_allowed(vcpu, ACCESS_READ | system, mapping->rights)
-			       ? -page
-			       : tag_none(i);
-	tlb->write[i] = writable ? -page : tag_none(i);
-	tlb->fetch[i] = !system && paging_allowed(vcpu, ACCESS_FETCH, mapping->rights)
-				? -page
-				: tag_none(i);
-	tlb->addend[i] = (u64)align_down((u64)host, PAGE_SIZE) - page;
-	tlb->flags[i] = mapping->flags;
-	tlb_note(lookup, i, address, mapping->flags);
+	if (!(vcpu->soft->options.soft_without & WITHOUT_LARGE_TLB))
+		tlb_grow(lookup);
+	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++) {
+		if (kind != kind_of(access) && has_other(&lookup->tlb, kind, address))
+			continue;
+		/* For the translator, which is about to take the right to write away. */
+		if (kind == TLB_WRITE && access & ACCESS_FETCH)
+			continue;
+		if (may_have(vcpu, kind, address, access & ACCESS_SYSTEM, mapping))
+			tlb_fill(lookup, kind, address, addend, mapping->flags);
+		else
+			tlb_forget(lookup, kind, address);
+	}
 }
 
-static u64 tag_for(const struct tlb *tlb, unsigned i, enum access access)
+/* Is the address in a page that the TLB has for that access? Then *host is where. */
+static bool knows(const struct tlb *tlb, u64 address, enum access access, u8 **host)
 {
-	return access & ACCESS_WRITE   ? tlb->write[i]
-	       : access & ACCESS_FETCH ? tlb->fetch[i]
-				       : tlb->read[i];
+	const struct tlb_part *part = &tlb->part[kind_of(access)];
+	unsigned i = tlb_index(tlb, address);
+
+	if (address + part->tag[i] >= PAGE_SIZE)
+		return false;
+	*host = (u8 *)(address + part->addend[i]);
+	return true;
 }
 
 /* Where this byte is: *host NULL: not in RAM. False: a fault. */
@@ -130,40 +165,33 @@ static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa
 
 u8 *mem_direct(struct vcpu *vcpu, u64 address, enum access access)
 {
-	struct tlb *tlb = &vcpu_lookup(vcpu, view_of(vcpu, access))->tlb;
-	unsigned i = tlb_index(address);
+	const struct tlb *tlb = &vcpu_lookup(vcpu, view_of(vcpu, access))->tlb;
+	bool pending = vcpu->exception.pending;
+	u64 gpa;
+	u8 *host;
 
 	address = linear_address(vcpu, address, access);
-	if (address + tag_for(tlb, i, access) >= PAGE_SIZE) {
-		u64 gpa;
-		u8 *host;
-		bool pending = vcpu->exception.pending;
-
-		if (!look_up(vcpu, address, access, &gpa, &host)) {
-			vcpu->exception.pending = pending;
-			return NULL;
-		}
-		if (address + tag_for(tlb, i, access) >= PAGE_SIZE)
-			return NULL;
+	if (knows(tlb, address, access, &host))
+		return host;
+	if (!look_up(vcpu, address, access, &gpa, &host)) {
+		vcpu->exception.pending = pending;
+		return NULL;
 	}
-	return (u8 *)(address + tlb->addend[i]);
+	return knows(tlb, address, access, &host) ? host : NULL;
 }
 
 bool mmu_translate(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa)
 {
-	struct tlb *tlb = &vcpu_lookup(vcpu, view_of(vcpu, access))->tlb;
-	unsigned i = tlb_index(address);
+	const struct tlb *tlb = &vcpu_lookup(vcpu, view_of(vcpu, access))->tlb;
 	u8 *host;
 
 	address = linear_address(vcpu, address, access);
-	if (address + tag_for(tlb, i, access) < PAGE_SIZE) {
-		const u8 *at = (const u8 *)(address + tlb->addend[i]);
-
+	if (knows(tlb, address, access, &host)) {
 		for (unsigned r = 0; r < vcpu->soft->ram_count; r++) {
 			const struct ram *ram = &vcpu->soft->ram[r];
 
-			if ((u64)(at - ram->host) < ram->size) {
-				*gpa = ram->gpa + (at - ram->host);
+			if ((u64)(host - ram->host) < ram->size) {
+				*gpa = ram->gpa + (host - ram->host);
 				return true;
 			}
 		}
@@ -491,9 +519,9 @@ static u8 *bounce_place(struct vcpu *vcpu)
 /* May it be written without telling anybody? */
 static bool has_tag_to_write(struct vcpu *vcpu, u64 address)
 {
-	const struct tlb *tlb = &vcpu_lookup(vcpu, vcpu->mode & MODE_VIEW)->tlb;
+	u8 *host;
 
-	return address + tlb->write[tlb_index(address)] < PAGE_SIZE;
+	return knows(&vcpu_lookup(vcpu, vcpu->mode & MODE_VIEW)->tlb, address, ACCESS_WRITE, &host);
 }
 
 const void *mmu_load(struct vcpu *vcpu, const struct site *site)

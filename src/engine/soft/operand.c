@@ -267,6 +267,17 @@ void put_from_table(struct translation *t, unsigned reg, u32 table)
 		emit_load_gs_indexed(&t->e, reg, H_ADDEND, table);
 }
 
+/* r10 = which entry of the TLB is for the address in r9. */
+static void put_index(struct translation *t)
+{
+	u32 mask = t->tlb + offsetof(struct tlb, mask);
+
+	if (t->user)
+		emit_pext_memory(&t->e, H_ADDEND, H_ADDRESS, H_RSP, mask);
+	else
+		emit_pext_gs(&t->e, H_ADDEND, H_ADDRESS, mask);
+}
+
 /*
  * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put
  * until end_access() may be run out of line instead, on a copy. See mmu_load() and mmu_store().
@@ -275,18 +286,19 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 {
 	struct emit *e = &t->e;
 	struct late *late = &t->late[t->lates++];
+	u32 part = t->tlb + offsetof(struct tlb, part[write ? TLB_WRITE : TLB_READ]);
 	u8 *hit;
 
 	put_linear(t, size, write, flags);
-	emit_pext_gs(e, H_ADDEND, H_ADDRESS, CTX_TLBMASK);
-	put_from_table(t, H_SCRATCH,
-		       t->tlb + (write ? offsetof(struct tlb, write) : offsetof(struct tlb, read)));
+	put_index(t);
+	put_from_table(t, H_SCRATCH, part + offsetof(struct tlb_part, tag));
+	put_from_table(t, H_ADDEND, part + offsetof(struct tlb_part, addend));
 	if (is_aligned_only(t, size)) {
 		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_ALIGN + 8 * (__builtin_ctz(size) - 1));
 	} else {
 		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, size - 1);
-		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_PAGEMASK);
+		emit_shrx(e, H_SCRATCH, H_SCRATCH, H_RSP);
 	}
 	hit = emit_jrcxz(e);
 	*late = (struct late){
@@ -299,7 +311,6 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 		.next = t->next,
 	};
 	emit_jrcxz_here(e, hit);
-	put_from_table(t, H_ADDEND, t->tlb + offsetof(struct tlb, addend));
 	late->begin = e->at;
 	if (t->vcpu->soft->checked)
 		put_check(t, size);

@@ -39,7 +39,7 @@ struct mapping {
  */
 static inline u64 tag_none(unsigned index)
 {
-	u64 other = index < TLB_ENTRIES / 2 ? TLB_ENTRIES / 2 + 1 : 1;
+	u64 other = index % TLB_LEAST < TLB_LEAST / 2 ? TLB_LEAST / 2 + 1 : 1;
 
 	return -((1ull << 62) + other * PAGE_SIZE);
 }
@@ -63,7 +63,12 @@ bool paging_load_pointers(struct vcpu *vcpu, u64 cr3);
 
 /* PKRU changed in these bits: what was allowed by them may not be any more, or the reverse. */
 void tlb_flush_keys(struct vcpu *vcpu, u32 changed);
-/* Entry i was filled, for this address, with these flags. */
-void tlb_note(struct lookup *lookup, unsigned i, u64 address, u8 flags);
+/* An entry for that address, of that kind, with these flags. */
+void tlb_fill(struct lookup *lookup, enum tlb_kind kind, u64 address, u64 addend, u8 flags);
+/* There is none. */
+void tlb_forget(struct lookup *lookup, enum tlb_kind kind, u64 address);
+/* Make room, if so many entries had to give way that it pays. What was an index is none any more.
+ */
+void tlb_grow(struct lookup *lookup);
 
 #endif

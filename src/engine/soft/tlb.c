@@ -14,80 +14,178 @@
 #include "engine/soft/paging.h"
 #include "engine/soft/translate.h"
 
-static void forget(struct tlb *tlb, unsigned i)
+static void forget(struct tlb_part *part, unsigned i)
 {
-	tlb->read[i] = tlb->write[i] = tlb->fetch[i] = tag_none(i);
-	tlb->flags[i] = 0;
+	part->tag[i] = tag_none(i);
+	part->flags[i] = 0;
 }
 
-void tlb_note(struct lookup *lookup, unsigned i, u64 address, u8 flags)
+static u64 large_size(u8 flags)
 {
-	u64 piece = 1ull << address / MiB(2) % 64;
+	return flags & TLB_1G ? GiB(1) : flags & TLB_4M ? MiB(4) : MiB(2);
+}
+
+/* A page is often there to read and to write: once will do. */
+static void list_local(struct lookup *lookup, unsigned i)
+{
+	unsigned count = lookup->local_count;
+
+	if (count && count <= LOCAL_MAX && lookup->local[count - 1] == i)
+		return;
+	if (count < LOCAL_MAX)
+		lookup->local[lookup->local_count++] = i;
+	else
+		lookup->local_count = LOCAL_MAX + 1;
+}
+
+/* Entry i is for that address now. */
+static void note(struct lookup *lookup, unsigned i, u64 address, u8 flags)
+{
+	u64 size = large_size(flags), piece = 1ull << address / MiB(2) % 64;
 
 	lookup->keys |= 1u << (flags >> TLB_KEY_SHIFT);
 	if (flags & TLB_GLOBAL)
 		lookup->global = true;
-	else if (lookup->local_count < LOCAL_MAX)
-		lookup->local[lookup->local_count++] = i;
 	else
-		lookup->local_count = LOCAL_MAX + 1;
+		list_local(lookup, i);
 	if (!(flags & TLB_LARGE))
 		return;
 	if (flags & TLB_4M)
 		piece = 3ull << address / MiB(4) * 2 % 64;
 	lookup->large_filter |= flags & TLB_1G ? ~0ull : piece;
+	lookup->large_first = MIN(lookup->large_first, align_down(address, size));
+	lookup->large_last = MAX(lookup->large_last, align_down(address, size) + size - 1);
+}
+
+void tlb_fill(struct lookup *lookup, enum tlb_kind kind, u64 address, u64 addend, u8 flags)
+{
+	struct tlb_part *part = &lookup->tlb.part[kind];
+	unsigned i = tlb_index(&lookup->tlb, address);
+	u64 tag = -align_down(address, PAGE_SIZE);
+
+	lookup->tlb.replaced += part->tag[i] != tag && part->tag[i] != tag_none(i);
+	part->tag[i] = tag;
+	part->addend[i] = addend;
+	part->flags[i] = flags;
+	note(lookup, i, address, flags);
+}
+
+void tlb_forget(struct lookup *lookup, enum tlb_kind kind, u64 address)
+{
+	forget(&lookup->tlb.part[kind], tlb_index(&lookup->tlb, address));
+}
+
+/* ------------------------------------------------------------------ how large it is */
+
+static void set_entries(struct tlb *tlb, unsigned entries)
+{
+	tlb->mask = (entries - 1) * PAGE_SIZE;
+	tlb->replaced = 0;
+}
+
+/* Twice as many: of the address one bit more counts. */
+static void spread(struct tlb_part *part, unsigned old)
+{
+	for (unsigned i = 0; i < old; i++) {
+		forget(part, i + old);
+		if (part->tag[i] == tag_none(i) || !(-part->tag[i] / PAGE_SIZE & old))
+			continue;
+		part->tag[i + old] = part->tag[i];
+		part->addend[i + old] = part->addend[i];
+		part->flags[i + old] = part->flags[i];
+		forget(part, i);
+	}
+}
+
+/*
+ * Conflicts have cost more than the larger tables will: to fill, to clear, and in the caches. An
+ * empty TLB is a small one again.
+ */
+void tlb_grow(struct lookup *lookup)
+{
+	struct tlb *tlb = &lookup->tlb;
+	unsigned old = tlb_entries(tlb);
+
+	if (tlb->replaced < old * 2 || old == TLB_MOST)
+		return;
+	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++)
+		spread(&tlb->part[kind], old);
+	set_entries(tlb, old * 2);
+	/* What is listed has moved. */
+	if (lookup->local_count)
+		lookup->local_count = LOCAL_MAX + 1;
 }
 
 /* ------------------------------------------------------------------ one view's tables */
 
 static void empty(struct lookup *lookup)
 {
-	for (unsigned i = 0; i < TLB_ENTRIES; i++)
-		forget(&lookup->tlb, i);
+	set_entries(&lookup->tlb, TLB_LEAST);
+	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++)
+		for (unsigned i = 0; i < TLB_LEAST; i++)
+			forget(&lookup->tlb.part[kind], i);
 	lookup->large_filter = 0;
+	lookup->large_first = UINT64_MAX;
+	lookup->large_last = 0;
 	lookup->keys = 0;
 	lookup->local_count = 0;
 	lookup->global = false;
 	jump_cache_flush(lookup);
 }
 
+static void forget_local(struct tlb_part *part, unsigned i)
+{
+	if (!(part->flags[i] & TLB_GLOBAL))
+		forget(part, i);
+}
+
 /* What is not global. */
 static void drop_local(struct lookup *lookup)
 {
-	struct tlb *tlb = &lookup->tlb;
+	bool listed = lookup->local_count <= LOCAL_MAX;
+	unsigned entries = tlb_entries(&lookup->tlb);
 
-	for (unsigned i = 0; lookup->local_count > LOCAL_MAX && i < TLB_ENTRIES; i++)
-		if (!(tlb->flags[i] & TLB_GLOBAL))
-			forget(tlb, i);
-	for (unsigned n = 0; lookup->local_count <= LOCAL_MAX && n < lookup->local_count; n++)
-		if (!(tlb->flags[lookup->local[n]] & TLB_GLOBAL))
-			forget(tlb, lookup->local[n]);
+	if (!listed && !lookup->global) {
+		empty(lookup);
+		return;
+	}
+	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++) {
+		struct tlb_part *part = &lookup->tlb.part[kind];
+
+		for (unsigned i = 0; !listed && i < entries; i++)
+			forget_local(part, i);
+		for (unsigned n = 0; listed && n < lookup->local_count; n++)
+			forget_local(part, lookup->local[n]);
+	}
 	lookup->local_count = 0;
 	if (lookup->jump_local)
 		jump_cache_flush(lookup);
 }
 
-static bool same_large_page(const struct tlb *tlb, unsigned i, u64 address)
+static bool same_large_page(const struct tlb_part *part, unsigned i, u64 address)
 {
-	u64 size = tlb->flags[i] & TLB_1G ? GiB(1) : tlb->flags[i] & TLB_4M ? MiB(4) : MiB(2);
-	u64 tag = tlb->read[i] != tag_none(i) ? tlb->read[i] : tlb->fetch[i];
+	u64 size = large_size(part->flags[i]);
 
-	return align_down(-tag, size) == align_down(address, size);
+	return align_down(-part->tag[i], size) == align_down(address, size);
 }
 
 /* `flags`: only if it has them. */
 static void drop_page(struct lookup *lookup, u64 address, u8 flags)
 {
-	bool large = lookup->large_filter >> (address / MiB(2) % 64) & 1;
-	struct tlb *tlb = &lookup->tlb;
-	unsigned own = tlb_index(address);
+	bool large = address >= lookup->large_first && address <= lookup->large_last &&
+		     lookup->large_filter >> (address / MiB(2) % 64) & 1;
+	unsigned own = tlb_index(&lookup->tlb, address), entries = tlb_entries(&lookup->tlb);
 
-	if ((tlb->flags[own] & flags) == flags)
-		forget(tlb, own);
-	for (unsigned i = 0; large && i < TLB_ENTRIES; i++)
-		if (tlb->flags[i] & TLB_LARGE && (tlb->flags[i] & flags) == flags &&
-		    same_large_page(tlb, i, address))
-			forget(tlb, i);
+	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++) {
+		struct tlb_part *part = &lookup->tlb.part[kind];
+
+		if ((part->flags[own] & flags) == flags)
+			forget(part, own);
+		for (unsigned i = 0; large && i < entries; i++)
+			if (part->flags[i] & TLB_LARGE && (part->flags[i] & flags) == flags &&
+			    same_large_page(part, i, address))
+				forget(part, i);
+	}
 	/* Of a large page only one piece is named: any may have been run. */
 	if (large || jump_page_is_noted(lookup, address))
 		jump_cache_flush(lookup);
@@ -95,13 +193,17 @@ static void drop_page(struct lookup *lookup, u64 address, u8 flags)
 
 static void drop_keys(struct lookup *lookup, u16 keys)
 {
-	struct tlb *tlb = &lookup->tlb;
+	unsigned entries = tlb_entries(&lookup->tlb);
 
 	if (!(lookup->keys & keys))
 		return;
-	for (unsigned i = 0; i < TLB_ENTRIES; i++)
-		if (keys >> (tlb->flags[i] >> TLB_KEY_SHIFT) & 1)
-			forget(tlb, i);
+	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++) {
+		struct tlb_part *part = &lookup->tlb.part[kind];
+
+		for (unsigned i = 0; i < entries; i++)
+			if (keys >> (part->flags[i] >> TLB_KEY_SHIFT) & 1)
+				forget(part, i);
+	}
 	lookup->keys &= ~keys;
 }
 
@@ -125,6 +227,7 @@ static void make_current(struct vcpu *vcpu, struct address_space *space)
 	space->used = ++vcpu->space_clock;
 	vcpu->current_space = space;
 	vcpu->ctx.user = &space->lookup;
+	vcpu->ctx.stack_user = (u64)&space->lookup - STACK_BELOW;
 }
 
 /* An empty one for that PCID. */
@@ -249,10 +352,12 @@ void tlb_flush_keys(struct vcpu *vcpu, u32 changed)
 
 static void forget_writable(struct tlb *tlb, const u8 *host_page)
 {
-	for (unsigned i = 0; i < TLB_ENTRIES; i++)
-		if (tlb->write[i] != tag_none(i) &&
-		    (u64)host_page + tlb->write[i] == tlb->addend[i])
-			tlb->write[i] = tag_none(i);
+	struct tlb_part *part = &tlb->part[TLB_WRITE];
+	unsigned entries = tlb_entries(tlb);
+
+	for (unsigned i = 0; i < entries; i++)
+		if ((u64)host_page + part->tag[i] == part->addend[i] && part->tag[i] != tag_none(i))
+			forget(part, i);
 }
 
 /* The page has code now: every write to it must come to C. */

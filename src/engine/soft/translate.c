@@ -236,7 +236,7 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	t->flat = t->wide || mode & MODE_FLAT;
 	t->user = view == VIEW_USER;
 	t->tlb = t->jump =
-		t->user ? 0 : offsetof(struct context, kernel) + view * sizeof(struct lookup);
+		t->user ? STACK_BELOW : offsetof(struct context, kernel) + view * sizeof(struct lookup);
 	t->tlb += offsetof(struct lookup, tlb);
 	t->jump += offsetof(struct lookup, jump);
 	t->ended = false;

@@ -13,6 +13,7 @@ static const struct {
 	unsigned bit;
 } names[] = {
 	{"links", WITHOUT_LINKS},
+	{"large-tlb", WITHOUT_LARGE_TLB},
 };
 
 static unsigned bit_of(const char *word, size_t length)

@@ -10,7 +10,8 @@
 #include "host/problem.h"
 
 /* Bits of engine_options.soft_without. */
-#define WITHOUT_LINKS 1u /* blocks of a page jump to each other */
+#define WITHOUT_LINKS	  1u   /* blocks of a page jump to each other */
+#define WITHOUT_LARGE_TLB 256u /* TLBs that grow with what is asked of them */
 
 /* Names with commas between. -EINVAL: one is not known; *without is as it was. */
 int tuning_parse(const char *list, unsigned *without, struct problem *why);

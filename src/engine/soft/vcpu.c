@@ -32,8 +32,7 @@ HOLDS(CTX_PAGE, page);
 HOLDS(CTX_ARITH, arith);
 HOLDS(CTX_STEP, step);
 HOLDS(CTX_BASE, base);
-HOLDS(CTX_TLBMASK, tlb_mask);
-HOLDS(CTX_PAGEMASK, page_mask);
+HOLDS(CTX_STACKUSER, stack_user);
 HOLDS(CTX_JUMPMASK, jump_mask);
 HOLDS(CTX_POLL, poll);
 HOLDS(CTX_INTFLAG, intflag);
@@ -96,10 +95,8 @@ static void set_up_context(struct context *ctx)
 {
 	ctx->self = ctx;
 	ctx->event = (const void *)soft_event_stub;
-	ctx->tlb_mask = (TLB_ENTRIES - 1) * PAGE_SIZE;
-	ctx->page_mask = ~(PAGE_SIZE - 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->align); i++)
-		ctx->align[i] = ctx->page_mask | ((2u << i) - 1);
+		ctx->align[i] = ~(PAGE_SIZE - 1) | ((2u << i) - 1);
 	atomic_store(&ctx->jump_mask, JUMP_ENTRIES - 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->low); i++)
 		ctx->low[i] = (16u << i) - 1;
