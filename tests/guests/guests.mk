@@ -11,7 +11,7 @@ CC    ?= gcc
 BUILD ?= build
 
 GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-loop pvpanic hvcecho violate \
-		  queue powercut io pci smp irq exceptions jumps pagefaults selfmodify \
+		  queue powercut io pci smp irq exceptions jumps returns pagefaults selfmodify \
 		  tlb shadows doublefault syscalls fpuimages timer nonsense rng button block hostile \
 		  breakpoints avx512 init ipi shootdown splitlocks crossmodify \
 		  pcid keys

@@ -52,7 +52,11 @@
 		 2, 4, 8 bytes */
 #define CTX_USER  0x190 /* where the tables of VIEW_USER are */
 #define CTX_STACK 0x198 /* the host's rsp in C */
-#define CTX_END	  0x1a0
+#define CTX_RETURNMASK                                                                             \
+	0x1a0 /* bits of where on the stack a return address is that index the return cache; 0:    \
+		 leave at the next return, somebody wants us */
+#define CTX_CALLMASK 0x1a8 /* the same for calls, which do not look */
+#define CTX_END	     0x1b0
 
 #define STACK_BELOW 52
 
@@ -116,6 +120,18 @@ struct jump_cache {
 };
 
 /*
+ * Where calls return to: see jump.c. The number of an entry is that of its place on the stack, and
+ * one more: number 0 is no call's.
+ */
+#define RETURN_ENTRIES 512
+#define RETURN_SHIFT   3 /* places on the stack of 8 bytes */
+
+struct return_cache {
+	u64 tag[RETURN_ENTRIES + 1]; /* minus the address, minus 1 */
+	u64 code[RETURN_ENTRIES + 1];
+};
+
+/*
  * Ways of looking at memory, each with tables of its own. In the last but one RFLAGS.AC is set,
  * under SMAP. Users' are last: there are as many of them as address spaces are remembered.
  */
@@ -128,6 +144,7 @@ enum view { VIEW_KERNEL, VIEW_KERNEL_AC, VIEW_USER, VIEWS };
 
 struct lookup {
 	struct jump_cache jump;
+	struct return_cache returns;
 	struct tlb tlb;
 	/* From here on for C only. */
 	u64 jump_pages[JUMP_PAGES / 64]; /* see jump_page_is_noted() */
@@ -166,6 +183,8 @@ struct context {
 	u64 align[3];
 	struct lookup *user; /* VIEW_USER's: of this address space */
 	void *stack;
+	_Atomic u64 return_mask;
+	u64 call_mask;
 	struct lookup kernel[KERNEL_VIEWS];
 };
 #endif

@@ -303,23 +303,38 @@ static inline void emit_set_jump(u8 *distance, const u8 *to)
 	__builtin_memcpy(distance, &value, 4);
 }
 
-/* jmp gs:[index * 8 + offset] */
-static inline void emit_jmp_gs_indexed(struct emit *e, unsigned index, u32 offset)
+/* op gs:[index * 8 + offset]; `extension`: a register, or what takes its place in ModRM. */
+static inline void emit_op_gs_indexed(struct emit *e, bool w, u8 opcode, unsigned extension,
+				      unsigned index, u32 offset)
 {
 	emit_u8(e, 0x65);
-	emit_rex(e, false, 0, index, 0);
-	emit_u8(e, 0xff);
-	emit_modrm(e, 0, 4, 4);
+	emit_rex(e, w, extension, index, 0);
+	emit_u8(e, opcode);
+	emit_modrm(e, 0, extension, 4);
 	emit_u8(e, 3 << 6 | (index & 7) << 3 | 5);
 	emit_u32(e, offset);
 }
 
-/* jmp [base + index * 8 + offset] */
-static inline void emit_jmp_indexed(struct emit *e, unsigned base, unsigned index, int32_t offset)
+/* op [base + index * 8 + offset] */
+static inline void emit_op_indexed(struct emit *e, bool w, u8 opcode, unsigned extension,
+				   unsigned base, unsigned index, int32_t offset)
 {
-	emit_rex(e, false, 0, index, base);
-	emit_u8(e, 0xff);
-	emit_memory(e, 4, base, index, 8, offset);
+	emit_rex(e, w, extension, index, base);
+	emit_u8(e, opcode);
+	emit_memory(e, extension, base, index, 8, offset);
+}
+
+/* A call with 32 bits of distance: returns where they are. */
+static inline u8 *emit_call(struct emit *e)
+{
+	emit_u8(e, 0xe8);
+	emit_u32(e, 0);
+	return e->at - 4;
+}
+
+static inline void emit_ret(struct emit *e)
+{
+	emit_u8(e, 0xc3);
 }
 
 /* call gs:[CTX_EVENT]; a struct site must follow. */

@@ -20,6 +20,43 @@ static void put_narrowing(struct translation *t)
 		emit_movzx16(&t->e, H_ADDRESS, H_ADDRESS);
 }
 
+#define RETURN_TAG     offsetof(struct return_cache, tag)
+#define RETURN_CODE    offsetof(struct return_cache, code)
+#define OPCODE_STORE   0x89
+#define OPCODE_POP     0x8f
+#define OPCODE_GROUP5  0xff
+#define EXTENSION_POP  0
+#define EXTENSION_JMP  4
+#define EXTENSION_PUSH 6
+
+/* op [word number r10 of the view's table that is at this offset] */
+static void put_with_table(struct translation *t, bool w, u8 opcode, unsigned extension, u32 table)
+{
+	if (t->user)
+		emit_op_indexed(&t->e, w, opcode, extension, H_RSP, H_ADDEND, table);
+	else
+		emit_op_gs_indexed(&t->e, w, opcode, extension, H_ADDEND, table);
+}
+
+/* By RET, which is a jump through the stack, and what the processor expects behind a call. */
+static void put_host_return(struct translation *t, u32 table)
+{
+	put_with_table(t, false, OPCODE_GROUP5, EXTENSION_PUSH, table);
+	emit_ret(&t->e);
+}
+
+/* rcx = 0: r9 is in the jump cache, as number r10. */
+static void put_jump_probe(struct translation *t)
+{
+	struct emit *e = &t->e;
+
+	emit_rorx(e, H_ADDEND, H_ADDRESS, 12);
+	emit_lea(e, true, H_ADDEND, H_ADDEND, H_ADDRESS, 1, 0);
+	emit_pext_gs(e, H_ADDEND, H_ADDEND, CTX_JUMPMASK);
+	put_from_table(t, H_SCRATCH, t->jump + offsetof(struct jump_cache, tag));
+	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
+}
+
 /*
  * r9: where to, as an offset in CS; adding `undo` takes back what was done to rsp. The one way out
  * to other pages.
@@ -33,18 +70,24 @@ static void put_jump_indirect(struct translation *t, s64 undo)
 		put_site(e, SITE_JUMP, 0, 0, t->offset, undo);
 		return;
 	}
-	emit_rorx(e, H_ADDEND, H_ADDRESS, 12);
-	emit_lea(e, true, H_ADDEND, H_ADDEND, H_ADDRESS, 1, 0);
-	emit_pext_gs(e, H_ADDEND, H_ADDEND, CTX_JUMPMASK);
-	put_from_table(t, H_SCRATCH, t->jump + offsetof(struct jump_cache, tag));
-	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
+	put_jump_probe(t);
 	hit = emit_jrcxz(e);
 	put_site(e, SITE_JUMP, 0, 0, t->offset, undo);
 	emit_jrcxz_here(e, hit);
-	if (t->user)
-		emit_jmp_indexed(e, H_RSP, H_ADDEND, t->jump + offsetof(struct jump_cache, code));
-	else
-		emit_jmp_gs_indexed(e, H_ADDEND, t->jump + offsetof(struct jump_cache, code));
+	put_with_table(t, false, OPCODE_GROUP5, EXTENSION_JMP,
+		       t->jump + offsetof(struct jump_cache, code));
+}
+
+void put_late_return(struct translation *t, const struct late *late)
+{
+	struct emit *e = &t->e;
+	u8 *hit;
+
+	put_jump_probe(t);
+	hit = emit_jrcxz(e);
+	put_site(e, SITE_JUMP, 0, 0, late->offset, late->undo);
+	emit_jrcxz_here(e, hit);
+	put_host_return(t, t->jump + offsetof(struct jump_cache, code));
 }
 
 static void late_link(struct translation *t, u8 *distance, int32_t target)
@@ -169,10 +212,41 @@ void put_jmp(struct translation *t)
 	put_jump_indirect(t, 0);
 }
 
+/* Is it noted where calls return to? See jump.c. */
+static bool has_returns(const struct translation *t)
+{
+	return t->flat && !is_narrow(t) && !(t->mode & MODE_SINGLE) && !without(t, WITHOUT_RETURNS);
+}
+
+/*
+ * A call has put its return address, rcx, at r9 on the stack. r10 becomes the number of its entry,
+ * less one.
+ */
+static void put_return_tag(struct translation *t)
+{
+	emit_pext_gs(&t->e, H_ADDEND, H_ADDRESS, CTX_CALLMASK);
+	emit_not(&t->e, H_SCRATCH);
+	put_with_table(t, true, OPCODE_STORE, H_SCRATCH, t->returns + RETURN_TAG + sizeof(u64));
+}
+
+/* The rest of the entry: here is what a return comes to. */
+static void put_return_point(struct translation *t)
+{
+	struct emit *e = &t->e;
+	u8 *over = emit_call(e);
+
+	emit_lea(e, true, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, -t->next);
+	emit_store_gs(e, CTX_PAGE, H_ADDRESS);
+	late_link(t, emit_jmp(e), t->next);
+	emit_set_jump(over, e->at);
+	put_with_table(t, false, OPCODE_POP, EXTENSION_POP, t->returns + RETURN_CODE + sizeof(u64));
+}
+
 void put_call(struct translation *t)
 {
 	struct emit *e = &t->e;
 	bool direct = t->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	bool noted = has_returns(t) && is_linked(t, t->next);
 	unsigned size = target_size(t);
 	struct late *late;
 
@@ -190,13 +264,39 @@ void put_call(struct translation *t)
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, t->next);
 	put_move(e, true, size, H_SCRATCH);
 	emit_mov(e, H_GUEST_RSP, H_ADDRESS);
+	if (noted)
+		put_return_tag(t);
 	end_access(t, late);
+	if (noted)
+		put_return_point(t);
 	if (direct) {
 		put_jump(t, relative_target(t), size);
 	} else {
 		emit_load_gs(e, H_ADDRESS, CTX_TARGET);
 		put_jump_indirect(t, size);
 	}
+}
+
+/* r9: where to, and the stack is beyond it. Not found: late. */
+static void put_return(struct translation *t, int32_t more)
+{
+	struct emit *e = &t->e;
+	u8 *hit;
+
+	emit_pext_gs(e, H_ADDEND, H_GUEST_RSP, CTX_RETURNMASK);
+	if (more)
+		put_stack_move(t, more);
+	put_from_table(t, H_SCRATCH, t->returns + RETURN_TAG);
+	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 1);
+	hit = emit_jrcxz(e);
+	t->late[t->lates++] = (struct late){
+		.kind = LATE_RETURN,
+		.jump = emit_jmp(e),
+		.offset = t->offset,
+		.undo = -(s64)(target_size(t) + more),
+	};
+	emit_jrcxz_here(e, hit);
+	put_host_return(t, t->returns + RETURN_CODE);
 }
 
 void put_ret(struct translation *t)
@@ -212,6 +312,11 @@ void put_ret(struct translation *t)
 		more = t->op[0].imm.value.u & 0xffff;
 	put_stack_address(t, 0);
 	put_load(t, size, SITE_STACK, H_ADDRESS);
+	if (has_returns(t)) {
+		put_stack_move(t, size);
+		put_return(t, more);
+		return;
+	}
 	put_narrowing(t);
 	put_stack_move(t, size + more);
 	put_jump_indirect(t, -(s64)(size + more));

@@ -7,6 +7,23 @@
  * What they know is derived from translations, so it goes with them: see tlb.c. There is
  * one for each way of looking at memory, and for users one in each address space that is
  * remembered.
+ *
+ * Beside each is a return cache. Translated code fills it: a call puts there where it returns to,
+ * for the guest and in the cache of code, at a number that comes of where on the guest's stack the
+ * return address is. A return looks there first. That needs no pointer to keep, and nothing goes
+ * out of step when a guest changes its stack, unwinds it or forgets it: like those of the jump
+ * cache, an entry is true for as long as translations are, and so they go together. What a call
+ * remembers is in the page that runs, and whoever comes to a page by way of C has it noted: so what
+ * empties these caches must not go on behind its site, but find its next block anew (that is why
+ * forms.c lets such instructions end theirs).
+ *
+ * A return goes to the host's code by the host's RET, and a call took a CALL on its way: not for
+ * the stack, which stays where it is, but for the processor's own return stack, which then foresees
+ * where a return goes. That is most of what is gained.
+ *
+ * Entry 0 is no call's: its number is one more than what the place on the stack comes to, and a
+ * return, which looks when the address is off the stack, comes to the same without adding one. So
+ * who wants us makes the mask of returns 0, and none is found any more.
  */
 #include "engine/soft/translate.h"
 
@@ -38,6 +55,16 @@ void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block)
 		jump_cache_close(cache);
 }
 
+/*
+ * A tag that stands for our own address is what a guest may well return to: then it gets to where
+ * it would get without a cache.
+ */
+static void return_cache_flush(struct return_cache *cache)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(cache->tag); i++)
+		cache->tag[i] = cache->code[i] = (u64)soft_jump_stub;
+}
+
 void jump_cache_flush(struct lookup *lookup)
 {
 	u64 *tag = lookup->jump.tag;
@@ -45,6 +72,7 @@ void jump_cache_flush(struct lookup *lookup)
 	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
 		tag[i] = TAG_NONE;
 	jump_cache_close(&lookup->jump);
+	return_cache_flush(&lookup->returns);
 	lookup->jump_local = false;
 	for (unsigned i = 0; i < ARRAY_SIZE(lookup->jump_pages); i++)
 		lookup->jump_pages[i] = 0;

@@ -61,9 +61,12 @@ static void answer(struct vcpu *vcpu)
 		poll = (poll & ~POLL_DEBUG) | atomic_exchange(&vcpu->ctx.poll, 0);
 	}
 	atomic_store(&vcpu->ctx.jump_mask, JUMP_ENTRIES - 1);
-	/* Somebody may have come between the two. */
-	if (atomic_load(&vcpu->ctx.poll))
+	atomic_store(&vcpu->ctx.return_mask, vcpu->ctx.call_mask);
+	/* Somebody may have come meanwhile. */
+	if (atomic_load(&vcpu->ctx.poll)) {
 		atomic_store(&vcpu->ctx.jump_mask, 0);
+		atomic_store(&vcpu->ctx.return_mask, 0);
+	}
 	vcpu->stats.polls++;
 	if (!machine_running(vcpu->soft->engine.board->machine))
 		vcpu->leave = true;

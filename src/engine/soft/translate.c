@@ -128,6 +128,10 @@ static void put_late(struct translation *t)
 			put_site(e, SITE_LINK, 0, 0, late->offset, (u64)late->link);
 			continue;
 		}
+		if (late->kind == LATE_RETURN) {
+			put_late_return(t, late);
+			continue;
+		}
 		put_site(e, late->write ? SITE_STORE : SITE_LOAD, late->flags, late->size,
 			 late->offset, late->masked);
 		emit_set_jump(emit_jmp(e), late->begin);
@@ -235,10 +239,12 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	t->wide = (mode & MODE_CODE) == MODE_CODE_64;
 	t->flat = t->wide || mode & MODE_FLAT;
 	t->user = view == VIEW_USER;
-	t->tlb = t->jump =
-		t->user ? STACK_BELOW : offsetof(struct context, kernel) + view * sizeof(struct lookup);
+	t->tlb = t->jump = t->returns =
+		t->user ? STACK_BELOW
+			: offsetof(struct context, kernel) + view * sizeof(struct lookup);
 	t->tlb += offsetof(struct lookup, tlb);
 	t->jump += offsetof(struct lookup, jump);
+	t->returns += offsetof(struct lookup, returns);
 	t->ended = false;
 	t->links = t->lates = t->marks = 0;
 	t->e = (struct emit){.at = cache->write + cache->used, .shift = cache->run - cache->write};

@@ -30,7 +30,7 @@
 
 /* What goes behind the block's end. */
 struct late {
-	enum { LATE_ACCESS, LATE_LINK } kind;
+	enum { LATE_ACCESS, LATE_LINK, LATE_RETURN } kind;
 	bool write;
 	u8 flags;
 	u16 size;
@@ -39,6 +39,7 @@ struct late {
 	u8 *begin, *end; /* the instruction itself, for accesses */
 	int32_t offset, next;
 	struct link *link;
+	s64 undo;
 };
 
 struct translation {
@@ -46,14 +47,14 @@ struct translation {
 	struct emit e;
 	struct block *block;
 	u32 mode;
-	bool wide;	 /* 64-bit mode */
-	bool flat;	 /* or MODE_FLAT: no segment but FS and GS matters */
-	u8 segment;	 /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
-	u64 masked;	 /* of that operand: struct masked, as a number */
-	bool wraps;	 /* that may be near the end of 32 bits */
-	bool user;	 /* the view is VIEW_USER */
-	u32 tlb, jump;	 /* offsets of the view's in the context, or, of users, from rsp */
-	const u8 *bytes; /* of this instruction */
+	bool wide;		/* 64-bit mode */
+	bool flat;		/* or MODE_FLAT: no segment but FS and GS matters */
+	u8 segment;		/* in which r9 is an offset; NO_SEGMENT: it is a linear address */
+	u64 masked;		/* of that operand: struct masked, as a number */
+	bool wraps;		/* that may be near the end of 32 bits */
+	bool user;		/* the view is VIEW_USER */
+	u32 tlb, jump, returns; /* offsets of the view's in the context, or, of users, from rsp */
+	const u8 *bytes;	/* of this instruction */
 	ZydisDecodedInstruction zi;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	int32_t offset, next; /* of this instruction and the one behind, from ctx.page */
@@ -192,6 +193,8 @@ void put_call(struct translation *t);
 void put_ret(struct translation *t);
 void put_jcc(struct translation *t);
 void put_loop(struct translation *t);
+/* A return that is not in the return cache. */
+void put_late_return(struct translation *t, const struct late *late);
 
 /* ------------------------------------------------------------------ describe.c */
 

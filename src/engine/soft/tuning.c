@@ -13,6 +13,7 @@ static const struct {
 	unsigned bit;
 } names[] = {
 	{"links", WITHOUT_LINKS},
+	{"returns", WITHOUT_RETURNS},
 	{"large-tlb", WITHOUT_LARGE_TLB},
 };
 

@@ -49,7 +49,9 @@ HOLDS(CTX_CHECKMASK, check_mask);
 HOLDS(CTX_ALIGN, align);
 HOLDS(CTX_USER, user);
 HOLDS(CTX_STACK, stack);
-_Static_assert(CTX_END == offsetof(struct context, stack) + sizeof(void *),
+HOLDS(CTX_RETURNMASK, return_mask);
+HOLDS(CTX_CALLMASK, call_mask);
+_Static_assert(CTX_END == offsetof(struct context, call_mask) + sizeof(u64),
 	       "context.h, twice: the end");
 _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 
@@ -98,6 +100,8 @@ static void set_up_context(struct context *ctx)
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->align); i++)
 		ctx->align[i] = ~(PAGE_SIZE - 1) | ((2u << i) - 1);
 	atomic_store(&ctx->jump_mask, JUMP_ENTRIES - 1);
+	ctx->call_mask = (RETURN_ENTRIES - 1) << RETURN_SHIFT;
+	atomic_store(&ctx->return_mask, ctx->call_mask);
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->low); i++)
 		ctx->low[i] = (16u << i) - 1;
 }
@@ -386,7 +390,7 @@ void vcpu_update_mode(struct vcpu *vcpu)
 /*
  * Atomics only: signal handlers call this. Translated code looks at `poll` at backward jumps and
  * at nothing elsewhere; for indirect ones the jump cache shrinks to a single entry, and that one
- * misses.
+ * misses; so does the return cache.
  */
 void vcpu_kick(struct vcpu *vcpu, u32 why)
 {
@@ -394,6 +398,7 @@ void vcpu_kick(struct vcpu *vcpu, u32 why)
 
 	atomic_fetch_or(&ctx->poll, why);
 	atomic_store(&ctx->jump_mask, 0);
+	atomic_store(&ctx->return_mask, 0);
 	for (unsigned view = 0; view < KERNEL_VIEWS; view++)
 		jump_cache_close(&ctx->kernel[view].jump);
 	/* Which of these is looked at may be changing just now. */
