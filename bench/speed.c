@@ -128,7 +128,9 @@ static void run_once(struct table *table, enum place place, unsigned round, cons
 		if (sscanf(line, "%31s %lf %31s", name, &figure, unit) == 3)
 			row = find_row(table, name);
 		if (!row) {
-			if (*line)
+			/* What a kernel says at the end, with the time before it, explains nothing.
+			 */
+			if (*line && *line != '[')
 				memcpy(heard, line, sizeof(heard));
 			continue;
 		}
