@@ -145,13 +145,6 @@ static bool remembers(struct vcpu *vcpu, enum view view, u64 linear)
 	return vcpu_lookup(vcpu, view)->jump.tag[soft_jump_index(linear)] == -linear;
 }
 
-static void note(struct lookup *lookup, u64 linear)
-{
-	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
-
-	lookup->jump_pages[number / 64] |= 1ull << number % 64;
-}
-
 /* What is the same in all address spaces outlives them; what is not, once. */
 static void test_jump_caches(void **state)
 {
@@ -169,7 +162,7 @@ static void test_jump_caches(void **state)
 	assert_true(remembers(vcpu, VIEW_USER, DATA));
 
 	for (enum view view = 0; view < VIEWS; view++)
-		note(vcpu_lookup(vcpu, view), DATA);
+		notes_set(&vcpu_lookup(vcpu, view)->jump_pages, DATA);
 	tlb_flush_page(vcpu, DATA + PAGE_SIZE);
 	assert_true(remembers(vcpu, VIEW_KERNEL, DATA));
 	tlb_flush_page(vcpu, DATA);

@@ -138,26 +138,54 @@ struct return_cache {
 enum view { VIEW_KERNEL, VIEW_KERNEL_AC, VIEW_USER, VIEWS };
 #define KERNEL_VIEWS VIEW_USER
 
-/* Pages that the notes on a jump cache tell apart, and entries that are listed. */
-#define JUMP_PAGES 4096
-#define LOCAL_MAX  200
+/*
+ * Pages of which something may be known: a bit each, which many share, but never one of the lower
+ * half of the addresses with one of the upper. What INVLPG names is mostly a program's, and must
+ * not look like a piece of the kernel, which is known all the time.
+ */
+#define NOTES_HALF 4096
+struct notes {
+	u64 word[2 * NOTES_HALF / 64];
+};
+
+/* Entries that are listed. */
+#define LOCAL_MAX 200
 
 struct lookup {
 	struct jump_cache jump;
 	struct return_cache returns;
 	struct tlb tlb;
 	/* From here on for C only. */
-	u64 jump_pages[JUMP_PAGES / 64]; /* see jump_page_is_noted() */
-	u32 jump_mode;			 /* the mode for which the jump cache is filled */
-	bool jump_local;		 /* it has entries for pages that are not global */
-	bool global;			 /* the TLB has entries for pages that are */
-	u16 keys;			 /* bit n: pages with protection key n may be in the TLB */
-	u16 local_count;		 /* more than LOCAL_MAX: they are not listed */
+	struct notes jump_pages; /* pages with code in the jump cache */
+	u32 jump_mode;		 /* the mode for which the jump cache is filled */
+	bool jump_local;	 /* it has entries for pages that are not global */
+	bool global;		 /* the TLB has entries for pages that are */
+	u16 keys;		 /* bit n: pages with protection key n may be in the TLB */
+	u16 local_count;	 /* more than LOCAL_MAX: they are not listed */
 	u16 local[LOCAL_MAX]; /* entries of the TLB for pages that are not global, and more */
 	u64 large_first, large_last; /* what lies in a large page, and is in the TLB, is between */
 	u64 large_filter;	     /* bit n: pieces of a large page may be in the TLB,
 					(address >> 21) % 64 = n */
 } __attribute__((aligned(64)));
+
+static inline unsigned note_of(u64 address)
+{
+	return address / PAGE_SIZE % NOTES_HALF + (address >> 63) * NOTES_HALF;
+}
+
+static inline void notes_set(struct notes *notes, u64 address)
+{
+	unsigned number = note_of(address);
+
+	notes->word[number / 64] |= 1ull << number % 64;
+}
+
+static inline bool notes_have(const struct notes *notes, u64 address)
+{
+	unsigned number = note_of(address);
+
+	return notes->word[number / 64] >> number % 64 & 1;
+}
 
 struct context {
 	struct context *self;

@@ -30,9 +30,7 @@
 /* What an invalidated page or a new CR3 will mean for the jump cache. */
 static void note_page(struct lookup *lookup, u64 linear)
 {
-	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
-
-	lookup->jump_pages[number / 64] |= 1ull << number % 64;
+	notes_set(&lookup->jump_pages, linear);
 	if (!(lookup->tlb.part[TLB_FETCH].flags[tlb_index(&lookup->tlb, linear)] & TLB_GLOBAL))
 		lookup->jump_local = true;
 }
@@ -74,8 +72,7 @@ void jump_cache_flush(struct lookup *lookup)
 	jump_cache_close(&lookup->jump);
 	return_cache_flush(&lookup->returns);
 	lookup->jump_local = false;
-	for (unsigned i = 0; i < ARRAY_SIZE(lookup->jump_pages); i++)
-		lookup->jump_pages[i] = 0;
+	lookup->jump_pages = (struct notes){0};
 }
 
 void jump_caches_flush(struct vcpu *vcpu)

@@ -187,7 +187,7 @@ static void drop_page(struct lookup *lookup, u64 address, u8 flags)
 				forget(part, i);
 	}
 	/* Of a large page only one piece is named: any may have been run. */
-	if (large || jump_page_is_noted(lookup, address))
+	if (large || notes_have(&lookup->jump_pages, address))
 		jump_cache_flush(lookup);
 }
 

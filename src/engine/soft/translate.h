@@ -159,14 +159,6 @@ static inline void jump_cache_close(struct jump_cache *cache)
 	__atomic_store_n(&cache->code[0], (u64)soft_jump_stub, __ATOMIC_SEQ_CST);
 }
 
-/* Something of that page may be in the jump cache. */
-static inline bool jump_page_is_noted(const struct lookup *lookup, u64 linear)
-{
-	unsigned number = linear / PAGE_SIZE % JUMP_PAGES;
-
-	return lookup->jump_pages[number / 64] >> number % 64 & 1;
-}
-
 /* jump.c */
 void jump_cache_flush(struct lookup *lookup);
 void jump_caches_flush(struct vcpu *vcpu);
