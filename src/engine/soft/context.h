@@ -55,8 +55,9 @@
 #define CTX_RETURNMASK                                                                             \
 	0x1a0 /* bits of where on the stack a return address is that index the return cache; 0:    \
 		 leave at the next return, somebody wants us */
-#define CTX_CALLMASK 0x1a8 /* the same for calls, which do not look */
-#define CTX_END	     0x1b0
+#define CTX_CALLMASK  0x1a8 /* the same for calls, which do not look */
+#define CTX_ARITHMASK 0x1b0 /* what FLAGS_ARITH says, for PEXT and PDEP */
+#define CTX_END	      0x1b8
 
 #define STACK_BELOW 52
 
@@ -162,7 +163,7 @@ struct lookup {
 	bool global;		 /* the TLB has entries for pages that are */
 	u16 keys;		 /* bit n: pages with protection key n may be in the TLB */
 	u16 local_count;	 /* more than LOCAL_MAX: they are not listed */
-	u16 local[LOCAL_MAX]; /* entries of the TLB for pages that are not global, and more */
+	u16 local[LOCAL_MAX];	 /* entries of the TLB for pages that are not global, and more */
 	u64 large_first, large_last; /* what lies in a large page, and is in the TLB, is between */
 	u64 large_filter;	     /* bit n: pieces of a large page may be in the TLB,
 					(address >> 21) % 64 = n */
@@ -213,6 +214,7 @@ struct context {
 	void *stack;
 	_Atomic u64 return_mask;
 	u64 call_mask;
+	u64 arith_mask;
 	struct lookup kernel[KERNEL_VIEWS];
 };
 #endif

@@ -172,17 +172,27 @@ static inline void emit_load_indexed(struct emit *e, unsigned reg, unsigned base
 	emit_memory(e, reg, base, index, 8, offset);
 }
 
-/* pext to, from, gs:[offset] */
-static inline void emit_pext_gs(struct emit *e, unsigned to, unsigned from, u32 offset)
+/* pext to, from, gs:[offset], or, with the other prefix, pdep */
+static inline void emit_bits_gs(struct emit *e, u8 prefix, unsigned to, unsigned from, u32 offset)
 {
 	emit_u8(e, 0x65);
 	emit_u8(e, 0xc4);
 	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x60 | 2);
-	emit_u8(e, 0x80 | (~from & 15) << 3 | 2);
+	emit_u8(e, 0x80 | (~from & 15) << 3 | prefix);
 	emit_u8(e, 0xf5);
 	emit_modrm(e, 0, to, 4);
 	emit_u8(e, 0x25);
 	emit_u32(e, offset);
+}
+
+static inline void emit_pext_gs(struct emit *e, unsigned to, unsigned from, u32 offset)
+{
+	emit_bits_gs(e, 2, to, from, offset);
+}
+
+static inline void emit_pdep_gs(struct emit *e, unsigned to, unsigned from, u32 offset)
+{
+	emit_bits_gs(e, 3, to, from, offset);
 }
 
 /* pext to, from, [base + offset] */
@@ -223,6 +233,16 @@ static inline void emit_shrx(struct emit *e, unsigned to, unsigned from, unsigne
 	emit_u8(e, 0xc4);
 	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
 	emit_u8(e, 0x80 | (~count & 15) << 3 | 3);
+	emit_u8(e, 0xf7);
+	emit_modrm(e, 3, to, from);
+}
+
+/* shlx to, from, count */
+static inline void emit_shlx(struct emit *e, unsigned to, unsigned from, unsigned count)
+{
+	emit_u8(e, 0xc4);
+	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
+	emit_u8(e, 0x80 | (~count & 15) << 3 | 1);
 	emit_u8(e, 0xf7);
 	emit_modrm(e, 3, to, from);
 }
@@ -335,6 +355,33 @@ static inline u8 *emit_call(struct emit *e)
 static inline void emit_ret(struct emit *e)
 {
 	emit_u8(e, 0xc3);
+}
+
+/* movzx reg32, gs:[offset], of 1 or 2 bytes there */
+static inline void emit_load_small_gs(struct emit *e, unsigned reg, unsigned size, u32 offset)
+{
+	emit_u8(e, 0x65);
+	emit_rex(e, false, reg, 0, 0);
+	emit_u8(e, 0x0f);
+	emit_u8(e, size == 1 ? 0xb6 : 0xb7);
+	emit_modrm(e, 0, reg, 4);
+	emit_u8(e, 0x25);
+	emit_u32(e, offset);
+}
+
+/* mov gs:[offset], value; size 8: it is sign-extended */
+static inline void emit_store_imm_gs(struct emit *e, unsigned size, u32 offset, u32 value)
+{
+	emit_u8(e, 0x65);
+	emit_rex(e, size == 8, 0, 0, 0);
+	emit_u8(e, size == 1 ? 0xc6 : 0xc7);
+	emit_modrm(e, 0, 0, 4);
+	emit_u8(e, 0x25);
+	emit_u32(e, offset);
+	if (size == 1)
+		emit_u8(e, value);
+	else
+		emit_u32(e, value);
 }
 
 /* call gs:[CTX_EVENT]; a struct site must follow. */

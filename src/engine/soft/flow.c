@@ -57,11 +57,7 @@ static void put_jump_probe(struct translation *t)
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 }
 
-/*
- * r9: where to, as an offset in CS; adding `undo` takes back what was done to rsp. The one way out
- * to other pages.
- */
-static void put_jump_indirect(struct translation *t, s64 undo)
+void put_jump_indirect(struct translation *t, s64 undo)
 {
 	struct emit *e = &t->e;
 	u8 *hit;

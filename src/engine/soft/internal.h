@@ -81,6 +81,12 @@ enum vector {
 /* Outside 64-bit mode: FS and GS, each, have a base and nothing to check. */
 #define MODE_FS_FLAT 0x10000u
 #define MODE_GS_FLAT 0x20000u
+/* For system instructions that are translated (system_inline.c). */
+#define MODE_MIDDLE   0x40000u	/* CPL 1 or 2: a kernel's view without its privileges */
+#define MODE_SMAP     0x80000u	/* CR4.SMAP: RFLAGS.AC changes the kernel's view */
+#define MODE_TSD      0x100000u /* CR4.TSD: only kernels may ask for the time */
+#define MODE_FSGSBASE 0x200000u /* CR4.FSGSBASE */
+#define MODE_PKE      0x400000u /* CR4.PKE */
 
 /*
  * An instruction that C executes: what is left of the decoder's answer. A register is 0 to 15;
@@ -186,7 +192,7 @@ struct vcpu {
 	u32 mode; /* MODE_*: kept by vcpu_update_mode() */
 	u8 cpl;
 
-	/* RFLAGS but for the arithmetic flags and IF: see vcpu_rflags(). */
+	/* RFLAGS but for the arithmetic flags and IF, DF included: see vcpu_rflags(). */
 	u64 sysflags;
 	struct segment seg[6]; /* as loaded; the bases that count are in ctx.base */
 	struct segment tr, ldt;

@@ -41,7 +41,7 @@ static bool unit_allowed(struct translation *t, enum form_unit unit)
 	return true;
 }
 
-static bool put_form(struct translation *t, const struct form *form)
+static bool put_form(struct translation *t, struct form *form)
 {
 	switch (form->kind) {
 	case FORM_PASS:
@@ -53,7 +53,8 @@ static bool put_form(struct translation *t, const struct form *form)
 		end_access(t, begin_access(t, 1, false, is_stack(&t->op[0]) ? SITE_STACK : 0));
 		return true;
 	case FORM_HANDLER:
-		put_handler(t, form);
+		if (!put_system(t, form))
+			put_handler(t, form);
 		return true;
 	case FORM_LEA:
 		put_lea(t);
@@ -200,10 +201,21 @@ static bool put_next(struct translation *t, const ZydisDecoder *decoder, const u
 	return true;
 }
 
+static unsigned most_instructions(const struct translation *t)
+{
+	return t->mode & (MODE_CROSSING | MODE_SINGLE) ? 1 : BLOCK_INSNS;
+}
+
+bool another_follows(const struct translation *t)
+{
+	return t->block->insns < most_instructions(t) &&
+	       t->next + ZYDIS_MAX_INSTRUCTION_LENGTH <= (int32_t)PAGE_SIZE;
+}
+
 static void put_body(struct translation *t, const u8 *page, const u8 *page2)
 {
 	ZydisDecoder decoder;
-	unsigned most = page2 || t->mode & MODE_SINGLE ? 1 : BLOCK_INSNS;
+	unsigned most = most_instructions(t);
 
 	form_decoder(&decoder, t->mode);
 	for (unsigned i = 0; i < most && !t->ended && t->next < (int32_t)PAGE_SIZE; i++)
@@ -217,13 +229,22 @@ static void put_body(struct translation *t, const u8 *page, const u8 *page2)
 		put_fall(t);
 }
 
+void translation_set_view(struct translation *t, enum view view)
+{
+	t->user = view == VIEW_USER;
+	t->lookup = t->user ? STACK_BELOW
+			    : offsetof(struct context, kernel) + view * sizeof(struct lookup);
+	t->tlb = t->lookup + offsetof(struct lookup, tlb);
+	t->jump = t->lookup + offsetof(struct lookup, jump);
+	t->returns = t->lookup + offsetof(struct lookup, returns);
+}
+
 struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 {
 	struct cache *cache = vcpu->cache;
 	static __thread struct translation scratch;
 	struct translation *t = &scratch;
 	struct block *block;
-	unsigned view = mode & MODE_VIEW;
 	u64 began;
 
 	cache_reserve(vcpu);
@@ -238,13 +259,7 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	t->mode = mode;
 	t->wide = (mode & MODE_CODE) == MODE_CODE_64;
 	t->flat = t->wide || mode & MODE_FLAT;
-	t->user = view == VIEW_USER;
-	t->tlb = t->jump = t->returns =
-		t->user ? STACK_BELOW
-			: offsetof(struct context, kernel) + view * sizeof(struct lookup);
-	t->tlb += offsetof(struct lookup, tlb);
-	t->jump += offsetof(struct lookup, jump);
-	t->returns += offsetof(struct lookup, returns);
+	translation_set_view(t, mode & MODE_VIEW);
 	t->ended = false;
 	t->links = t->lates = t->marks = 0;
 	t->e = (struct emit){.at = cache->write + cache->used, .shift = cache->run - cache->write};

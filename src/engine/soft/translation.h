@@ -10,6 +10,7 @@
  *   rewrite.c     instructions that are written anew
  *   flow.c        jumps, calls, returns
  *   describe.c    instructions that C executes
+ *   system_inline.c   those of them that C would, and need not
  *
  * A put_*() that returns bool returns false, with nothing put, for what it does not know: that is
  * #UD to the guest.
@@ -47,14 +48,14 @@ struct translation {
 	struct emit e;
 	struct block *block;
 	u32 mode;
-	bool wide;		/* 64-bit mode */
-	bool flat;		/* or MODE_FLAT: no segment but FS and GS matters */
-	u8 segment;		/* in which r9 is an offset; NO_SEGMENT: it is a linear address */
-	u64 masked;		/* of that operand: struct masked, as a number */
-	bool wraps;		/* that may be near the end of 32 bits */
-	bool user;		/* the view is VIEW_USER */
-	u32 tlb, jump, returns; /* offsets of the view's in the context, or, of users, from rsp */
-	const u8 *bytes;	/* of this instruction */
+	bool wide;  /* 64-bit mode */
+	bool flat;  /* or MODE_FLAT: no segment but FS and GS matters */
+	u8 segment; /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
+	u64 masked; /* of that operand: struct masked, as a number */
+	bool wraps; /* that may be near the end of 32 bits */
+	bool user;  /* the view is VIEW_USER */
+	u32 lookup, tlb, jump, returns; /* the view's, from the context, or, of users, from rsp */
+	const u8 *bytes;		/* of this instruction */
 	ZydisDecodedInstruction zi;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	int32_t offset, next; /* of this instruction and the one behind, from ctx.page */
@@ -71,6 +72,13 @@ static inline bool without(const struct translation *t, unsigned what)
 {
 	return t->vcpu->soft->options.soft_without & what;
 }
+
+/* ------------------------------------------------------------------ translate.c */
+
+/* Memory is looked at, and jumps are found, in this way from here on. */
+void translation_set_view(struct translation *t, enum view view);
+/* Is the next instruction in the same block, whatever it is? */
+bool another_follows(const struct translation *t);
 
 /* Where the guest's registers live while it runs: see context.h. */
 extern const u8 register_home[16];
@@ -188,6 +196,11 @@ void put_leave(struct translation *t);
 
 /* Go on with the next instruction. */
 void put_fall(struct translation *t);
+/*
+ * r9: where to, as an offset in CS; adding `undo` takes back what was done to rsp. The one way out
+ * to other pages.
+ */
+void put_jump_indirect(struct translation *t, s64 undo);
 void put_jmp(struct translation *t);
 void put_call(struct translation *t);
 void put_ret(struct translation *t);
@@ -202,5 +215,10 @@ void put_handler(struct translation *t, const struct form *form);
 /* The same, for one that is translated elsewhere as long as the stack is flat. */
 void put_near(struct translation *t, handler *function, bool last);
 void put_raise(struct translation *t, enum vector vector);
+
+/* ------------------------------------------------------------------ system_inline.c */
+
+/* Instead of put_handler(). False: nothing was put. Where more follows, form->last says so. */
+bool put_system(struct translation *t, struct form *form);
 
 #endif

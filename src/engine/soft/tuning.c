@@ -15,6 +15,7 @@ static const struct {
 	{"links", WITHOUT_LINKS},
 	{"returns", WITHOUT_RETURNS},
 	{"large-tlb", WITHOUT_LARGE_TLB},
+	{"system", WITHOUT_SYSTEM},
 };
 
 static unsigned bit_of(const char *word, size_t length)

@@ -12,6 +12,7 @@
 /* Bits of engine_options.soft_without. */
 #define WITHOUT_LINKS	  1u   /* blocks of a page jump to each other */
 #define WITHOUT_RETURNS	  2u   /* calls remember where they return to */
+#define WITHOUT_SYSTEM	  16u  /* frequent system instructions are translated */
 #define WITHOUT_LARGE_TLB 256u /* TLBs that grow with what is asked of them */
 
 /* Names with commas between. -EINVAL: one is not known; *without is as it was. */

@@ -51,7 +51,8 @@ HOLDS(CTX_USER, user);
 HOLDS(CTX_STACK, stack);
 HOLDS(CTX_RETURNMASK, return_mask);
 HOLDS(CTX_CALLMASK, call_mask);
-_Static_assert(CTX_END == offsetof(struct context, call_mask) + sizeof(u64),
+HOLDS(CTX_ARITHMASK, arith_mask);
+_Static_assert(CTX_END == offsetof(struct context, arith_mask) + sizeof(u64),
 	       "context.h, twice: the end");
 _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 
@@ -86,10 +87,13 @@ _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 #define XCR0_SSE_AVX 6u
 #define XCR0_AVX512  0xe6u
 
-/* What is in sysflags: all that there is, less what has a better place. */
+/*
+ * What is in sysflags: all that there is, less what lives elsewhere. DF lives elsewhere, too, where
+ * it is in the form that string instructions want.
+ */
 #define SYSTEM_FLAGS                                                                               \
-	(X86_EFLAGS_TF | X86_EFLAGS_IOPL | X86_EFLAGS_NT | X86_EFLAGS_RF | X86_EFLAGS_VM |         \
-	 X86_EFLAGS_AC | X86_EFLAGS_VIF | X86_EFLAGS_VIP | X86_EFLAGS_ID)
+	(X86_EFLAGS_TF | X86_EFLAGS_DF | X86_EFLAGS_IOPL | X86_EFLAGS_NT | X86_EFLAGS_RF |         \
+	 X86_EFLAGS_VM | X86_EFLAGS_AC | X86_EFLAGS_VIF | X86_EFLAGS_VIP | X86_EFLAGS_ID)
 
 /* ------------------------------------------------------------------ birth and death */
 
@@ -99,6 +103,7 @@ static void set_up_context(struct context *ctx)
 	ctx->event = (const void *)soft_event_stub;
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->align); i++)
 		ctx->align[i] = ~(PAGE_SIZE - 1) | ((2u << i) - 1);
+	ctx->arith_mask = FLAGS_ARITH;
 	atomic_store(&ctx->jump_mask, JUMP_ENTRIES - 1);
 	ctx->call_mask = (RETURN_ENTRIES - 1) << RETURN_SHIFT;
 	atomic_store(&ctx->return_mask, ctx->call_mask);
@@ -285,8 +290,7 @@ u64 vcpu_rflags(const struct vcpu *vcpu)
 	const struct context *ctx = &vcpu->ctx;
 
 	return (ctx->arith & FLAGS_ARITH) | vcpu->sysflags |
-	       (u64) !!ctx->intflag << X86_EFLAGS_IF_BIT | (ctx->step[0] < 0 ? X86_EFLAGS_DF : 0) |
-	       X86_EFLAGS_FIXED;
+	       (u64) !!ctx->intflag << X86_EFLAGS_IF_BIT;
 }
 
 void vcpu_set_rflags(struct vcpu *vcpu, u64 rflags)
@@ -298,7 +302,7 @@ void vcpu_set_rflags(struct vcpu *vcpu, u64 rflags)
 	ctx->intflag = !!(rflags & X86_EFLAGS_IF);
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->step); i++)
 		ctx->step[i] = direction * (1 << i);
-	vcpu->sysflags = rflags & SYSTEM_FLAGS;
+	vcpu->sysflags = (rflags & SYSTEM_FLAGS) | X86_EFLAGS_FIXED;
 	vcpu_update_mode(vcpu);
 }
 
@@ -322,6 +326,16 @@ static u32 forbidden(const struct vcpu *vcpu)
 {
 	u32 mode = 0;
 
+	if (vcpu->cpl == 1 || vcpu->cpl == 2)
+		mode |= MODE_MIDDLE;
+	if (vcpu->cr4 & X86_CR4_SMAP)
+		mode |= MODE_SMAP;
+	if (vcpu->cr4 & X86_CR4_TSD)
+		mode |= MODE_TSD;
+	if (vcpu->cr4 & X86_CR4_FSGSBASE)
+		mode |= MODE_FSGSBASE;
+	if (vcpu->cr4 & X86_CR4_PKE)
+		mode |= MODE_PKE;
 	if (vcpu->cr0 & (X86_CR0_EM | X86_CR0_TS))
 		mode |= MODE_NO_FPU;
 	if (vcpu->cr0 & X86_CR0_EM)
