@@ -199,7 +199,7 @@ static void print_row(const struct table *table, const struct row *row)
 		if (!both_there(table, &ratios[i]))
 			continue;
 		printf(" %13.3f", ratio);
-		slower |= ratios[i].to == TCG && ratio < SLOWER;
+		slower |= ratios[i].of == LGUEST && ratios[i].to == TCG && ratio < SLOWER;
 	}
 	printf("%s\n", slower ? "  slower" : "");
 }
