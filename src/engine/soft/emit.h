@@ -163,6 +163,14 @@ static inline void emit_lea(struct emit *e, bool wide, unsigned to, unsigned bas
 	emit_memory(e, to, base, index, scale, displacement);
 }
 
+/* mov reg32, [base + offset] */
+static inline void emit_load32(struct emit *e, unsigned reg, unsigned base, int32_t offset)
+{
+	emit_rex(e, false, reg, 0, base);
+	emit_u8(e, 0x8b);
+	emit_memory(e, reg, base, NO_REGISTER, 1, offset);
+}
+
 /* mov reg, [base + index * 8 + offset] */
 static inline void emit_load_indexed(struct emit *e, unsigned reg, unsigned base, unsigned index,
 				     int32_t offset)

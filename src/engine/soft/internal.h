@@ -182,6 +182,18 @@ struct address_space {
 /* Most pieces that the guest's memory can have. */
 #define RAM_PIECES 4
 
+/*
+ * What SYSCALL and SYSRET of 64-bit mode load, ready to be copied, and which of them translated
+ * code may do itself (syscall.c, syscall_inline.c).
+ */
+struct crossing {
+	struct segment kernel[2], user[2]; /* CS and SS, as in struct vcpu */
+	u64 kept;			   /* flags that are as they were behind SYSCALL */
+	u64 odd;			   /* flags that SYSRET sets, and nobody wants to be set */
+	u64 high;			   /* bits that no user's address has */
+	bool slow;			   /* neither */
+};
+
 struct lapic; /* lapic.c */
 struct cache; /* cache.c */
 
@@ -202,6 +214,7 @@ struct vcpu {
 	u32 pkru;     /* written with mmu_set_pkru() */
 	u64 dr[8];
 	u64 star, lstar, cstar, sfmask, kernel_gs_base;
+	struct crossing crossing;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;
 	u64 pat, misc_enable, mtrr_def_type, tsc_adjust, apic_base;
 	u64 mtrr_fixed[11], mtrr_variable[16];
@@ -482,6 +495,8 @@ handler legacy_bound, legacy_arpl;
 handler segment_mov_to, segment_mov_from;	     /* mov sreg, r/m; mov r/m, sreg */
 handler segment_push, segment_pop, segment_load_far; /* push/pop fs..., lss, lfs, lgs (les, lds) */
 handler segment_jmp_far, segment_call_far, segment_ret_far, segment_iret;
+/* After any change of IA32_STAR, IA32_FMASK or EFER. */
+void syscall_prepare(struct vcpu *vcpu);
 handler segment_syscall, segment_sysret, segment_sysenter, segment_sysexit;
 
 /* interrupt.c: delivery */

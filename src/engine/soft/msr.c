@@ -224,6 +224,7 @@ static bool efer_write(struct vcpu *vcpu, u64 value)
 	    (changed & EFER_LME && vcpu->cr0 & X86_CR0_PG))
 		return false;
 	vcpu->efer = efer;
+	syscall_prepare(vcpu);
 	if (changed & EFER_NX)
 		tlb_flush(vcpu, true);
 	vcpu_update_mode(vcpu);
@@ -334,6 +335,8 @@ static bool set(struct vcpu *vcpu, u32 index, u64 value)
 		if (!fits(index, value))
 			return false;
 		*plain = value;
+		if (index == MSR_STAR || index == MSR_SFMASK)
+			syscall_prepare(vcpu);
 		return true;
 	}
 	if (index >= MSR_X2APIC && index <= MSR_X2APIC_END)

@@ -7,11 +7,18 @@
  */
 #include "engine/soft/segment.h"
 
+/* Intel SDM 3A, "Fast System Calls in 64-Bit Mode": where IA32_STAR has selectors. */
+#define STAR_KERNEL 32
+#define STAR_USER   48
+
+/* Intel SDM 2, "SYSRET": the flags that r11 has a say in. */
+#define SYSRET_FLAGS 0x3c7fd7u
+
 /* Intel SDM 2, "SYSCALL": what CS and SS then are, whatever the tables say. */
-static void set_flat(struct vcpu *vcpu, u16 code, u16 stack, unsigned cpl, bool is_64)
+static struct segment flat_code(u16 selector, unsigned cpl, bool is_64)
 {
-	const struct segment cs = {
-		.selector = code,
+	return (struct segment){
+		.selector = (selector & ~SELECTOR_RPL) | cpl,
 		.limit = UINT32_MAX,
 		.type = TYPE_CODE | TYPE_READABLE | TYPE_ACCESSED,
 		.s = true,
@@ -21,8 +28,12 @@ static void set_flat(struct vcpu *vcpu, u16 code, u16 stack, unsigned cpl, bool 
 		.g = true,
 		.dpl = cpl,
 	};
-	const struct segment ss = {
-		.selector = (stack & ~SELECTOR_RPL) | cpl,
+}
+
+static struct segment flat_stack(u16 selector, unsigned cpl)
+{
+	return (struct segment){
+		.selector = (selector & ~SELECTOR_RPL) | cpl,
 		.limit = UINT32_MAX,
 		.type = TYPE_WRITABLE | TYPE_ACCESSED,
 		.s = true,
@@ -31,6 +42,11 @@ static void set_flat(struct vcpu *vcpu, u16 code, u16 stack, unsigned cpl, bool 
 		.g = true,
 		.dpl = cpl,
 	};
+}
+
+static void set_flat(struct vcpu *vcpu, u16 code, u16 stack, unsigned cpl, bool is_64)
+{
+	const struct segment cs = flat_code(code, cpl, is_64), ss = flat_stack(stack, cpl);
 
 	segment_set_code(vcpu, &cs, cpl);
 	vcpu_set_segment(vcpu, SS, &ss);
@@ -59,11 +75,31 @@ static void step_after(struct vcpu *vcpu)
 	vcpu->stepping = vcpu->sysflags & X86_EFLAGS_TF;
 }
 
+/*
+ * Translated code needs not ask why: where a kernel's mask lets these flags through, or there is no
+ * SYSCALL, it is for the handlers.
+ */
+#define CROSSING_MASKED (FLAGS_ARITH | X86_EFLAGS_IF | X86_EFLAGS_AC)
+
+void syscall_prepare(struct vcpu *vcpu)
+{
+	struct crossing *crossing = &vcpu->crossing;
+	u16 kernel = vcpu->star >> STAR_KERNEL, user = vcpu->star >> STAR_USER;
+
+	*crossing = (struct crossing){
+		.kernel = {flat_code(kernel, 0, true), flat_stack((kernel & ~SELECTOR_RPL) + 8, 0)},
+		.user = {flat_code(user + 16, 3, true), flat_stack(user + 8, 3)},
+		.kept = ~vcpu->sfmask | X86_EFLAGS_FIXED,
+		.odd = SYSRET_FLAGS & ~(FLAGS_ARITH | X86_EFLAGS_IF | X86_EFLAGS_FIXED),
+		.high = ~0ull << 47,
+		.slow = !(vcpu->efer & EFER_SCE) || CROSSING_MASKED & ~vcpu->sfmask,
+	};
+}
+
 bool segment_syscall(struct vcpu *vcpu, const struct insn *insn)
 {
-	const unsigned star_kernel = 32;
 	u64 flags = vcpu_rflags(vcpu) & ~X86_EFLAGS_RF;
-	u16 selector = vcpu->star >> star_kernel;
+	u16 selector = vcpu->star >> STAR_KERNEL;
 	bool from_64 = vcpu_64bit(vcpu);
 
 	(void)insn;
@@ -81,13 +117,9 @@ bool segment_syscall(struct vcpu *vcpu, const struct insn *insn)
 	return true;
 }
 
-/* Intel SDM 2, "SYSRET": the flags that r11 has a say in. */
-#define SYSRET_FLAGS 0x3c7fd7u
-
 bool segment_sysret(struct vcpu *vcpu, const struct insn *insn)
 {
-	const unsigned star_user = 48;
-	u16 selector = vcpu->star >> star_user;
+	u16 selector = vcpu->star >> STAR_USER;
 	bool to_64 = insn->opsize == 8;
 	u64 rip = vcpu->ctx.gpr[RCX];
 	u64 flags = vcpu->ctx.gpr[8 + 3];

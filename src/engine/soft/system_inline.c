@@ -99,17 +99,30 @@ static void put_pushf(struct translation *t)
 
 /* ------------------------------------------------------------------ views */
 
-/* Go to the handler unless that view's jump cache is for that mode. */
-static void put_check_of_cache(struct translation *t, u32 mode, const struct form *form)
+void put_check_of_cache(struct translation *t, u32 mode, const struct form *form)
 {
 	struct emit *e = &t->e;
 	u8 *same;
 
-	emit_gs(e, 0x8b, false, H_SCRATCH, t->lookup + offsetof(struct lookup, jump_mode));
+	if (t->user)
+		emit_load32(e, H_SCRATCH, H_RSP, t->lookup + offsetof(struct lookup, jump_mode));
+	else
+		emit_gs(e, 0x8b, false, H_SCRATCH, t->lookup + offsetof(struct lookup, jump_mode));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, -(int32_t)mode);
 	same = emit_jrcxz(e);
 	put_handler(t, form);
 	emit_jrcxz_here(e, same);
+}
+
+/*
+ * To the next instruction by way of the view's own jump cache: what is there is noted for when the
+ * page goes.
+ */
+static void put_next_in_view(struct translation *t)
+{
+	emit_load_gs(&t->e, H_ADDRESS, CTX_PAGE);
+	emit_lea(&t->e, t->wide, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, t->next);
+	put_jump_indirect(t, 0);
 }
 
 /*
@@ -128,12 +141,12 @@ static void put_change_of_ac(struct translation *t, enum view view, const struct
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, ac);
 	emit_store_gs(e, VCPU(sysflags), H_SCRATCH);
 	emit_store_imm_gs(e, 4, VCPU(mode), mode);
-	put_fall(t);
+	put_next_in_view(t);
 }
 
 static bool put_ac(struct translation *t, enum view view, struct form *form)
 {
-	if (!is_kernel(t) || !(t->mode & MODE_SMAP))
+	if (!is_kernel(t) || !t->flat || !(t->mode & MODE_SMAP))
 		return false;
 	if ((t->mode & MODE_VIEW) == view)
 		form->last = false; /* it is so already */
@@ -303,7 +316,13 @@ static bool put_for_kernel(struct translation *t, struct form *form)
 
 bool put_system(struct translation *t, struct form *form)
 {
-	if (without(t, WITHOUT_SYSTEM) || t->mode & MODE_SINGLE)
+	if (t->mode & MODE_SINGLE)
+		return false;
+	if (t->zi.mnemonic == ZYDIS_MNEMONIC_SYSCALL)
+		return put_syscall(t, form);
+	if (t->zi.mnemonic == ZYDIS_MNEMONIC_SYSRET)
+		return is_kernel(t) && put_sysret(t, form);
+	if (without(t, WITHOUT_SYSTEM))
 		return false;
 	switch (t->zi.mnemonic) {
 	case ZYDIS_MNEMONIC_CLD:

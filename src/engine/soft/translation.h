@@ -10,6 +10,7 @@
  *   rewrite.c     instructions that are written anew
  *   flow.c        jumps, calls, returns
  *   describe.c    instructions that C executes
+ *   syscall_inline.c  those of them that go from programs to the kernel and back
  *   system_inline.c   those of them that C would, and need not
  *
  * A put_*() that returns bool returns false, with nothing put, for what it does not know: that is
@@ -220,5 +221,12 @@ void put_raise(struct translation *t, enum vector vector);
 
 /* Instead of put_handler(). False: nothing was put. Where more follows, form->last says so. */
 bool put_system(struct translation *t, struct form *form);
+/* Go to the handler unless the jump cache of the view is for that mode. */
+void put_check_of_cache(struct translation *t, u32 mode, const struct form *form);
+
+/* ------------------------------------------------------------------ syscall_inline.c */
+
+bool put_syscall(struct translation *t, const struct form *form);
+bool put_sysret(struct translation *t, const struct form *form);
 
 #endif

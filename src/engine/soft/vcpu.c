@@ -150,6 +150,7 @@ static void reset(struct vcpu *vcpu)
 	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->mtrr_fixed); i++)
 		vcpu->mtrr_fixed[i] = MTRR_ALL_WRITE_BACK;
 	vcpu->misc_enable = MISC_ENABLE_STRINGS;
+	syscall_prepare(vcpu);
 	reset_core(vcpu);
 }
 
@@ -169,6 +170,7 @@ void vcpu_init(struct vcpu *vcpu)
 		vcpu->dr[i] = 0;
 	vcpu->cr0 = (vcpu->cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
 	vcpu->cr2 = vcpu->cr3 = vcpu->cr4 = vcpu->efer = 0;
+	syscall_prepare(vcpu);
 	vcpu->cpl = 0;
 	vcpu->kvm_system_time = 0;
 	vcpu->shadow = SHADOW_NONE;
@@ -200,6 +202,7 @@ void vcpu_set_state(struct vcpu *vcpu, const struct cpu_state *state)
 	vcpu->cr4 = state->cr4;
 	vcpu->efer = state->efer;
 	vcpu->kernel_gs_base = state->kernel_gs_base;
+	syscall_prepare(vcpu);
 	vcpu->cpl = state->ss.dpl;
 	vcpu->ctx.rip = state->rip;
 	vcpu_set_rflags(vcpu, state->rflags);
