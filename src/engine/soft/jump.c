@@ -26,6 +26,7 @@
  * who wants us makes the mask of returns 0, and none is found any more.
  */
 #include "engine/soft/translate.h"
+#include "engine/soft/tuning.h"
 
 /* What an invalidated page or a new CR3 will mean for the jump cache. */
 static void note_page(struct lookup *lookup, u64 linear)
@@ -51,6 +52,18 @@ void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block)
 	__atomic_store_n(&cache->tag[i], -linear, __ATOMIC_SEQ_CST);
 	if (!i && atomic_load(&vcpu->ctx.poll))
 		jump_cache_close(cache);
+}
+
+const void *jump_find(const struct vcpu *vcpu, u64 linear)
+{
+	const struct lookup *lookup = vcpu_lookup((struct vcpu *)vcpu, vcpu->mode & MODE_VIEW);
+	unsigned i = soft_jump_index(linear);
+
+	/* Entry 0 may be closed, and has its tag all the same. */
+	if (vcpu->soft->options.soft_without & WITHOUT_REENTRY || !i ||
+	    lookup->jump.tag[i] != -linear)
+		return NULL;
+	return (const void *)lookup->jump.code[i];
 }
 
 /*

@@ -206,12 +206,27 @@ static bool begin_alone(struct vcpu *vcpu)
 	return again || watch->code || wants_to_know(vcpu);
 }
 
+/*
+ * What translated code would find in the jump cache, had it not come to C. NULL: nothing.
+ */
+static const void *known_code(struct vcpu *vcpu, u64 linear)
+{
+	const void *code = jump_find(vcpu, linear);
+
+	if (code) {
+		TRACE(vcpu, EXEC, "%c  0x%llx", "ku"[vcpu->cpl == 3], (unsigned long long)linear);
+		vcpu->ctx.address = linear;
+	}
+	return code;
+}
+
 /* Where to go on: translated code for ctx.rip, after all that comes before it. NULL: nowhere. */
 static const void *next_code(struct vcpu *vcpu)
 {
 	for (;;) {
 		bool shadow = vcpu->shadow, polled = false;
 		struct block *block;
+		const void *known;
 		u64 linear;
 		u32 mode;
 
@@ -251,6 +266,9 @@ static const void *next_code(struct vcpu *vcpu)
 			mode |= MODE_SINGLE;
 		vcpu->watch.alone = mode & MODE_SINGLE;
 		vcpu->shadow = SHADOW_NONE;
+		known = mode & MODE_SINGLE ? NULL : known_code(vcpu, linear);
+		if (known)
+			return known;
 		block = find_code(vcpu, mode);
 		if (!block)
 			continue;

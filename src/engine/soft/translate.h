@@ -164,6 +164,8 @@ void jump_cache_flush(struct lookup *lookup);
 void jump_caches_flush(struct vcpu *vcpu);
 /* From now on, what jumps there goes to that block, which must have been looked up just now. */
 void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block);
+/* The code there, if it is remembered. */
+const void *jump_find(const struct vcpu *vcpu, u64 linear);
 void jump_forget(struct vcpu *vcpu, const struct block *block);
 
 /* cache.c. NULL: none. */
