@@ -29,6 +29,9 @@ SNIPPET(iret_to_on,
 SNIPPET(cr8_to_0, "xor %eax, %eax; mov %rax, %cr8", "nop");
 SNIPPET(sti_then_load_ss, "mov %ss, %eax; sti; mov %eax, %ss", "nop; nop");
 
+SNIPPET(sysret_to_on, "mov %rdi, %rcx; mov $0x202, %r11d", "sysretq");
+SNIPPET(a_user, "", "nop");
+
 static u64 memory[8];
 
 /* Where qemu's emulated CPU leaves for its hypervisor in a shadow, it comes back without one. */
@@ -82,6 +85,28 @@ static void check_sti(void)
 	check(trap.frame.vector == VECTOR_SELF && (trap.frame.rip == (u64)sti_then_load_ss_at ||
 						   trap.frame.rip == (u64)sti_then_load_ss_at + 1),
 	      "sti; mov to ss: it is taken after that, or one later (%lx)", trap.frame.rip);
+}
+
+/* Behind SYSRET at once, as a user: nothing of the program has run. */
+static void check_sysret(void)
+{
+	struct trap trap;
+
+	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
+	wrmsr(MSR_STAR, (u64)SEGMENT_USER_CODE32 << 48 | (u64)SEGMENT_CODE64 << 32);
+	wrmsr(MSR_SFMASK, ~0u & ~X86_EFLAGS_FIXED);
+	for (unsigned i = 0; i < 3; i++) {
+		trap_run((u64)sysret_to_on, user_address(a_user), 0, &trap);
+		check(trap.frame.vector == VECTOR_END, "sysret, and nothing waits");
+		lapic_write(LAPIC_ICR, ICR_SELF | VECTOR_SELF);
+		if (!wait_for(interrupt_waits(VECTOR_SELF)))
+			give_up("an interrupt waits");
+		trap_run((u64)sysret_to_on, user_address(a_user), 0, &trap);
+		check(trap.frame.vector == VECTOR_SELF && trap.frame.rip == user_address(a_user) &&
+			      trap.frame.cs == SEGMENT_USER_CODE64,
+		      "sysret: it is taken at once (vector %lu, cs %lx, rip %lx)",
+		      trap.frame.vector, trap.frame.cs, trap.frame.rip);
+	}
 }
 
 /* With IF set, but held back by the priority in CR8. */
@@ -183,6 +208,7 @@ void guest_main(const struct boot *boot)
 	(void)boot;
 	trap_init();
 	check_sti();
+	check_sysret();
 	check_priority();
 	check_steps();
 	check_interrupted();

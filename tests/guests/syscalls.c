@@ -10,7 +10,7 @@
 #define NON_CANONICAL 0x0000800000000000ull
 #define VENDOR_INTEL  0x756e6547 /* "Genu" */
 
-enum { UD = 6, GP = 13 };
+enum { UD = 6, NM = 7, GP = 13 };
 
 /* Canonical addresses with nothing there, one of either half. */
 #define BASE_1 0x0000123456789abcull
@@ -20,10 +20,19 @@ enum { UD = 6, GP = 13 };
 	(X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF | X86_EFLAGS_ZF | X86_EFLAGS_SF |           \
 	 X86_EFLAGS_OF)
 
+/* What Linux writes to IA32_FMASK. */
+#define LINUX_MASK                                                                                 \
+	(ARITHMETIC | X86_EFLAGS_TF | X86_EFLAGS_IF | X86_EFLAGS_DF | X86_EFLAGS_IOPL |            \
+	 X86_EFLAGS_NT | X86_EFLAGS_RF | X86_EFLAGS_AC | X86_EFLAGS_ID)
+
 /* What LSTAR points to: INT n on the user's own stack, or a way back. */
 SNIPPET(stop, "", "int $0x80");
 SNIPPET(go_back, "", "sysretq");
 SNIPPET(go_astray, "mov %rdi, %rcx", "sysretq");
+SNIPPET(go_astray_with_flags, "mov %rdi, %rcx; cmp $-1, %edi", "sysretq");
+/* A kernel has every right to: bits that are reserved, flags that nobody masked on the way in. */
+SNIPPET(go_back_with, "or %rdi, %r11; std; stc", "sysretq");
+SNIPPET(go_back_down, "std", "sysretq");
 SNIPPET(enter, "", "syscall");
 
 static void set_entry(const u8 *entry)
@@ -43,6 +52,14 @@ static void check_syscall(void)
 		{X86_EFLAGS_AC | X86_EFLAGS_ID | X86_EFLAGS_NT, X86_EFLAGS_NT},
 		{X86_EFLAGS_IF, X86_EFLAGS_IF},
 		{X86_EFLAGS_IF, ~0u & ~X86_EFLAGS_FIXED},
+		{0, LINUX_MASK},
+		{ARITHMETIC | X86_EFLAGS_IF, LINUX_MASK},
+		{ARITHMETIC | X86_EFLAGS_DF | X86_EFLAGS_NT | X86_EFLAGS_AC | X86_EFLAGS_ID |
+			 X86_EFLAGS_IOPL,
+		 LINUX_MASK},
+		{X86_EFLAGS_ID | X86_EFLAGS_NT | X86_EFLAGS_CF,
+		 LINUX_MASK & ~(X86_EFLAGS_ID | X86_EFLAGS_NT)},
+		{X86_EFLAGS_DF | X86_EFLAGS_OF, LINUX_MASK & ~X86_EFLAGS_DF},
 	};
 	struct trap trap;
 
@@ -69,13 +86,134 @@ static void check_syscall(void)
 	wrmsr(MSR_SFMASK, 0);
 }
 
+SNIPPET(stop_with_string, "lodsb", "int $0x80");
+SNIPPET(enter_with_string, "mov %rdi, %rsi; syscall", "lodsb");
+SNIPPET(enter_and_compute, "xor %eax, %eax; syscall", "fnop");
+SNIPPET(go_back_without_fpu, "mov %cr0, %rax; or $8, %al; mov %rax, %cr0", "sysretq");
+
+/* String instructions go the way that DF says, on either side. */
+static void check_direction(void)
+{
+	static const u8 bytes[] = {1, 2, 3};
+	u64 middle = user_address(&bytes[1]);
+	struct trap trap;
+
+	wrmsr(MSR_SFMASK, LINUX_MASK);
+	set_entry(stop_with_string);
+	for (unsigned i = 0; i < 2; i++) {
+		trap_run_user(user_address(enter_with_string), middle, i ? X86_EFLAGS_DF : 0,
+			      &trap);
+		check_equal(trap.frame.rsi, middle + 1, "DF in the mask: upwards in the kernel");
+	}
+	set_entry(go_back_down);
+	for (unsigned i = 0; i < 2; i++) {
+		u64 flags = i ? X86_EFLAGS_DF : 0;
+
+		trap_run_user(user_address(enter_with_string), middle, flags, &trap);
+		check_equal(trap.frame.rsi, i ? middle - 1 : middle + 1,
+			    "back from where it was set: as the user had it");
+	}
+	wrmsr(MSR_SFMASK, 0);
+}
+
+/* The kernel takes the x87 away: the user finds out, whatever was translated before. */
+static void check_fpu_taken(void)
+{
+	const u64 cr0 = read_cr0();
+	struct trap trap;
+
+	wrmsr(MSR_SFMASK, LINUX_MASK);
+	for (unsigned i = 0; i < 3; i++) {
+		set_entry(go_back);
+		trap_run_user(user_address(enter_and_compute), 0, 0, &trap);
+		check_equal(trap.frame.vector, VECTOR_END, "a system call, then x87");
+		set_entry(go_back_without_fpu);
+		trap_run_user(user_address(enter_and_compute), 0, 0, &trap);
+		check(trap.frame.vector == NM &&
+			      trap.frame.rip == user_address(enter_and_compute_at),
+		      "one that sets CR0.TS (vector %lu at %lx)", trap.frame.vector,
+		      trap.frame.rip);
+		write_cr0(cr0);
+	}
+	wrmsr(MSR_SFMASK, 0);
+}
+
+/* The same code again and again, while what it depends on changes. */
+static void check_changes(void)
+{
+	const u64 star = rdmsr(MSR_STAR), efer = rdmsr(MSR_EFER);
+	struct trap trap;
+
+	wrmsr(MSR_SFMASK, LINUX_MASK);
+	for (unsigned i = 0; i < 3; i++) {
+		set_entry(stop);
+		trap_run_user(user_address(enter), 0, 0, &trap);
+		check(trap.frame.rip == (u64)stop_next && trap.frame.cs == SEGMENT_CODE64,
+		      "syscall (%lx)", trap.frame.rip);
+		set_entry(go_back);
+		trap_run_user(user_address(enter), 0, 0, &trap);
+		check_equal(trap.frame.rip, user_address(enter_next) + 2, "with another LSTAR");
+		wrmsr(MSR_EFER, efer & ~EFER_SCE);
+		trap_run_user(user_address(enter), 0, 0, &trap);
+		check_equal(trap.frame.vector, UD, "without EFER.SCE");
+		trap_run((u64)go_back, 0, 0, &trap);
+		check_equal(trap.frame.vector, UD, "nor is there SYSRET");
+		wrmsr(MSR_EFER, efer);
+		set_entry(stop);
+		/* Nobody looks at the descriptors, so they may be any. */
+		wrmsr(MSR_STAR, star + (8ull << 32));
+		trap_run_user(user_address(enter), 0, 0, &trap);
+		check(trap.frame.cs == SEGMENT_CODE64 + 8 && trap.frame.ss == SEGMENT_DATA + 8,
+		      "with another STAR (cs %lx, ss %lx)", trap.frame.cs, trap.frame.ss);
+		wrmsr(MSR_STAR, star);
+		wrmsr(MSR_SFMASK, X86_EFLAGS_AC | X86_EFLAGS_IF);
+		trap_run_user(user_address(enter), 0, X86_EFLAGS_ID | X86_EFLAGS_NT, &trap);
+		check_equal(trap.frame.rflags, X86_EFLAGS_ID | X86_EFLAGS_NT | X86_EFLAGS_FIXED,
+			    "with another mask");
+		wrmsr(MSR_SFMASK, LINUX_MASK);
+	}
+	wrmsr(MSR_SFMASK, 0);
+}
+
+/* What R11 may have, with what is set in the kernel meanwhile. */
+static void check_odd_flags(void)
+{
+	static const u64 rows[] = {
+		X86_EFLAGS_IF,
+		X86_EFLAGS_DF,
+		X86_EFLAGS_OF | X86_EFLAGS_CF,
+		X86_EFLAGS_NT,
+		X86_EFLAGS_AC,
+		X86_EFLAGS_RF | X86_EFLAGS_VM,
+		~0ull << 22,
+		1ull << 3 | 1ull << 5 | 1ull << 15,
+	};
+	const u64 never =
+		X86_EFLAGS_RF | X86_EFLAGS_VM | ~0ull << 22 | 1ull << 3 | 1ull << 5 | 1ull << 15;
+	struct trap trap;
+
+	set_entry(go_back_with);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		trap_run_user(user_address(enter), rows[i], 0, &trap);
+		check(trap.frame.vector == VECTOR_END &&
+			      trap.frame.rflags == ((rows[i] & ~never) | X86_EFLAGS_FIXED),
+		      "sysret, R11 %lx: flags %lx", rows[i], trap.frame.rflags);
+	}
+	trap_run_user(user_address(enter), X86_EFLAGS_TF, 0, &trap);
+	check(trap.frame.vector == 1 && trap.frame.rip == user_address(enter_next),
+	      "sysret with TF: a step at once (vector %lu at %lx)", trap.frame.vector,
+	      trap.frame.rip);
+}
+
 /* Intel SDM 2, "SYSRET": flags come from R11, less those that are reserved, RF and VM. */
-static void check_sysret(void)
+static void check_sysret(u64 mask)
 {
 	static const u64 patterns[] = {0, ARITHMETIC | X86_EFLAGS_DF, X86_EFLAGS_IF,
+				       ARITHMETIC | X86_EFLAGS_IF,
 				       X86_EFLAGS_AC | X86_EFLAGS_ID | X86_EFLAGS_IOPL};
 	struct trap trap;
 
+	wrmsr(MSR_SFMASK, mask);
 	set_entry(go_back);
 	for (size_t i = 0; i < ARRAY_SIZE(patterns); i++) {
 		u64 flags = patterns[i] | X86_EFLAGS_FIXED;
@@ -101,6 +239,26 @@ static void check_sysret(void)
 	else
 		check(trap.frame.cs == SEGMENT_USER_CODE64 && trap.frame.rip == NON_CANONICAL,
 		      "is the user's fault (cs %lx, rip %lx)", trap.frame.cs, trap.frame.rip);
+	check_odd_flags();
+	wrmsr(MSR_SFMASK, 0);
+}
+
+/* If it is the supervisor's fault, the flags are still his. */
+static void check_flags_of_fault(void)
+{
+	struct trap trap;
+
+	if (cpuid(0, 0).ebx != VENDOR_INTEL)
+		return;
+	wrmsr(MSR_SFMASK, LINUX_MASK);
+	set_entry(go_astray_with_flags);
+	trap_run_user(user_address(enter), NON_CANONICAL, ARITHMETIC | X86_EFLAGS_IF, &trap);
+	check(trap.frame.vector == GP && trap.frame.rip == (u64)go_astray_with_flags_at &&
+		      trap.frame.rflags ==
+			      (X86_EFLAGS_CF | X86_EFLAGS_AF | X86_EFLAGS_FIXED | X86_EFLAGS_RF),
+	      "sysret that faults leaves the flags (vector %lu, flags %lx)", trap.frame.vector,
+	      trap.frame.rflags);
+	wrmsr(MSR_SFMASK, 0);
 }
 
 /* Often, in a loop, as programs do. */
@@ -305,8 +463,16 @@ void guest_main(const struct boot *boot)
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
 	wrmsr(MSR_STAR, (u64)SEGMENT_USER_CODE32 << 48 | (u64)SEGMENT_CODE64 << 32);
 	check_syscall();
-	check_sysret();
+	check_sysret(0);
+	check_sysret(LINUX_MASK);
+	check_flags_of_fault();
+	check_direction();
+	check_fpu_taken();
+	check_changes();
 	check_many();
+	wrmsr(MSR_SFMASK, LINUX_MASK);
+	check_many();
+	wrmsr(MSR_SFMASK, 0);
 	check_iret();
 	trap_run((u64)iret_with_nt, 0, 0, &trap);
 	check(trap.frame.vector == GP && trap.frame.error == 0, "iretq with NT set");

@@ -16,11 +16,11 @@
 /* Guests that need nothing but themselves. */
 static void add_checks(struct suite *suite)
 {
-	static const char *const guests[] = {"exceptions", "pagefaults", "selfmodify",	"tlb",
-					     "shadows",	   "jumps",	 "doublefault", "syscalls",
-					     "fpuimages",  "timer",	 "nonsense",	"pcid",
-					     "keys",	   "paging32",	 "avx512",	"rings",
-					     "v86",	   "tasks",	 "segments",	"returns"};
+	static const char *const guests[] = {
+		"exceptions",  "pagefaults", "selfmodify", "tlb",   "shadows",	"jumps",
+		"doublefault", "syscalls",   "fpuimages",  "timer", "nonsense", "pcid",
+		"keys",	       "paging32",   "avx512",	   "rings", "v86",	"tasks",
+		"segments",    "returns",    "privileges"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {
