@@ -6,7 +6,7 @@
  * are no pointers. So chance is helped. Most registers begin as pointers into the data
  * pages; for each memory operand an address is chosen first (often where a page ends),
  * and then the displacement that leads there, if the registers still hold what they
- * began with. Enough goes wrong by itself.
+ * began with. Enough goes wrong by itself. Some operands are neighbours of the one before.
  *
  * The same number always gives the same sequence: both sides generate it for themselves.
  */
@@ -22,6 +22,8 @@
 #define COMPACTED      (1ull << 63)
 #define XSAVE_HEADER   512
 
+#define NEAR 64 /* bytes */
+
 /* Stops the sequence: an instruction that is undefined for ever. */
 #define UD2_LENGTH 2
 
@@ -31,13 +33,15 @@ struct generator {
 	const struct forms *forms;
 	struct random random;
 	struct sequence *sequence;
-	u16 changed; /* registers that an instruction before this may have written */
-	bool x87;    /* there is an x87 instruction, which leaves its address in the CPU */
-	bool image;  /* there is one that stores that address */
-	bool alone;  /* one instruction, of one form */
-	bool compat; /* 32-bit code */
-	bool narrow; /* 16-bit code */
-	u32 base;    /* of the data segments */
+	u16 changed;	 /* registers that an instruction before this may have written */
+	bool x87;	 /* there is an x87 instruction, which leaves its address in the CPU */
+	bool image;	 /* there is one that stores that address */
+	bool alone;	 /* one instruction, of one form */
+	bool compat;	 /* 32-bit code */
+	bool narrow;	 /* 16-bit code */
+	u32 base;	 /* of the data segments */
+	u64 last_target; /* of a memory operand, 0: there was none, and by which register */
+	unsigned last_base;
 };
 
 static u64 below(struct generator *g, u64 limit)
@@ -333,6 +337,7 @@ struct draft {
 	unsigned segment; /* its prefix, or 0 */
 	bool rip;
 	u64 target; /* what a memory operand should address */
+	bool near;  /* by the same register as the last one, not far from there */
 	u8 low[3];  /* registers that VEX gathers must not have in common */
 };
 
@@ -448,14 +453,14 @@ static void choose_memory(struct draft *d)
 	unsigned base, index, scale = below(g, 4);
 	u64 from;
 
-	if (!d->form->vsib && percent(g, 10)) {
+	if (!d->form->vsib && !d->near && percent(g, 10)) {
 		d->rip = !g->compat;
 		d->disp_length = 4;
 		d->disp = (int32_t)(d->target - segment_base(d));
 		set_modrm(d, 0, 5);
 		return;
 	}
-	if (percent(g, 5)) { /* absolute */
+	if (!d->near && percent(g, 5)) { /* absolute */
 		d->disp_length = 4;
 		d->disp = (int32_t)(d->target - segment_base(d));
 		d->has_sib = true;
@@ -465,14 +470,16 @@ static void choose_memory(struct draft *d)
 		set_modrm(d, 0, 4);
 		return;
 	}
-	base = pick_base(d);
+	base = d->near ? g->last_base : pick_base(d);
+	g->last_base = base;
+	g->last_target = d->target;
 	from = register_now(d, base);
 	d->b = base & 8;
 	if (sib || (base & 7) == RSP) {
 		d->has_sib = true;
 		if (d->form->vsib) {
 			index = d->low[0];
-		} else if (!sib || percent(g, 20)) {
+		} else if (!sib || d->near || percent(g, 20)) {
 			index = RSP; /* which means none */
 		} else {
 			index = pick_index(d);
@@ -896,7 +903,9 @@ static bool add_instance(struct generator *g, const struct form *form)
 	struct item *added;
 	bool joined = false;
 
-	d.target = pick_address(g, memory_size(form));
+	d.near = g->last_target && percent(g, 30);
+	d.target = d.near ? g->last_target + below(g, 2 * NEAR) - NEAR
+			  : pick_address(g, memory_size(form));
 	if (!draft_make(&d, &insn, operands))
 		return false;
 	class = form_classify(&insn, operands);

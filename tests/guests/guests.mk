@@ -14,7 +14,7 @@ GUEST_PROGRAMS := echo spin flood triplefault reset-acpi reset-keyboard reboot-l
 		  queue powercut io pci smp irq exceptions jumps returns pagefaults selfmodify \
 		  tlb shadows doublefault syscalls fpuimages timer nonsense rng button block hostile \
 		  breakpoints avx512 init ipi shootdown splitlocks crossmodify \
-		  pcid keys privileges
+		  pcid keys privileges groups
 # One source, four ways in.
 GUEST_HELLOS   := hello-pvh hello-multiboot hello-linux64 hello-linux32
 GUEST_BARE     := poweroff debugged

@@ -20,7 +20,7 @@ static void add_checks(struct suite *suite)
 		"exceptions",  "pagefaults", "selfmodify", "tlb",   "shadows",	"jumps",
 		"doublefault", "syscalls",   "fpuimages",  "timer", "nonsense", "pcid",
 		"keys",	       "paging32",   "avx512",	   "rings", "v86",	"tasks",
-		"segments",    "returns",    "privileges"};
+		"segments",    "returns",    "privileges", "groups"};
 
 	for (size_t i = 0; i < COUNT(guests); i++) {
 		const struct test test = {

@@ -134,7 +134,8 @@ static void put_link(struct translation *t, int32_t target)
 
 static bool is_linked(const struct translation *t, int32_t target)
 {
-	return t->flat && inside_page(target) && !(t->mode & MODE_CROSSING) &&
+	/* A block has room for the links of its jump, and none for those of a copy. */
+	return t->flat && inside_page(target) && !(t->mode & MODE_CROSSING) && !t->plain &&
 	       !without(t, WITHOUT_LINKS);
 }
 

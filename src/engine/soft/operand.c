@@ -267,15 +267,70 @@ void put_from_table(struct translation *t, unsigned reg, u32 table)
 		emit_load_gs_indexed(&t->e, reg, H_ADDEND, table);
 }
 
-/* r10 = which entry of the TLB is for the address in r9. */
-static void put_index(struct translation *t)
+/* r10 = which entry of the TLB is for the address in that register. */
+static void put_index(struct translation *t, unsigned address)
 {
 	u32 mask = t->tlb + offsetof(struct tlb, mask);
 
 	if (t->user)
-		emit_pext_memory(&t->e, H_ADDEND, H_ADDRESS, H_RSP, mask);
+		emit_pext_memory(&t->e, H_ADDEND, address, H_RSP, mask);
 	else
-		emit_pext_gs(&t->e, H_ADDEND, H_ADDRESS, mask);
+		emit_pext_gs(&t->e, H_ADDEND, address, mask);
+}
+
+/*
+ * The probe itself: r9 plus `low` is the first of so many bytes. It skips the jump that is put
+ * here, and whose distance is returned, if they are all there; r10 is the addend then.
+ */
+static u8 *put_probe(struct translation *t, int32_t low, unsigned length, bool write)
+{
+	struct emit *e = &t->e;
+	u32 part = t->tlb + offsetof(struct tlb, part[write ? TLB_WRITE : TLB_READ]);
+	u8 *hit, *jump;
+
+	if (low)
+		emit_lea(e, true, H_ADDEND, H_ADDRESS, NO_REGISTER, 1, low);
+	put_index(t, low ? H_ADDEND : H_ADDRESS);
+	put_from_table(t, H_SCRATCH, part + offsetof(struct tlb_part, tag));
+	put_from_table(t, H_ADDEND, part + offsetof(struct tlb_part, addend));
+	if (is_aligned_only(t, length)) {
+		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
+		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_ALIGN + 8 * (__builtin_ctz(length) - 1));
+	} else {
+		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, low + (s64)length - 1);
+		emit_shrx(e, H_SCRATCH, H_SCRATCH, H_RSP);
+	}
+	hit = emit_jrcxz(e);
+	jump = emit_jmp(e);
+	emit_jrcxz_here(e, hit);
+	return jump;
+}
+
+/*
+ * The first access of a group asks for all of it; the others find what it was told: in r10, if
+ * that was not used for anything else meanwhile.
+ */
+static void put_group(struct translation *t, struct group *group)
+{
+	struct emit *e = &t->e;
+
+	if (group->live) {
+		if (t->held != group)
+			emit_load_gs(e, H_ADDEND, CTX_SLOT + 8 * group->slot);
+		t->held = group;
+		return;
+	}
+	t->late[t->lates++] = (struct late){
+		.kind = LATE_LEADER,
+		.jump = put_probe(t, group->low - group->at, group->high - group->low,
+				  group->write),
+		.leader = t->current,
+		.view = t->view,
+	};
+	if (group->stored)
+		emit_store_gs(e, CTX_SLOT + 8 * group->slot, H_ADDEND);
+	group->live = true;
+	t->held = group;
 }
 
 /*
@@ -284,34 +339,26 @@ static void put_index(struct translation *t)
  */
 struct late *begin_access(struct translation *t, unsigned size, bool write, u8 flags)
 {
-	struct emit *e = &t->e;
-	struct late *late = &t->late[t->lates++];
-	u32 part = t->tlb + offsetof(struct tlb, part[write ? TLB_WRITE : TLB_READ]);
-	u8 *hit;
+	struct group *group = group_of_access(t, size, write);
+	struct late *late = &t->no_late;
 
-	put_linear(t, size, write, flags);
-	put_index(t);
-	put_from_table(t, H_SCRATCH, part + offsetof(struct tlb_part, tag));
-	put_from_table(t, H_ADDEND, part + offsetof(struct tlb_part, addend));
-	if (is_aligned_only(t, size)) {
-		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
-		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_ALIGN + 8 * (__builtin_ctz(size) - 1));
+	if (group) {
+		put_group(t, group);
 	} else {
-		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, size - 1);
-		emit_shrx(e, H_SCRATCH, H_SCRATCH, H_RSP);
+		t->held = NULL;
+		put_linear(t, size, write, flags);
+		late = &t->late[t->lates++];
+		*late = (struct late){
+			.kind = LATE_ACCESS,
+			.write = write,
+			.flags = flags,
+			.size = size,
+			.jump = put_probe(t, 0, size, write),
+			.offset = t->offset,
+			.next = t->next,
+		};
 	}
-	hit = emit_jrcxz(e);
-	*late = (struct late){
-		.kind = LATE_ACCESS,
-		.write = write,
-		.flags = flags,
-		.size = size,
-		.jump = emit_jmp(e),
-		.offset = t->offset,
-		.next = t->next,
-	};
-	emit_jrcxz_here(e, hit);
-	late->begin = e->at;
+	late->begin = t->e.at;
 	if (t->vcpu->soft->checked)
 		put_check(t, size);
 	put_mark(t, t->offset);

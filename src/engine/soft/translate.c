@@ -101,10 +101,8 @@ static bool put_form(struct translation *t, struct form *form)
 	return false;
 }
 
-static void put_instruction(struct translation *t)
+static void put_instruction(struct translation *t, struct form form)
 {
-	struct form form = form_of(&t->zi, t->op);
-
 	t->unit = form.unit;
 	t->segment = NO_SEGMENT;
 	if (!encoding_allowed(t) || !unit_allowed(t, form.unit))
@@ -131,6 +129,10 @@ static void put_late(struct translation *t)
 		}
 		if (late->kind == LATE_RETURN) {
 			put_late_return(t, late);
+			continue;
+		}
+		if (late->kind == LATE_LEADER) {
+			put_plain_copy(t, late);
 			continue;
 		}
 		put_site(e, late->write ? SITE_STORE : SITE_LOAD, late->flags, late->size,
@@ -175,30 +177,86 @@ static void put_undecoded(struct translation *t, ZyanStatus status)
 	put_raise(t, status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? VECTOR_GP : VECTOR_UD);
 }
 
-/* One instruction. False: it does not fit into what is left of this page, or of the block. */
-static bool put_next(struct translation *t, const ZydisDecoder *decoder, const u8 *page,
-		     const u8 *page2)
+/* The next instruction. False: it does not fit into what is left of this page. */
+static bool decode_next(struct translation *t, const ZydisDecoder *decoder, const u8 *page,
+			const u8 *page2, int32_t offset)
+{
+	struct decoded *d = &t->decoded[t->decodeds];
+	struct window window;
+
+	look(&window, page, page2, offset);
+	d->status = ZydisDecoderDecodeFull(decoder, window.bytes, window.length, &d->zi, d->op);
+	if (d->status == ZYDIS_STATUS_NO_MORE_DATA && !page2)
+		return false;
+	__builtin_memcpy(d->bytes, window.bytes, sizeof(d->bytes));
+	d->length = ZYAN_SUCCESS(d->status) ? d->zi.length : window.length;
+	d->form = (struct form){.last = true};
+	if (ZYAN_SUCCESS(d->status))
+		d->form = form_of(&d->zi, d->op);
+	d->offset = offset;
+	d->next = offset + d->length;
+	d->plain = d->behind = NULL;
+	for (unsigned k = 0; k < DECODED_ACCESSES; k++)
+		d->access[k].group = NULL;
+	t->decodeds++;
+	return true;
+}
+
+/*
+ * A run of instructions, up to one that C executes or behind which nothing belongs to the block.
+ * False: the one behind them does not fit into what is left of this page.
+ */
+static bool decode_run(struct translation *t, const ZydisDecoder *decoder, const u8 *page,
+		       const u8 *page2, unsigned most)
+{
+	const struct decoded *d;
+	int32_t next = t->next;
+
+	do {
+		if (!decode_next(t, decoder, page, page2, next))
+			return false;
+		d = &t->decoded[t->decodeds - 1];
+		next = d->next;
+	} while (d->form.kind != FORM_HANDLER && !d->form.last && t->decodeds < most &&
+		 next < (int32_t)PAGE_SIZE);
+	return true;
+}
+
+void put_decoded(struct translation *t, unsigned n)
+{
+	struct decoded *d = &t->decoded[n];
+
+	t->current = n;
+	t->access = 0;
+	t->bytes = d->bytes;
+	t->offset = d->offset;
+	if (!ZYAN_SUCCESS(d->status)) {
+		put_undecoded(t, d->status);
+		return;
+	}
+	t->next = d->next;
+	t->zi = d->zi;
+	for (unsigned i = 0; i < d->zi.operand_count; i++)
+		t->op[i] = d->op[i];
+	if (spoils_addend(d))
+		t->held = NULL;
+	put_instruction(t, d->form);
+	if (spoils_addend(d))
+		t->held = NULL;
+}
+
+static void put_run(struct translation *t, unsigned begin)
 {
 	struct block *block = t->block;
-	struct window window;
-	ZyanStatus status;
 
-	look(&window, page, page2, t->next);
-	t->bytes = window.bytes;
-	t->offset = t->next;
-	status = ZydisDecoderDecodeFull(decoder, window.bytes, window.length, &t->zi, t->op);
-	if (status == ZYDIS_STATUS_NO_MORE_DATA && !page2)
-		return false;
-	if (!ZYAN_SUCCESS(status)) {
-		block->length += window.length;
-		put_undecoded(t, status);
-	} else {
-		t->next = t->offset + t->zi.length;
-		block->length += t->zi.length;
-		block->insns++;
-		put_instruction(t);
+	for (unsigned n = begin; n < t->decodeds && !t->ended; n++) {
+		struct decoded *d = &t->decoded[n];
+
+		block->length += d->length;
+		block->insns += ZYAN_SUCCESS(d->status);
+		put_decoded(t, n);
+		d->behind = t->e.at;
 	}
-	return true;
 }
 
 static unsigned most_instructions(const struct translation *t)
@@ -216,21 +274,31 @@ static void put_body(struct translation *t, const u8 *page, const u8 *page2)
 {
 	ZydisDecoder decoder;
 	unsigned most = most_instructions(t);
+	bool fits = true;
 
 	form_decoder(&decoder, t->mode);
-	for (unsigned i = 0; i < most && !t->ended && t->next < (int32_t)PAGE_SIZE; i++)
-		if (!put_next(t, &decoder, page, page2)) {
-			/* It crosses into the next page: a block of its own. */
-			t->block->crosses = !i;
-			put_site(&t->e, SITE_GO, 0, 0, t->offset, 0);
-			return;
-		}
-	if (!t->ended)
+	while (fits && !t->ended && t->decodeds < most && t->next < (int32_t)PAGE_SIZE) {
+		unsigned begin = t->decodeds;
+
+		fits = decode_run(t, &decoder, page, page2, most);
+		group_accesses(t, begin, t->decodeds);
+		put_run(t, begin);
+	}
+	if (t->ended)
+		return;
+	if (fits) {
 		put_fall(t);
+		return;
+	}
+	/* It crosses into the next page: a block of its own. */
+	t->block->crosses = !t->decodeds;
+	t->offset = t->next;
+	put_site(&t->e, SITE_GO, 0, 0, t->offset, 0);
 }
 
 void translation_set_view(struct translation *t, enum view view)
 {
+	t->view = view;
 	t->user = view == VIEW_USER;
 	t->lookup = t->user ? STACK_BELOW
 			    : offsetof(struct context, kernel) + view * sizeof(struct lookup);
@@ -261,7 +329,8 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	t->flat = t->wide || mode & MODE_FLAT;
 	translation_set_view(t, mode & MODE_VIEW);
 	t->ended = false;
-	t->links = t->lates = t->marks = 0;
+	t->held = NULL;
+	t->links = t->lates = t->marks = t->decodeds = t->groups = 0;
 	t->e = (struct emit){.at = cache->write + cache->used, .shift = cache->run - cache->write};
 	t->offset = t->next = gpa % PAGE_SIZE;
 	block->gpa = gpa;

@@ -5,6 +5,7 @@
  *
  *   translate.c   the block: instruction by instruction, and what goes behind its end
  *   operand.c     memory operands
+ *   group.c       which of them are neighbours
  *   pass.c        instructions that pass, with other registers
  *   evex.c        those of them that are AVX-512's
  *   rewrite.c     instructions that are written anew
@@ -25,14 +26,14 @@
 
 #include <stddef.h>
 
-#define LATE_MAX   (BLOCK_INSNS * 3)
-#define MARKS_MAX  (BLOCK_INSNS * 4)
+#define LATE_MAX   (BLOCK_INSNS * 6)
+#define MARKS_MAX  (BLOCK_INSNS * 8)
 #define NOT_A_HOME NO_REGISTER
 #define NO_SEGMENT 0xff
 
 /* What goes behind the block's end. */
 struct late {
-	enum { LATE_ACCESS, LATE_LINK, LATE_RETURN } kind;
+	enum { LATE_ACCESS, LATE_LINK, LATE_RETURN, LATE_LEADER } kind;
 	bool write;
 	u8 flags;
 	u16 size;
@@ -42,6 +43,45 @@ struct late {
 	int32_t offset, next;
 	struct link *link;
 	s64 undo;
+	unsigned leader; /* the instruction's number, in t->decoded */
+	enum view view;
+};
+
+/* Accesses through the same registers: group.c. */
+struct group {
+	u16 base, index; /* values: see group.c */
+	u8 scale;
+	bool write;  /* one of them does */
+	bool worth;  /* it has followers, and a slot */
+	bool stored; /* the leader leaves the addend in the slot */
+	bool live;   /* the leader has put its probe: followers may rely on it */
+	u8 slot;
+	unsigned leader, last; /* instructions */
+	unsigned members;
+	s64 low, high; /* the bytes, relative to those registers; high is behind the last */
+	s64 at;	       /* where the leader's begin */
+};
+
+/* Most accesses of an instruction that may be in groups: PUSH with memory has as many. */
+#define DECODED_ACCESSES 2
+
+/* An instruction, before anything is put for it. */
+struct decoded {
+	ZyanStatus status;
+	ZydisDecodedInstruction zi;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	struct form form;
+	u8 bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
+	u8 length; /* of what was looked at, if it could not be decoded */
+	int32_t offset, next;
+	struct decoded_access {
+		struct group *group; /* NULL: in none */
+		unsigned size;
+		bool write;
+	} access[DECODED_ACCESSES];
+	unsigned copy_begin, copy_end; /* instructions that are copied with it, where it leads */
+	u8 *plain;		       /* where that copy of it is; NULL: nowhere yet */
+	u8 *behind;		       /* where the next one begins */
 };
 
 struct translation {
@@ -54,17 +94,26 @@ struct translation {
 	u8 segment; /* in which r9 is an offset; NO_SEGMENT: it is a linear address */
 	u64 masked; /* of that operand: struct masked, as a number */
 	bool wraps; /* that may be near the end of 32 bits */
-	bool user;  /* the view is VIEW_USER */
+	enum view view;
+	bool user;			/* the view is VIEW_USER */
 	u32 lookup, tlb, jump, returns; /* the view's, from the context, or, of users, from rsp */
 	const u8 *bytes;		/* of this instruction */
 	ZydisDecodedInstruction zi;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	int32_t offset, next; /* of this instruction and the one behind, from ctx.page */
 	bool ended;
+	const struct group *held; /* whose addend is in r10 */
+	bool plain;		  /* a copy is being made in which there are no groups */
+	unsigned current;	  /* number of this instruction, in decoded */
+	unsigned access;	  /* accesses that it has had so far */
+	unsigned decodeds, groups;
+	struct decoded decoded[BLOCK_INSNS];
+	struct group group[BLOCK_INSNS];
 	enum form_unit unit; /* of this instruction */
 	unsigned links;
 	unsigned lates, marks;
 	struct late late[LATE_MAX];
+	struct late no_late; /* for accesses that never come to C */
 	struct mark mark[MARKS_MAX];
 };
 
@@ -83,6 +132,22 @@ bool another_follows(const struct translation *t);
 
 /* Where the guest's registers live while it runs: see context.h. */
 extern const u8 register_home[16];
+
+/* ------------------------------------------------------------------ translate.c */
+
+/* Number n of t->decoded. */
+void put_decoded(struct translation *t, unsigned n);
+
+/* ------------------------------------------------------------------ group.c */
+
+/* Find the groups among these instructions, which no event of C interrupts, but those of memory. */
+void group_accesses(struct translation *t, unsigned begin, unsigned end);
+/* May the instruction use r10 for something else than the addend of its access? */
+bool spoils_addend(const struct decoded *decoded);
+/* begin_access(): the group that the next access is in, as its leader or, if it lives, behind it.
+ */
+struct group *group_of_access(struct translation *t, unsigned size, bool write);
+void put_plain_copy(struct translation *t, const struct late *late);
 
 /* ------------------------------------------------------------------ operand.c */
 

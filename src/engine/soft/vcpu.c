@@ -52,7 +52,8 @@ HOLDS(CTX_STACK, stack);
 HOLDS(CTX_RETURNMASK, return_mask);
 HOLDS(CTX_CALLMASK, call_mask);
 HOLDS(CTX_ARITHMASK, arith_mask);
-_Static_assert(CTX_END == offsetof(struct context, arith_mask) + sizeof(u64),
+HOLDS(CTX_SLOT, slot);
+_Static_assert(CTX_END == offsetof(struct context, slot) + CTX_SLOTS * sizeof(u64),
 	       "context.h, twice: the end");
 _Static_assert(offsetof(struct vcpu, ctx) == 0, "a context is a vCPU");
 
