@@ -125,7 +125,11 @@ void put_effective(struct translation *t, const ZydisDecodedOperand *operand, s6
 		scale = 1;
 		displacement = 0;
 	}
-	emit_lea(e, is_address64(t), H_ADDRESS, base, index, scale, displacement);
+	/* A move takes no time at all. */
+	if (index == NO_REGISTER && !displacement && is_address64(t) && base != NO_REGISTER)
+		emit_mov(e, H_ADDRESS, base);
+	else
+		emit_lea(e, is_address64(t), H_ADDRESS, base, index, scale, displacement);
 }
 
 /* r9: from an offset in the segment to a linear address; outside 64-bit mode begin_access() does

@@ -131,7 +131,10 @@ static unsigned stack_size(const struct translation *t)
 /* r9 = where the stack is, plus that. */
 void put_stack_address(struct translation *t, int32_t displacement)
 {
-	emit_lea(&t->e, t->wide, H_ADDRESS, H_GUEST_RSP, NO_REGISTER, 1, displacement);
+	if (t->wide && !displacement)
+		emit_mov(&t->e, H_ADDRESS, H_GUEST_RSP);
+	else
+		emit_lea(&t->e, t->wide, H_ADDRESS, H_GUEST_RSP, NO_REGISTER, 1, displacement);
 }
 
 void put_stack_move(struct translation *t, int32_t displacement)
