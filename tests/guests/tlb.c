@@ -367,6 +367,36 @@ static void check_many(void)
 	write_cr4(read_cr4() | X86_CR4_PGE);
 }
 
+/* The entry above that of the page: it may be remembered, too, and goes by the same INVLPG. */
+static void check_tables(void)
+{
+	static u64 tables[2][512] __attribute__((aligned(PAGE)));
+	u64 *entry = paging_entry(MANY, LEVEL_2M);
+	unsigned wrong = 0, bits = 0;
+
+	for (unsigned i = 0; i < 512; i++) {
+		tables[0][i] = frame(i % 4) | PTE_ALL;
+		tables[1][i] = frame(4 + i % 4) | PTE_ALL;
+	}
+	for (unsigned n = 0; n < 500; n++) {
+		unsigned i = n * 7 % 512, which = n % 2;
+		u64 page = MANY + i * PAGE;
+
+		*entry = (u64)tables[which] | PTE_ALL;
+		if (n % 3)
+			paging_invalidate(page);
+		else
+			paging_set_root(paging_root());
+		wrong += look(page) != which * 4 + i % 4 || run(page) != which * 4 + i % 4;
+		*entry &= ~PTE_ACCESSED;
+		paging_invalidate(page);
+		look(page);
+		bits += !(*entry & PTE_ACCESSED);
+	}
+	check_equal(wrong, 0, "another table");
+	check_equal(bits, 0, "a table that is read is an accessed one");
+}
+
 /* Two roots that differ in what is at TEST. */
 static void check_roots(void)
 {
@@ -420,5 +450,7 @@ void guest_main(const struct boot *boot)
 	show(TEST, 5, 0);
 	paging_invalidate(TEST);
 	check_many();
+	fill();
+	check_tables();
 	check_roots();
 }

@@ -194,6 +194,16 @@ struct crossing {
 	bool slow;			   /* neither */
 };
 
+/* Where the last table on the way to 2 MiB of addresses was: walk.c. In long mode only. */
+#define WALKS_KEPT 64
+
+struct walk {
+	u64 piece; /* address / MiB(2) */
+	u64 epoch; /* of vcpu->walk_epoch */
+	u64 *table;
+	u64 rights; /* what the tables above allow */
+};
+
 struct lapic; /* lapic.c */
 struct cache; /* cache.c */
 
@@ -280,6 +290,8 @@ struct vcpu {
 	struct address_space space[SPACES];
 	struct address_space *current_space; /* ctx.user is in it */
 	u64 space_clock;
+	struct walk walk[WALKS_KEPT];
+	u64 walk_epoch; /* what was kept in an earlier one is forgotten */
 	bool interrupt_waiting; /* one came while IF was clear */
 	unsigned pauses;	/* since it last let others have the host's processor */
 	u8 bounce_buffer[256] __attribute__((aligned(64)));

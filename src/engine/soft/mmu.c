@@ -82,13 +82,17 @@ static enum tlb_kind kind_of(enum access access)
 	return access & ACCESS_WRITE ? TLB_WRITE : access & ACCESS_FETCH ? TLB_FETCH : TLB_READ;
 }
 
+static bool has_own(const struct tlb *tlb, enum tlb_kind kind, u64 address)
+{
+	return tlb->part[kind].tag[tlb_index(tlb, address)] == -align_down(address, PAGE_SIZE);
+}
+
 /* Has another page its entry there? It stays, unless it has to go. */
 static bool has_other(const struct tlb *tlb, enum tlb_kind kind, u64 address)
 {
 	unsigned i = tlb_index(tlb, address);
-	u64 tag = tlb->part[kind].tag[i];
 
-	return tag != tag_none(i) && tag != -align_down(address, PAGE_SIZE);
+	return tlb->part[kind].tag[i] != tag_none(i) && !has_own(tlb, kind, address);
 }
 
 /* What can be written can be read, too: translated code counts on it. */
@@ -122,6 +126,10 @@ static void fill(struct vcpu *vcpu, u64 address, enum access access, const struc
 		tlb_grow(lookup);
 	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++) {
 		if (kind != kind_of(access) && has_other(&lookup->tlb, kind, address))
+			continue;
+		/* Only C asks for these: they can wait. */
+		if (kind == TLB_FETCH && !(access & ACCESS_FETCH) &&
+		    !has_own(&lookup->tlb, kind, address))
 			continue;
 		/* For the translator, which is about to take the right to write away. */
 		if (kind == TLB_WRITE && access & ACCESS_FETCH)

@@ -248,6 +248,7 @@ void tlb_set_up(struct vcpu *vcpu)
 {
 	for (unsigned i = 0; i < SPACES; i++)
 		vcpu->space[i].pcid = PCID_NONE;
+	vcpu->walk_epoch = 1; /* what is kept so far is zeros */
 	make_current(vcpu, &vcpu->space[0]);
 }
 
@@ -255,6 +256,7 @@ void tlb_switch(struct vcpu *vcpu, u32 pcid, bool keep)
 {
 	struct address_space *space = find_space(vcpu, pcid);
 
+	vcpu->walk_epoch++;
 	if (space == vcpu->current_space) {
 		if (!keep)
 			tlb_flush(vcpu, false);
@@ -284,6 +286,7 @@ void tlb_flush(struct vcpu *vcpu, bool global_too)
 {
 	void (*drop)(struct lookup * lookup) = global_too ? empty : drop_local;
 
+	vcpu->walk_epoch++;
 	for (unsigned view = 0; view < VIEWS; view++)
 		drop(vcpu_lookup(vcpu, view));
 	if (global_too) {
@@ -298,6 +301,7 @@ void tlb_flush(struct vcpu *vcpu, bool global_too)
 
 void tlb_flush_page(struct vcpu *vcpu, u64 address)
 {
+	vcpu->walk_epoch++;
 	for (unsigned view = 0; view < VIEWS; view++)
 		drop_page(vcpu_lookup(vcpu, view), address, 0);
 	/* What is global has to go everywhere. */

@@ -216,20 +216,55 @@ static void *entry_at(const struct vcpu *vcpu, u64 table, u64 address, unsigned 
 	return host + (wide ? index % 512 * 8 : index % 1024 * 4);
 }
 
+/*
+ * Intel SDM 3A, "Paging-Structure Caches": the entries that lead to a table may be remembered, with
+ * their accessed bits set, until something of the TLB is forgotten; be it one page.
+ */
+static struct walk *walk_of(struct vcpu *vcpu, u64 address)
+{
+	return &vcpu->walk[address / MiB(2) % WALKS_KEPT];
+}
+
+static const struct walk *kept_walk(struct vcpu *vcpu, u64 address)
+{
+	const struct walk *walk = walk_of(vcpu, address);
+
+	return walk->piece == address / MiB(2) && walk->epoch == vcpu->walk_epoch &&
+			       vcpu_long_mode(vcpu)
+		       ? walk
+		       : NULL;
+}
+
+static void keep_walk(struct vcpu *vcpu, u64 address, u64 *entry, u64 rights)
+{
+	if (entry && vcpu_long_mode(vcpu))
+		*walk_of(vcpu, address) = (struct walk){
+			.piece = address / MiB(2),
+			.epoch = vcpu->walk_epoch,
+			.table = entry - address / PAGE_SIZE % 512,
+			.rights = rights,
+		};
+}
+
 /* One try: -1: the tables changed under us. */
 static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
 {
 	void *entries[MAX_LEVELS];
-	u64 values[MAX_LEVELS], table, entry, offset, rights = PTE_WRITE | PTE_USER;
+	u64 values[MAX_LEVELS], table = 0, entry, offset, rights = PTE_WRITE | PTE_USER, above;
+	const struct walk *kept = kept_walk(vcpu, address);
 	const bool wide = is_wide(vcpu);
-	unsigned levels, level;
+	unsigned levels = 1, level;
 
-	if (!first_table(vcpu, address, &table, &levels))
+	if (kept)
+		rights = kept->rights;
+	else if (!first_table(vcpu, address, &table, &levels))
 		return fault(vcpu, address, access, 0);
 	level = levels;
 	do {
 		level--;
-		entries[level] = entry_at(vcpu, table, address, level);
+		above = rights;
+		entries[level] = kept ? kept->table + address / PAGE_SIZE % 512
+				      : entry_at(vcpu, table, address, level);
 		values[level] = entry = read_entry(entries[level], wide);
 		if (!(entry & PTE_PRESENT))
 			return fault(vcpu, address, access, 0);
@@ -249,6 +284,8 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 			      i == level && access & ACCESS_WRITE ? PTE_ACCESSED | PTE_DIRTY
 								  : PTE_ACCESSED))
 			return -1;
+	if (!kept && !level)
+		keep_walk(vcpu, address, entries[0], above);
 	if (access & ACCESS_WRITE)
 		entry |= PTE_DIRTY;
 	offset = (1ull << level_shift(wide, level)) - 1;
