@@ -15,12 +15,21 @@
  * 64-byte chunks that have code.
  */
 #include "engine/soft/translate.h"
+#include "engine/soft/tuning.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/*
+ * Of so many parts of the cache so many are for what a block rarely runs: its way to C, above all.
+ * That is more than half of it, and beside the rest it would fill the processor's caches with
+ * itself. A kernel's paths are long, and run from there.
+ */
+#define PARTS	    16
+#define ASIDE_PARTS 9
 
 /* Beside each byte of code, what it takes to describe it: a block, its marks, its instructions. */
 #define ARENA_SHARE 2
@@ -68,7 +77,7 @@ static bool make_page_tables(struct cache *cache, const struct soft *soft)
 	return true;
 }
 
-static struct cache *make_cache(u64 bytes, struct problem *why)
+static struct cache *make_cache(const struct soft *soft, u64 bytes, struct problem *why)
 {
 	struct cache *cache = pages_new(sizeof(*cache));
 
@@ -77,7 +86,9 @@ static struct cache *make_cache(u64 bytes, struct problem *why)
 		return NULL;
 	}
 	cache->write = cache->run = MAP_FAILED;
-	cache->size = bytes;
+	cache->size = cache->aside = bytes;
+	if (!(soft->options.soft_without & WITHOUT_ASIDE))
+		cache->aside -= align_down(bytes / PARTS * ASIDE_PARTS, PAGE_SIZE);
 	cache->arena_size = bytes / ARENA_SHARE;
 	cache->order_room = bytes / 256;
 	cache->order = pages_new(cache->order_room * sizeof(cache->order[0]));
@@ -99,7 +110,7 @@ struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *why)
 	struct cache *cache = take_spare(vcpu->soft);
 
 	if (!cache)
-		cache = make_cache(bytes, why);
+		cache = make_cache(vcpu->soft, bytes, why);
 	if (cache && !make_page_tables(cache, vcpu->soft)) {
 		problem(why, errno, "no room to note which pages are code: %s", strerror(errno));
 		cache_free(cache);
@@ -252,7 +263,7 @@ void cache_flush(struct vcpu *vcpu)
 	}
 	for (unsigned i = 0; i < CACHE_BUCKETS; i++)
 		cache->bucket[i] = NULL;
-	cache->used = cache->arena_used = 0;
+	cache->used = cache->aside_used = cache->arena_used = 0;
 	cache->order_count = 0;
 	cache->free_pages = NULL;
 	cache->epoch++;
@@ -266,7 +277,9 @@ void cache_reserve(struct vcpu *vcpu)
 	u64 description =
 		sizeof(struct block) + BLOCK_INSNS * (sizeof(struct insn) + 8) + PAGE_SIZE;
 
-	if (cache->used + BLOCK_ROOM * 2 > cache->size ||
+	if (cache->used + BLOCK_ROOM * 2 > cache->aside ||
+	    (cache->aside < cache->size &&
+	     cache->aside + cache->aside_used + BLOCK_ROOM * 2 > cache->size) ||
 	    cache->arena_used + description * 2 > cache->arena_size ||
 	    cache->order_count == cache->order_room)
 		cache_flush(vcpu);
@@ -458,14 +471,16 @@ bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length)
 struct block *cache_block_at(const struct cache *cache, const u8 *pc)
 {
 	u32 low = 0, high = cache->order_count;
+	bool aside = pc >= cache->run + cache->aside;
 
 	while (low < high) {
 		u32 middle = (low + high) / 2;
 		struct block *block = cache->order[middle];
+		const u8 *code = aside ? block->aside : block->code;
 
-		if (pc < block->code)
+		if (pc < code)
 			high = middle;
-		else if (pc >= block->code + block->size)
+		else if (pc >= code + (aside ? block->aside_size : block->size))
 			low = middle + 1;
 		else
 			return block;

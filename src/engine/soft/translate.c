@@ -148,6 +148,23 @@ static void put_late(struct translation *t)
 	}
 }
 
+/* The same, where the cache has room for it, or else behind the block. */
+static void put_aside(struct translation *t)
+{
+	const struct cache *cache = t->vcpu->cache;
+	struct block *block = t->block;
+
+	if (cache->aside == cache->size) {
+		put_late(t);
+		block->size = t->e.at + t->e.shift - block->code;
+		return;
+	}
+	t->e.at = cache->write + cache->aside + cache->aside_used;
+	block->aside = t->e.at + t->e.shift;
+	put_late(t);
+	block->aside_size = t->e.at + t->e.shift - block->aside;
+}
+
 /* The guest's bytes as they are now: it, or a device, may change them while we look. */
 struct window {
 	u8 bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
@@ -343,19 +360,20 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	block->inner = t->e.at + t->e.shift;
 	put_body(t, ram_at(vcpu->soft, align_down(gpa, PAGE_SIZE)),
 		 gpa2 ? ram_at(vcpu->soft, gpa2) : NULL);
-	put_late(t);
 	block->size = t->e.at + t->e.shift - block->code;
+	put_aside(t);
 	block->marks = t->marks;
 	block->mark = cache_alloc(cache, t->marks * sizeof(struct mark));
 	for (unsigned i = 0; i < t->marks; i++)
 		block->mark[i] = t->mark[i];
 	cache->used += align_up(block->size, 16);
+	cache->aside_used += block->aside_size;
 	if (block->crosses)
 		block->length = PAGE_SIZE - block->offset;
 	cache_add(vcpu, block);
 	vcpu->stats.blocks_translated++;
 	vcpu->stats.insns_translated += block->insns;
-	vcpu->stats.bytes_emitted += block->size;
+	vcpu->stats.bytes_emitted += block->size + block->aside_size;
 	vcpu->stats.ticks_translating += clock_tsc() - began;
 	return block;
 }

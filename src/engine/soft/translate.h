@@ -102,6 +102,8 @@ struct block {
 	u8 *code;     /* as it runs. Wants its linear address in r9 */
 	u8 *inner;    /* for jumps inside the page */
 	u32 size;     /* host bytes */
+	u8 *aside;    /* what of it is rarely run, elsewhere in the cache; the same of it */
+	u32 aside_size;
 	struct mark *mark;
 	struct block *hash_next;
 	struct block *page_next[2];
@@ -123,7 +125,8 @@ struct code_page {
 struct cache {
 	u8 *write, *run; /* two mappings of one file */
 	u64 size, used;
-	u64 epoch; /* counts invalidations and flushes */
+	u64 aside, aside_used; /* from there on is what is rarely run; the size: nothing is */
+	u64 epoch;	       /* counts invalidations and flushes */
 	struct cache *next_spare;
 	/* Blocks, marks, pages and instructions for C: given back all at once. */
 	u8 *arena;

@@ -15,7 +15,7 @@ static const struct {
 	{"links", WITHOUT_LINKS},	  {"returns", WITHOUT_RETURNS},
 	{"large-tlb", WITHOUT_LARGE_TLB}, {"system", WITHOUT_SYSTEM},
 	{"syscalls", WITHOUT_SYSCALLS},	  {"reentry", WITHOUT_REENTRY},
-	{"groups", WITHOUT_GROUPS},
+	{"groups", WITHOUT_GROUPS},	  {"aside", WITHOUT_ASIDE},
 };
 
 static unsigned bit_of(const char *word, size_t length)

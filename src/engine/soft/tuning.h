@@ -15,6 +15,7 @@
 #define WITHOUT_SYSTEM	  16u  /* frequent system instructions are translated */
 #define WITHOUT_SYSCALLS  32u  /* so are SYSCALL and SYSRET */
 #define WITHOUT_REENTRY	  64u  /* C looks for code in the jump cache, too */
+#define WITHOUT_ASIDE	  128u /* what a block rarely runs lies elsewhere */
 #define WITHOUT_GROUPS	  512u /* one probe for several accesses */
 #define WITHOUT_LARGE_TLB 256u /* TLBs that grow with what is asked of them */
 
