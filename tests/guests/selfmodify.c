@@ -125,9 +125,18 @@ CODE(patch_each_other, "xor %edx, %edx; movl $1, 1f+1(%rip)\n"
 CODE(counts_beside, "movl $0, 2f(%rip)\n 1: incl 2f(%rip); dec %rdi; jnz 1b;"
 		    "mov 2f(%rip), %eax; ret\n 2: .long 0");
 
+/* Every second time round the first block is patched by the second one; the third goes back. */
+CODE(patches_first, "xor %edx, %edx; movl $1, 1f+1(%rip); jmp 1f; .fill 13, 1, 0x90\n"
+		    "1: mov $0, %eax; add %rax, %rdx; test $1, %dil; jz 2f; incl 1b+1(%rip)\n"
+		    "2: dec %rdi; jnz 1b; mov %rdx, %rax; ret");
+
 static void check_loops(void)
 {
 	const u64 sum = (u64)TIMES * (TIMES + 1) / 2;
+	u64 slower_sum = 0;
+
+	for (u64 n = 0; n < TIMES; n++)
+		slower_sum += 1 + n / 2;
 
 	check_equal(call(PLACE(AREA, patches_itself), TIMES), sum, "a loop that patches itself");
 	check_equal(call(AREA, TIMES), sum, "and once more");
@@ -135,6 +144,8 @@ static void check_loops(void)
 		    "two blocks that patch each other");
 	check_equal(call(PLACE(AREA + 512, counts_beside), TIMES), TIMES,
 		    "a counter on the page that counts");
+	check_equal(call(PLACE(AREA + 768, patches_first), TIMES), slower_sum,
+		    "a loop of three blocks of which one patches another");
 	/* Here the other code on the page is all of this guest. */
 	check_equal(call((u64)patches_itself, TIMES), sum, "a loop amid other code");
 }
@@ -272,6 +283,96 @@ static void check_replacing(void)
 	check_equal(wrong, 0, "code that is replaced, 2000 times");
 }
 
+/* ------------------------------------------------------------------ chains of small blocks */
+
+/*
+ * Eight bytes each, one behind the other, each a block or two: they add something to eax, or skip
+ * that, as a bit of edi says. One is replaced; then they are run from somewhere on.
+ */
+#define LINKS	   40
+#define CHAIN_RUNS 20000
+
+enum step { STEP_INCREMENT, STEP_DECREMENT, STEP_UNLESS, STEP_CALL, STEP_HOP, STEPS };
+
+static void put_step(u64 at, unsigned bit, enum step step, u64 helper)
+{
+	/* bt $bit, %edi; jnc or jc over the next; inc or dec %eax */
+	u8 code[8] = {0x0f,
+		      0xba,
+		      0xe7,
+		      (u8)bit,
+		      step == STEP_UNLESS ? 0x72 : 0x73,
+		      2,
+		      0xff,
+		      step == STEP_DECREMENT ? 0xc8 : 0xc0};
+	u32 distance = (u32)(helper - (at + 5));
+
+	/* call helper; inc %eax; nop */
+	if (step == STEP_CALL) {
+		memcpy(code, "\xe8....\xff\xc0\x90", sizeof(code));
+		memcpy(code + 1, &distance, sizeof(distance));
+	}
+	/* test $1, %dil; jnz to what is the last byte: nop */
+	if (step == STEP_HOP)
+		memcpy(code, "\x40\xf6\xc7\x01\x75\x01\x90\x90", sizeof(code));
+	*(volatile u64 *)at = *(u64 *)code;
+}
+
+static u32 step_result(enum step step, bool bit)
+{
+	switch (step) {
+	case STEP_INCREMENT:
+		return bit;
+	case STEP_DECREMENT:
+		return bit ? (u32)-1 : 0;
+	case STEP_UNLESS:
+		return !bit;
+	case STEP_CALL:
+		return 101;
+	default:
+		return 0;
+	}
+}
+
+CODE(adds_100, "add $100, %eax; ret");
+
+static u32 run_chain(u64 from, u32 bits)
+{
+	u32 result = 0;
+
+	asm volatile("call *%1" : "+a"(result) : "r"(from), "D"(bits) : "memory", "cc");
+	return result;
+}
+
+static void check_chain(u64 area)
+{
+	static enum step steps[LINKS];
+	u64 helper = area + 8ull * LINKS + 16, random = 1;
+	unsigned wrong = 0;
+
+	memset((void *)area, 0xc3, 8ull * LINKS + 8);
+	PLACE(helper, adds_100);
+	for (unsigned n = 0; n < LINKS; n++)
+		put_step(area + 8ull * n, n % 32, steps[n], helper);
+	for (unsigned n = 0; n < CHAIN_RUNS; n++) {
+		unsigned which, from;
+		u32 bits, sum = 0;
+
+		random = random * 6364136223846793005 + 1442695040888963407;
+		which = random >> 33 & 0xff, from = random >> 41 & 0xff, bits = (u32)(random >> 20);
+		if (n % 3 == 0) {
+			which %= LINKS;
+			steps[which] = (random >> 50) % STEPS;
+			put_step(area + 8ull * which, which % 32, steps[which], helper);
+		}
+		from = from % 4 ? 0 : from % LINKS;
+		for (unsigned i = from; i < LINKS; i++)
+			sum += step_result(steps[i], bits >> i % 32 & 1);
+		wrong += run_chain(area + 8ull * from, bits) != sum;
+	}
+	check_equal(wrong, 0, "a chain of small blocks of which one is replaced");
+}
+
 /* As many bytes as that from the console's input, written by the device straight to `at`. */
 static void receive(struct virtio *console, u8 *at, u32 count)
 {
@@ -322,6 +423,9 @@ void guest_main(const struct boot *boot)
 	check_crossing_into_itself();
 	check_undefined();
 	check_replacing();
+	check_chain(AREA);
+	/* Its end is on another page. */
+	check_chain(AREA + PAGE - 8ull * LINKS / 2);
 	if (boot_option(boot, "input", value, sizeof(value)))
 		check_device();
 }

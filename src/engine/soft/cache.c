@@ -271,11 +271,15 @@ void cache_flush(struct vcpu *vcpu)
 	vcpu->stats.cache_flushes++;
 }
 
+/* Most of what one instruction may take of the arena. */
+#define BLOCK_DESCRIPTION                                                                          \
+	(sizeof(struct block) + sizeof(struct insn) + 2 * sizeof(struct link) +                    \
+	 BLOCK_MARKS * sizeof(struct mark))
+
 void cache_reserve(struct vcpu *vcpu)
 {
 	struct cache *cache = vcpu->cache;
-	u64 description =
-		sizeof(struct block) + BLOCK_INSNS * (sizeof(struct insn) + 8) + PAGE_SIZE;
+	u64 description = BLOCK_INSNS * BLOCK_DESCRIPTION + PAGE_SIZE;
 
 	if (cache->used + BLOCK_ROOM * 2 > cache->aside ||
 	    (cache->aside < cache->size &&
@@ -317,7 +321,7 @@ static void add_to_page(struct vcpu *vcpu, struct block *block, u64 gpa, u64 len
 	show_more(page, chunk_mask(gpa % PAGE_SIZE, length));
 }
 
-void cache_add(struct vcpu *vcpu, struct block *block)
+void cache_add_part(struct vcpu *vcpu, struct block *block)
 {
 	struct cache *cache = vcpu->cache;
 	struct block **bucket = bucket_of(cache, block->gpa, block->mode);
@@ -325,7 +329,6 @@ void cache_add(struct vcpu *vcpu, struct block *block)
 
 	block->hash_next = *bucket;
 	*bucket = block;
-	cache->order[cache->order_count++] = block;
 	add_to_page(vcpu, block, block->gpa, first);
 	if (has_other_page(block))
 		add_to_page(vcpu, block, block->gpa2, block->length - first);
@@ -333,33 +336,47 @@ void cache_add(struct vcpu *vcpu, struct block *block)
 		show_more(page_of(vcpu, block->gpa), chunk_mask(0, block->length - first));
 }
 
-void cache_link(struct link *link, struct block *to)
+void cache_add(struct vcpu *vcpu, struct block *block)
+{
+	struct cache *cache = vcpu->cache;
+
+	cache->order[cache->order_count++] = block;
+	cache_add_part(vcpu, block);
+}
+
+void cache_link(struct cache *cache, struct link *link, struct block *to)
 {
 	link->to = to;
 	link->next = to->incoming;
 	to->incoming = link;
+	emit_set_jump(link->distance, to->inner - (cache->run - cache->write));
 }
 
-/* Jumps that came here go to their stubs again; those that left from here are forgotten by their
- * targets. */
-static void unlink_block(struct block *block)
+static void open_link(struct link *link)
 {
-	for (struct link *link = block->incoming; link; link = link->next) {
-		link->to = NULL;
-		emit_set_jump(link->distance, link->stub);
-	}
-	block->incoming = NULL;
-	for (unsigned i = 0; i < ARRAY_SIZE(block->links); i++) {
-		struct link *link = &block->links[i];
-		struct link **at;
+	link->to = NULL;
+	emit_set_jump(link->distance, link->stub);
+}
 
-		if (!link->to)
-			continue;
-		for (at = &link->to->incoming; *at != link; at = &(*at)->next)
-			;
-		*at = link->next;
-		link->to = NULL;
-		emit_set_jump(link->distance, link->stub);
+/*
+ * Nobody comes here any more. Jumps go to their stubs again; who gets here otherwise, by falling
+ * through or out of a jump cache, finds a jump. Nobody is in the midst of what that is written
+ * over: whoever called us from this block goes on behind the site of an event, and no instruction
+ * begins with one that is so short. The block's own jumps stay as they are: whom they lead to is
+ * there, or has opened them.
+ */
+static void close_block(struct cache *cache, struct block *block)
+{
+	ptrdiff_t shift = cache->run - cache->write;
+
+	for (struct link *link = block->incoming; link; link = link->next)
+		open_link(link);
+	block->incoming = NULL;
+	if (block->entry.stub) {
+		block->inner[-shift] = JUMP_OPCODE;
+		open_link(&block->entry);
+	} else {
+		emit_jmp_gs(&(struct emit){.at = block->code - shift}, CTX_JUMPSTUB);
 	}
 }
 
@@ -382,8 +399,7 @@ static void kill_block(struct vcpu *vcpu, struct block *block)
 	while (*at != block)
 		at = &(*at)->hash_next;
 	*at = block->hash_next;
-	unlink_block(block);
-	jump_forget(vcpu, block);
+	close_block(vcpu->cache, block);
 	remove_from_page(vcpu, block, block->gpa);
 	if (has_other_page(block))
 		remove_from_page(vcpu, block, block->gpa2);

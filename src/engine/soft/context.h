@@ -57,9 +57,10 @@
 		 leave at the next return, somebody wants us */
 #define CTX_CALLMASK  0x1a8 /* the same for calls, which do not look */
 #define CTX_ARITHMASK 0x1b0 /* what FLAGS_ARITH says, for PEXT and PDEP */
-#define CTX_SLOT      0x1b8 /* CTX_SLOTS of 8 bytes: what leaders leave to followers: group.c */
+#define CTX_JUMPSTUB  0x1b8 /* address of enter.S: soft_jump_stub */
+#define CTX_SLOT      0x1c0 /* CTX_SLOTS of 8 bytes: what leaders leave to followers: group.c */
 #define CTX_SLOTS     8
-#define CTX_END	      0x1f8
+#define CTX_END	      0x200
 
 #define STACK_BELOW 52
 
@@ -217,6 +218,7 @@ struct context {
 	_Atomic u64 return_mask;
 	u64 call_mask;
 	u64 arith_mask;
+	const void *jump_stub;
 	u64 slot[CTX_SLOTS];
 	struct lookup kernel[KERNEL_VIEWS];
 };

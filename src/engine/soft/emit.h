@@ -302,6 +302,18 @@ static inline u8 *emit_jrcxz(struct emit *e)
 	return e->at - 1;
 }
 
+/* The same, back to where something is already. False, and nothing: it is too far. */
+static inline bool emit_jrcxz_to(struct emit *e, const u8 *to)
+{
+	ptrdiff_t distance = to - (e->at + 2);
+
+	if (distance < -128)
+		return false;
+	emit_u8(e, 0xe3);
+	emit_u8(e, distance);
+	return true;
+}
+
 static inline void emit_jrcxz_here(struct emit *e, u8 *distance)
 {
 	*distance = e->at - distance - 1;
@@ -390,6 +402,16 @@ static inline void emit_store_imm_gs(struct emit *e, unsigned size, u32 offset, 
 		emit_u8(e, value);
 	else
 		emit_u32(e, value);
+}
+
+/* jmp gs:[offset] */
+static inline void emit_jmp_gs(struct emit *e, u32 offset)
+{
+	emit_u8(e, 0x65);
+	emit_u8(e, 0xff);
+	emit_modrm(e, 0, 4, 4);
+	emit_u8(e, 0x25);
+	emit_u32(e, offset);
 }
 
 /* call gs:[CTX_EVENT]; a struct site must follow. */

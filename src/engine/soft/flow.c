@@ -74,7 +74,7 @@ void put_jump_indirect(struct translation *t, s64 undo)
 		       t->jump + offsetof(struct jump_cache, code));
 }
 
-void put_late_return(struct translation *t, const struct late *late)
+static void put_late_return(struct translation *t, const struct late *late)
 {
 	struct emit *e = &t->e;
 	u8 *hit;
@@ -86,13 +86,62 @@ void put_late_return(struct translation *t, const struct late *late)
 	put_host_return(t, t->jump + offsetof(struct jump_cache, code));
 }
 
+/* That jump goes on behind the unit's end. */
+static struct late *put_off(struct translation *t, unsigned kind, u8 *distance, int32_t target)
+{
+	struct late *late = &t->late[t->lates++];
+
+	*late = (struct late){
+		.kind = kind,
+		.jump = distance,
+		.offset = t->offset,
+		.next = t->next,
+		.target = target,
+		.view = t->view,
+	};
+	return late;
+}
+
 static void late_link(struct translation *t, u8 *distance, int32_t target)
 {
-	struct link *link = &t->block->links[t->links++];
+	put_off(t, LATE_LINK, distance, target);
+	unit_want(t, target);
+}
 
-	link->distance = distance;
-	t->late[t->lates++] =
-		(struct late){.kind = LATE_LINK, .jump = distance, .offset = target, .link = link};
+void put_stub(struct translation *t, struct link *link, int32_t target)
+{
+	link->stub = t->e.at;
+	put_site(&t->e, SITE_LINK, 0, 0, target, (u64)link);
+}
+
+static void jump_to_part(struct translation *t, const struct block *part)
+{
+	t->loops |= part == t->block;
+}
+
+static void put_late_link(struct translation *t, const struct late *late)
+{
+	struct cache *cache = t->vcpu->cache;
+	struct block *to = unit_part_at(t, late->target);
+	struct link *link;
+
+	if (to) {
+		jump_to_part(t, to);
+		emit_set_jump(late->jump, to->inner - t->e.shift);
+		return;
+	}
+	link = cache_alloc(cache, sizeof(*link));
+	link->distance = late->jump;
+	put_stub(t, link, late->target);
+	to = cache_find(t->vcpu, align_down(t->block->gpa, PAGE_SIZE) + late->target, 0, t->mode);
+	if (to && !to->crosses)
+		cache_link(cache, link, to);
+}
+
+void put_page(struct translation *t, int32_t offset)
+{
+	emit_lea(&t->e, true, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, -offset);
+	emit_store_gs(&t->e, CTX_PAGE, H_ADDRESS);
 }
 
 static bool inside_page(int32_t target)
@@ -115,41 +164,63 @@ static void put_code_offset(struct translation *t, int32_t target)
 	emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, target);
 }
 
+/* A loop must notice that somebody wants us. */
+static void put_link_back(struct translation *t, int32_t target)
+{
+	struct emit *e = &t->e;
+	const struct block *part = unit_part_at(t, target);
+	u8 *quiet;
+
+	emit_gs(e, 0x8b, false, H_SCRATCH, CTX_POLL);
+	if (part && emit_jrcxz_to(e, part->inner - e->shift)) {
+		jump_to_part(t, part);
+		put_off(t, LATE_GO, emit_jmp(e), target);
+		return;
+	}
+	quiet = emit_jrcxz(e);
+	put_off(t, LATE_GO, emit_jmp(e), target);
+	emit_jrcxz_here(e, quiet);
+	late_link(t, emit_jmp(e), target);
+}
+
 /* Go on in the same page. */
 static void put_link(struct translation *t, int32_t target)
 {
-	struct emit *e = &t->e;
-
-	/* A loop must notice that somebody wants us. */
-	if (target <= t->offset) {
-		u8 *quiet;
-
-		emit_gs(e, 0x8b, false, H_SCRATCH, CTX_POLL);
-		quiet = emit_jrcxz(e);
-		put_site(e, SITE_GO, 0, 0, target, 0);
-		emit_jrcxz_here(e, quiet);
-	}
-	late_link(t, emit_jmp(e), target);
+	if (target <= t->offset)
+		put_link_back(t, target);
+	else
+		late_link(t, emit_jmp(&t->e), target);
 }
 
 static bool is_linked(const struct translation *t, int32_t target)
 {
-	/* A block has room for the links of its jump, and none for those of a copy. */
+	/* Copies are for what is rare. */
 	return t->flat && inside_page(target) && !(t->mode & MODE_CROSSING) && !t->plain &&
 	       !without(t, WITHOUT_LINKS);
 }
 
-/* Jump to that offset from ctx.page. */
-static void put_jump(struct translation *t, int32_t target, s64 undo)
+/* Jump to that offset from ctx.page. Whoever calls this late has no instruction to look at. */
+static void put_wide_jump(struct translation *t, int32_t target, s64 undo)
 {
-	if (t->flat && !is_narrow(t) && t->mode & MODE_SINGLE) {
-		put_site(&t->e, SITE_GO, 0, 0, target, 0);
-	} else if (is_linked(t, target) && !is_narrow(t)) {
+	if (is_linked(t, target)) {
 		put_link(t, target);
 	} else {
 		put_code_offset(t, target);
+		put_jump_indirect(t, undo);
+	}
+}
+
+/* The same, as wide as the instruction says. */
+static void put_jump(struct translation *t, int32_t target, s64 undo)
+{
+	if (is_narrow(t)) {
+		put_code_offset(t, target);
 		put_narrowing(t);
 		put_jump_indirect(t, undo);
+	} else if (t->flat && t->mode & MODE_SINGLE) {
+		put_site(&t->e, SITE_GO, 0, 0, target, 0);
+	} else {
+		put_wide_jump(t, target, undo);
 	}
 }
 
@@ -226,17 +297,29 @@ static void put_return_tag(struct translation *t)
 	put_with_table(t, true, OPCODE_STORE, H_SCRATCH, t->returns + RETURN_TAG + sizeof(u64));
 }
 
-/* The rest of the entry: here is what a return comes to. */
+/* Here is what a return comes to; the call itself goes on elsewhere. */
 static void put_return_point(struct translation *t)
 {
-	struct emit *e = &t->e;
-	u8 *over = emit_call(e);
+	t->landing = t->e.at + t->e.shift;
+	put_page(t, t->next);
+	unit_go_on(t);
+}
 
-	emit_lea(e, true, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, -t->next);
-	emit_store_gs(e, CTX_PAGE, H_ADDRESS);
-	late_link(t, emit_jmp(e), t->next);
-	emit_set_jump(over, e->at);
+/* Through CTX_TARGET. */
+static void put_target_jump(struct translation *t, s64 undo)
+{
+	emit_load_gs(&t->e, H_ADDRESS, CTX_TARGET);
+	put_jump_indirect(t, undo);
+}
+
+/* The rest of the entry in the return cache, and the call. */
+static void put_late_call(struct translation *t, const struct late *late)
+{
 	put_with_table(t, false, OPCODE_POP, EXTENSION_POP, t->returns + RETURN_CODE + sizeof(u64));
+	if (late->direct)
+		put_wide_jump(t, late->target, late->undo);
+	else
+		put_target_jump(t, late->undo);
 }
 
 void put_call(struct translation *t)
@@ -264,13 +347,15 @@ void put_call(struct translation *t)
 	if (noted)
 		put_return_tag(t);
 	end_access(t, late);
-	if (noted)
+	if (noted) {
+		late = put_off(t, LATE_CALL, emit_call(e), direct ? relative_target(t) : 0);
+		late->direct = direct;
+		late->undo = size;
 		put_return_point(t);
-	if (direct) {
+	} else if (direct) {
 		put_jump(t, relative_target(t), size);
 	} else {
-		emit_load_gs(e, H_ADDRESS, CTX_TARGET);
-		put_jump_indirect(t, size);
+		put_target_jump(t, size);
 	}
 }
 
@@ -278,6 +363,7 @@ void put_call(struct translation *t)
 static void put_return(struct translation *t, int32_t more)
 {
 	struct emit *e = &t->e;
+	struct late *late;
 	u8 *hit;
 
 	emit_pext_gs(e, H_ADDEND, H_GUEST_RSP, CTX_RETURNMASK);
@@ -286,12 +372,8 @@ static void put_return(struct translation *t, int32_t more)
 	put_from_table(t, H_SCRATCH, t->returns + RETURN_TAG);
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 1);
 	hit = emit_jrcxz(e);
-	t->late[t->lates++] = (struct late){
-		.kind = LATE_RETURN,
-		.jump = emit_jmp(e),
-		.offset = t->offset,
-		.undo = -(s64)(target_size(t) + more),
-	};
+	late = put_off(t, LATE_RETURN, emit_jmp(e), 0);
+	late->undo = -(s64)(target_size(t) + more);
 	emit_jrcxz_here(e, hit);
 	put_host_return(t, t->returns + RETURN_CODE);
 }
@@ -322,11 +404,53 @@ void put_ret(struct translation *t)
 void put_jcc(struct translation *t)
 {
 	struct emit *e = &t->e;
-	u8 *taken = emit_jcc(e, t->zi.opcode & 15);
+	u8 condition = t->zi.opcode & 15, *taken;
+	int32_t target = relative_target(t);
 
-	put_fall(t);
-	emit_set_jump(taken, e->at);
-	put_jump(t, relative_target(t), 0);
+	if (!t->flat || is_narrow(t) || t->mode & MODE_SINGLE) {
+		taken = emit_jcc(e, condition);
+		put_fall(t);
+		emit_set_jump(taken, e->at);
+		put_jump(t, target, 0);
+		return;
+	}
+	if (!is_linked(t, target)) {
+		put_off(t, LATE_LEAVE, emit_jcc(e, condition), target);
+	} else if (target > t->offset) {
+		late_link(t, emit_jcc(e, condition), target);
+	} else {
+		put_short(e, SHORT_JCC | (condition ^ 1), &taken);
+		put_link_back(t, target);
+		emit_jrcxz_here(e, taken);
+	}
+	unit_go_on(t);
+}
+
+void put_late_flow(struct translation *t, const struct late *late)
+{
+	t->offset = late->offset;
+	t->next = late->next;
+	translation_set_view(t, late->view);
+	switch (late->kind) {
+	case LATE_LINK:
+		put_late_link(t, late);
+		break;
+	case LATE_LEAVE:
+		put_wide_jump(t, late->target, late->undo);
+		break;
+	case LATE_GO:
+		put_site(&t->e, SITE_GO, 0, 0, late->target, 0);
+		break;
+	case LATE_CALL:
+		put_late_call(t, late);
+		break;
+	case LATE_RETURN:
+		put_late_return(t, late);
+		break;
+	case LATE_ACCESS:
+	case LATE_LEADER:
+		break;
+	}
 }
 
 /* rcx - 1, as wide as the address size, without touching flags; of 16 bits above, nothing. */

@@ -96,27 +96,3 @@ void jump_caches_flush(struct vcpu *vcpu)
 		if (vcpu->space[i].pcid != PCID_NONE)
 			jump_cache_flush(&vcpu->space[i].lookup);
 }
-
-static void forget_code(struct jump_cache *cache, u64 code)
-{
-	for (unsigned i = 1; i < JUMP_ENTRIES; i++)
-		if (cache->code[i] == code)
-			cache->tag[i] = TAG_NONE;
-	/* Other threads close that one whenever they like. */
-	if (__atomic_load_n(&cache->code[0], __ATOMIC_RELAXED) == code)
-		jump_cache_close(cache);
-}
-
-/* Where it is known by its address is hard to tell; that it is in one place only would be a lie. */
-void jump_forget(struct vcpu *vcpu, const struct block *block)
-{
-	enum view view = block->mode & MODE_VIEW;
-
-	if (view != VIEW_USER) {
-		forget_code(&vcpu->ctx.kernel[view].jump, (u64)block->code);
-		return;
-	}
-	for (unsigned i = 0; i < SPACES; i++)
-		if (vcpu->space[i].pcid != PCID_NONE)
-			forget_code(&vcpu->space[i].lookup.jump, (u64)block->code);
-}

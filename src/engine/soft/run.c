@@ -318,8 +318,7 @@ static const void *serve_link(struct vcpu *vcpu, const struct site *site)
 	block = find_block(vcpu, linear, vcpu->mode);
 	if (!block || block->mode & MODE_CROSSING || cache->epoch != epoch || link->to)
 		return next_code(vcpu);
-	cache_link(link, block);
-	emit_set_jump(link->distance, block->inner - (cache->run - cache->write));
+	cache_link(cache, link, block);
 	vcpu->stats.links++;
 	return block->inner;
 }

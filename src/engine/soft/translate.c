@@ -111,7 +111,24 @@ static void put_instruction(struct translation *t, struct form form)
 		put_raise(t, VECTOR_UD);
 		return;
 	}
-	t->ended = form.last;
+	t->ended = form.last && !t->leads;
+}
+
+/* Ways that are taken often. */
+static bool is_beside(const struct late *late)
+{
+	return late->kind == LATE_CALL || late->kind == LATE_LEAVE;
+}
+
+static void put_beside(struct translation *t)
+{
+	for (unsigned i = 0; i < t->lates; i++) {
+		if (!is_beside(&t->late[i]))
+			continue;
+		emit_set_jump(t->late[i].jump, t->e.at);
+		put_late_flow(t, &t->late[i]);
+	}
+	unit_put_entries(t);
 }
 
 static void put_late(struct translation *t)
@@ -121,18 +138,15 @@ static void put_late(struct translation *t)
 	for (unsigned i = 0; i < t->lates; i++) {
 		struct late *late = &t->late[i];
 
+		if (is_beside(late))
+			continue;
 		emit_set_jump(late->jump, e->at);
-		if (late->kind == LATE_LINK) {
-			late->link->stub = e->at;
-			put_site(e, SITE_LINK, 0, 0, late->offset, (u64)late->link);
-			continue;
-		}
-		if (late->kind == LATE_RETURN) {
-			put_late_return(t, late);
-			continue;
-		}
 		if (late->kind == LATE_LEADER) {
 			put_plain_copy(t, late);
+			continue;
+		}
+		if (late->kind != LATE_ACCESS) {
+			put_late_flow(t, late);
 			continue;
 		}
 		put_site(e, late->write ? SITE_STORE : SITE_LOAD, late->flags, late->size,
@@ -146,6 +160,7 @@ static void put_late(struct translation *t)
 		put_site(e, SITE_COMMIT, late->flags, 0, late->next, 0);
 		emit_set_jump(emit_jmp(e), late->end);
 	}
+	unit_put_stubs(t);
 }
 
 /* The same, where the cache has room for it, or else behind the block. */
@@ -235,7 +250,7 @@ static bool decode_run(struct translation *t, const ZydisDecoder *decoder, const
 		d = &t->decoded[t->decodeds - 1];
 		next = d->next;
 	} while (d->form.kind != FORM_HANDLER && !d->form.last && t->decodeds < most &&
-		 next < (int32_t)PAGE_SIZE);
+		 next < (int32_t)PAGE_SIZE && !unit_wants(t, next));
 	return true;
 }
 
@@ -264,14 +279,15 @@ void put_decoded(struct translation *t, unsigned n)
 
 static void put_run(struct translation *t, unsigned begin)
 {
-	struct block *block = t->block;
-
+	if (unit_leads(t))
+		unit_begin_part(t);
 	for (unsigned n = begin; n < t->decodeds && !t->ended; n++) {
 		struct decoded *d = &t->decoded[n];
 
-		block->length += d->length;
-		block->insns += ZYAN_SUCCESS(d->status);
+		t->part->length += d->length;
+		t->part->insns += ZYAN_SUCCESS(d->status);
 		put_decoded(t, n);
+		t->next = d->next;
 		d->behind = t->e.at;
 	}
 }
@@ -283,7 +299,7 @@ static unsigned most_instructions(const struct translation *t)
 
 bool another_follows(const struct translation *t)
 {
-	return t->block->insns < most_instructions(t) &&
+	return t->current + 1 < most_instructions(t) && !unit_leads(t) &&
 	       t->next + ZYDIS_MAX_INSTRUCTION_LENGTH <= (int32_t)PAGE_SIZE;
 }
 
@@ -294,13 +310,18 @@ static void put_body(struct translation *t, const u8 *page, const u8 *page2)
 	bool fits = true;
 
 	form_decoder(&decoder, t->mode);
-	while (fits && !t->ended && t->decodeds < most && t->next < (int32_t)PAGE_SIZE) {
+	while (fits && t->decodeds < most && t->next < (int32_t)PAGE_SIZE) {
 		unsigned begin = t->decodeds;
 
+		if ((t->ended && !unit_leads(t)) || unit_ends(t))
+			break;
 		fits = decode_run(t, &decoder, page, page2, most);
+		if (begin == t->decodeds)
+			break;
 		group_accesses(t, begin, t->decodeds);
 		put_run(t, begin);
 	}
+	t->leads = false;
 	if (t->ended)
 		return;
 	if (fits) {
@@ -347,7 +368,7 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	translation_set_view(t, mode & MODE_VIEW);
 	t->ended = false;
 	t->held = NULL;
-	t->links = t->lates = t->marks = t->decodeds = t->groups = 0;
+	t->lates = t->marks = t->decodeds = t->groups = 0;
 	t->e = (struct emit){.at = cache->write + cache->used, .shift = cache->run - cache->write};
 	t->offset = t->next = gpa % PAGE_SIZE;
 	block->gpa = gpa;
@@ -355,11 +376,12 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	block->mode = mode;
 	block->offset = gpa % PAGE_SIZE;
 	block->code = t->e.at + t->e.shift;
-	emit_lea(&t->e, true, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, -(int32_t)block->offset);
-	emit_store_gs(&t->e, CTX_PAGE, H_ADDRESS);
+	put_page(t, block->offset);
 	block->inner = t->e.at + t->e.shift;
+	unit_begin(t);
 	put_body(t, ram_at(vcpu->soft, align_down(gpa, PAGE_SIZE)),
 		 gpa2 ? ram_at(vcpu->soft, gpa2) : NULL);
+	put_beside(t);
 	block->size = t->e.at + t->e.shift - block->code;
 	put_aside(t);
 	block->marks = t->marks;
@@ -370,9 +392,10 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	cache->aside_used += block->aside_size;
 	if (block->crosses)
 		block->length = PAGE_SIZE - block->offset;
-	cache_add(vcpu, block);
+	unit_add(t);
 	vcpu->stats.blocks_translated++;
-	vcpu->stats.insns_translated += block->insns;
+	for (unsigned i = 0; i < t->parts; i++)
+		vcpu->stats.insns_translated += t->all[i]->insns;
 	vcpu->stats.bytes_emitted += block->size + block->aside_size;
 	vcpu->stats.ticks_translating += clock_tsc() - began;
 	return block;

@@ -85,12 +85,19 @@ struct link {
 	struct link *next; /* in to->incoming */
 };
 
+#define JUMP_OPCODE 0xe9 /* before a distance of 32 bits */
+
 /* Of which instruction is the host code from here on. */
 struct mark {
 	u32 host;  /* from the block's code */
 	u16 guest; /* from the block's first byte */
 };
 
+/*
+ * Basic blocks, as far as one falls through to the next, are translated together: a unit. Each is a
+ * block of its own, to be found, linked and dropped; what describes the unit's host code is with
+ * the first of them.
+ */
 struct block {
 	u64 gpa;  /* of its first byte */
 	u64 gpa2; /* of its second page, when its only instruction crosses into it; else 0 */
@@ -101,14 +108,19 @@ struct block {
 	bool crosses; /* no code: its first instruction crosses into the next page */
 	u8 *code;     /* as it runs. Wants its linear address in r9 */
 	u8 *inner;    /* for jumps inside the page */
-	u32 size;     /* host bytes */
+	u32 size;     /* host bytes of the unit; 0: not the first of it */
 	u8 *aside;    /* what of it is rarely run, elsewhere in the cache; the same of it */
 	u32 aside_size;
 	struct mark *mark;
 	struct block *hash_next;
 	struct block *page_next[2];
 	struct link *incoming;
-	struct link links[2];
+	/*
+	 * For those that come here without a link, by falling through or by a jump in the unit:
+	 * when the block is dropped, what is at `inner` becomes a jump, and this is its link. No
+	 * stub: there are none.
+	 */
+	struct link entry;
 };
 
 /* A page of guest RAM from which a vCPU has code. */
@@ -140,9 +152,10 @@ struct cache {
 	struct block *bucket[CACHE_BUCKETS];
 };
 
-/* Most host bytes of one block, and most of the guest's instructions. */
+/* Most host bytes of one unit, and most of the guest's instructions. */
 #define BLOCK_ROOM  65536
 #define BLOCK_INSNS 64
+#define BLOCK_MARKS 8 /* for one instruction */
 
 static inline unsigned soft_jump_index(u64 linear)
 {
@@ -169,15 +182,16 @@ void jump_caches_flush(struct vcpu *vcpu);
 void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block);
 /* The code there, if it is remembered. */
 const void *jump_find(const struct vcpu *vcpu, u64 linear);
-void jump_forget(struct vcpu *vcpu, const struct block *block);
 
 /* cache.c. NULL: none. */
 struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
 void *cache_alloc(struct cache *cache, u64 bytes); /* zeroed; reserve first */
 /* Room for one more block, after emptying all if need be. */
 void cache_reserve(struct vcpu *vcpu);
+/* The first of a unit; another one of it. */
 void cache_add(struct vcpu *vcpu, struct block *block);
-void cache_link(struct link *link, struct block *to);
+void cache_add_part(struct vcpu *vcpu, struct block *block);
+void cache_link(struct cache *cache, struct link *link, struct block *to);
 struct block *cache_block_at(const struct cache *cache, const u8 *pc);
 /* A block is going to be made from that page: nobody may write it past us any more. */
 void cache_protect(struct vcpu *vcpu, u64 gpa);

@@ -10,6 +10,7 @@
  *   evex.c        those of them that are AVX-512's
  *   rewrite.c     instructions that are written anew
  *   flow.c        jumps, calls, returns
+ *   unit.c        the blocks that a unit is made of
  *   describe.c    instructions that C executes
  *   syscall_inline.c  those of them that go from programs to the kernel and back
  *   system_inline.c   those of them that C would, and need not
@@ -26,22 +27,30 @@
 
 #include <stddef.h>
 
-#define LATE_MAX   (BLOCK_INSNS * 6)
-#define MARKS_MAX  (BLOCK_INSNS * 8)
+#define LATE_MAX   (BLOCK_INSNS * 8)
+#define MARKS_MAX  (BLOCK_INSNS * BLOCK_MARKS)
 #define NOT_A_HOME NO_REGISTER
 #define NO_SEGMENT 0xff
 
-/* What goes behind the block's end. */
+/* What goes behind the unit's end. */
 struct late {
-	enum { LATE_ACCESS, LATE_LINK, LATE_RETURN, LATE_LEADER } kind;
+	enum {
+		LATE_ACCESS,
+		LATE_LEADER, /* of a group: its copy */
+		LATE_LINK,   /* a jump inside the page */
+		LATE_LEAVE,  /* a jump to another page */
+		LATE_GO,     /* go on at `target`, through C */
+		LATE_CALL,   /* the rest of a call, behind which its return point is */
+		LATE_RETURN, /* that is not in the return cache */
+	} kind;
 	bool write;
 	u8 flags;
 	u16 size;
+	bool direct;	 /* of a call: to `target`, not where CTX_TARGET says */
 	u64 masked;	 /* struct masked, as a number */
 	u8 *jump;	 /* the distance of the jump that leads here */
 	u8 *begin, *end; /* the instruction itself, for accesses */
-	int32_t offset, next;
-	struct link *link;
+	int32_t offset, next, target;
 	s64 undo;
 	unsigned leader; /* the instruction's number, in t->decoded */
 	enum view view;
@@ -87,7 +96,14 @@ struct decoded {
 struct translation {
 	struct vcpu *vcpu;
 	struct emit e;
-	struct block *block;
+	struct block *block; /* the first of the unit */
+	struct block *part;  /* the one that is being made */
+	unsigned parts;	     /* all of them, and that: by where they are */
+	struct block *all[BLOCK_INSNS];
+	u64 wanted[PAGE_SIZE / 64]; /* bits: offsets ahead to which the unit jumps */
+	u8 *landing; /* as it runs: code before the next part that makes r9 its page; or NULL */
+	bool leads;  /* the next instruction begins a part */
+	bool loops;  /* the unit jumps to its first block, without a link */
 	u32 mode;
 	bool wide;  /* 64-bit mode */
 	bool flat;  /* or MODE_FLAT: no segment but FS and GS matters */
@@ -110,7 +126,6 @@ struct translation {
 	struct decoded decoded[BLOCK_INSNS];
 	struct group group[BLOCK_INSNS];
 	enum form_unit unit; /* of this instruction */
-	unsigned links;
 	unsigned lates, marks;
 	struct late late[LATE_MAX];
 	struct late no_late; /* for accesses that never come to C */
@@ -207,6 +222,7 @@ void end_access(struct translation *t, struct late *late);
 void put_move(struct emit *e, bool store, unsigned size, unsigned reg);
 void put_load(struct translation *t, unsigned size, u8 flags, unsigned reg);
 
+#define SHORT_JCC 0x70
 #define SHORT_JNZ 0x75
 #define SHORT_JZ  0x74
 #define SHORT_JMP 0xeb
@@ -260,6 +276,9 @@ void put_leave(struct translation *t);
 
 /* ------------------------------------------------------------------ flow.c */
 
+/* r9: the address of what is at that offset: it becomes the page that runs. */
+void put_page(struct translation *t, int32_t offset);
+void put_stub(struct translation *t, struct link *link, int32_t target);
 /* Go on with the next instruction. */
 void put_fall(struct translation *t);
 /*
@@ -272,8 +291,30 @@ void put_call(struct translation *t);
 void put_ret(struct translation *t);
 void put_jcc(struct translation *t);
 void put_loop(struct translation *t);
-/* A return that is not in the return cache. */
-void put_late_return(struct translation *t, const struct late *late);
+/* Those of struct late that are not LATE_ACCESS. */
+void put_late_flow(struct translation *t, const struct late *late);
+
+/* ------------------------------------------------------------------ unit.c */
+
+void unit_begin(struct translation *t);
+/* Does what is translated go on behind the jump that this instruction is? */
+bool unit_may_go_on(const struct translation *t);
+/* It does: there begins a part. Otherwise: what put_fall() does. */
+void unit_go_on(struct translation *t);
+/* Somebody jumps there: if we get to it, it is a part. */
+void unit_want(struct translation *t, int32_t target);
+bool unit_wants(const struct translation *t, int32_t offset);
+/* What is next begins a part. */
+bool unit_leads(const struct translation *t);
+/* It is in the cache already, and nothing of it needs to be translated. */
+bool unit_ends(const struct translation *t);
+void unit_begin_part(struct translation *t);
+/* The part that begins at that offset; NULL: none does. */
+struct block *unit_part_at(const struct translation *t, int32_t offset);
+/* What is behind the instructions: ways from jump caches; ways out of what is dropped. */
+void unit_put_entries(struct translation *t);
+void unit_put_stubs(struct translation *t);
+void unit_add(struct translation *t);
 
 /* ------------------------------------------------------------------ describe.c */
 

@@ -12,10 +12,11 @@ static const struct {
 	const char *name;
 	unsigned bit;
 } names[] = {
-	{"links", WITHOUT_LINKS},	  {"returns", WITHOUT_RETURNS},
-	{"large-tlb", WITHOUT_LARGE_TLB}, {"system", WITHOUT_SYSTEM},
-	{"syscalls", WITHOUT_SYSCALLS},	  {"reentry", WITHOUT_REENTRY},
-	{"groups", WITHOUT_GROUPS},	  {"aside", WITHOUT_ASIDE},
+	{"links", WITHOUT_LINKS},     {"returns", WITHOUT_RETURNS},
+	{"units", WITHOUT_UNITS},     {"large-tlb", WITHOUT_LARGE_TLB},
+	{"system", WITHOUT_SYSTEM},   {"syscalls", WITHOUT_SYSCALLS},
+	{"reentry", WITHOUT_REENTRY}, {"groups", WITHOUT_GROUPS},
+	{"aside", WITHOUT_ASIDE},
 };
 
 static unsigned bit_of(const char *word, size_t length)

@@ -12,6 +12,7 @@
 /* Bits of engine_options.soft_without. */
 #define WITHOUT_LINKS	  1u   /* blocks of a page jump to each other */
 #define WITHOUT_RETURNS	  2u   /* calls remember where they return to */
+#define WITHOUT_UNITS	  4u   /* blocks are translated together with what they fall through to */
 #define WITHOUT_SYSTEM	  16u  /* frequent system instructions are translated */
 #define WITHOUT_SYSCALLS  32u  /* so are SYSCALL and SYSRET */
 #define WITHOUT_REENTRY	  64u  /* C looks for code in the jump cache, too */

@@ -52,6 +52,7 @@ HOLDS(CTX_STACK, stack);
 HOLDS(CTX_RETURNMASK, return_mask);
 HOLDS(CTX_CALLMASK, call_mask);
 HOLDS(CTX_ARITHMASK, arith_mask);
+HOLDS(CTX_JUMPSTUB, jump_stub);
 HOLDS(CTX_SLOT, slot);
 _Static_assert(CTX_END == offsetof(struct context, slot) + CTX_SLOTS * sizeof(u64),
 	       "context.h, twice: the end");
@@ -102,6 +103,7 @@ static void set_up_context(struct context *ctx)
 {
 	ctx->self = ctx;
 	ctx->event = (const void *)soft_event_stub;
+	ctx->jump_stub = (const void *)soft_jump_stub;
 	for (unsigned i = 0; i < ARRAY_SIZE(ctx->align); i++)
 		ctx->align[i] = ~(PAGE_SIZE - 1) | ((2u << i) - 1);
 	ctx->arith_mask = FLAGS_ARITH;
