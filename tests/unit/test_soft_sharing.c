@@ -75,6 +75,7 @@ static u64 make_block(struct vcpu *vcpu, u64 gpa)
 	block->gpa = gpa;
 	block->offset = gpa % PAGE_SIZE;
 	block->length = sizeof(bytes);
+	block->code = vcpu->cache->run + vcpu->cache->used;
 	cache_add(vcpu, block);
 	return bytes;
 }

@@ -38,11 +38,13 @@ soft_trap_stub:
 	jmp	soft_event_stub
 	.size soft_trap_stub, . - soft_trap_stub
 
-/* Where entry 0 of a jump cache leads: a SITE_JUMP of its own. */
+/* Where entry 0 of a jump cache leads, and a block that was dropped: a SITE_JUMP of its own. */
 	.globl soft_jump_stub
 	.type soft_jump_stub, @function
 soft_jump_stub:
 	call	*%gs:CTX_EVENT
+	.globl soft_jump_site
+soft_jump_site:
 	.byte	ENTER_SITE_JUMP
 	.zero	15
 	.size soft_jump_stub, . - soft_jump_stub

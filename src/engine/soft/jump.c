@@ -66,6 +66,15 @@ const void *jump_find(const struct vcpu *vcpu, u64 linear)
 	return (const void *)lookup->jump.code[i];
 }
 
+void jump_forget(struct vcpu *vcpu, u64 linear)
+{
+	struct jump_cache *cache = &vcpu_lookup(vcpu, vcpu->mode & MODE_VIEW)->jump;
+	unsigned i = soft_jump_index(linear);
+
+	if (i && cache->tag[i] == -linear)
+		cache->tag[i] = TAG_NONE;
+}
+
 /*
  * A tag that stands for our own address is what a guest may well return to: then it gets to where
  * it would get without a cache.

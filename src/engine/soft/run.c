@@ -426,6 +426,9 @@ static const void *serve(struct vcpu *vcpu, const struct site *site)
 		return serve_link(vcpu, site);
 	case SITE_JUMP:
 		vcpu->stats.jump_misses++;
+		/* What it came by is a block that was dropped. */
+		if (site == &soft_jump_site)
+			jump_forget(vcpu, vcpu->ctx.address);
 		if (!segment_holds(vcpu, &vcpu->seg[CS], vcpu->ctx.address)) {
 			/* It is the jump that faults: what it did to the stack has not been. */
 			vcpu->ctx.gpr[RSP] += site->arg;

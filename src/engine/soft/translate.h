@@ -163,6 +163,7 @@ static inline unsigned soft_jump_index(u64 linear)
 }
 
 void soft_jump_stub(void);
+extern const struct site soft_jump_site; /* its own */
 
 /*
  * A free entry matches no address that gets there by its hash. To entry 0 all of them get while
@@ -182,6 +183,7 @@ void jump_caches_flush(struct vcpu *vcpu);
 void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block);
 /* The code there, if it is remembered. */
 const void *jump_find(const struct vcpu *vcpu, u64 linear);
+void jump_forget(struct vcpu *vcpu, u64 linear);
 
 /* cache.c. NULL: none. */
 struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
