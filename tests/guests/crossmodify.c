@@ -209,6 +209,25 @@ static bool patch_by_word(u64 at, u32 number)
 	return all_serialize();
 }
 
+/*
+ * The same among stores to its neighbours, which an engine may take for one: the page becomes code
+ * for the others, and for none of them, between any two.
+ */
+static bool patch_among_others(u64 at, u32 number)
+{
+	u64 target = AREA + PAGE + number * STUB;
+
+	for (unsigned i = 0; i < 100; i++)
+		asm volatile("mov %0, 64(%1)\n\t"
+			     "mov %0, 68(%1)\n\t"
+			     "mov %0, (%1)\n\t"
+			     "mov %0, 72(%1)"
+			     :
+			     : "r"((u32)(target - (at + 4))), "r"(at)
+			     : "memory");
+	return all_serialize();
+}
+
 static void check_under_way(const char *name, u64 code, u64 at, bool (*patch)(u64 at, u32 number),
 			    bool skips)
 {
@@ -269,6 +288,7 @@ static void check_kernels_way(void)
 	prepare_stubs();
 	*(volatile u8 *)(AREA + 63) = 0xe9;
 	check_under_way("a jump's aligned distance", AREA + 63, AREA + 64, patch_by_word, false);
+	check_under_way("among other stores", AREA + 63, AREA + 64, patch_among_others, false);
 }
 
 /* ------------------------------------------------------------------ one page for all */

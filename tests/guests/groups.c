@@ -30,6 +30,13 @@ SNIPPET(pushes, "mov %rdi, %rsp\n mov $-1, %ebx\n add $1, %ebx\n",
 SNIPPET(pops, "mov %rdi, %rsp\n",
 	"pop %rax\n pop %rcx\n pop %rdx\n pop %rbx\n pop %rbp\n pop %rsi\n");
 
+/* Pairs that count together, for ever. */
+SNIPPET(pairs, "",
+	"1: mov (%rdi), %rax\n mov 8(%rdi), %rcx\n cmp %rax, %rcx\n jne 2f\n"
+	"inc %rax\n inc %rcx\n mov %rax, (%rdi)\n mov %rcx, 8(%rdi)\n"
+	"push %rax\n push %rcx\n pop %rdx\n pop %rbx\n"
+	"cmp %rax, %rbx\n jne 2f\n cmp %rdx, %rcx\n je 1b\n 2: ud2\n");
+
 static void show(u64 page, u64 frame, u64 bits)
 {
 	*paging_entry(page, LEVEL_PAGE) = frame | bits;
@@ -178,6 +185,35 @@ static void check_code(void)
 	check_equal(wrong, 0, "stores into a page that has code");
 }
 
+#define TIMER	 0x52
+#define SHORTEST 500u /* ticks of the timer */
+#define LONGEST	 30000u
+
+/* Whatever an engine does is interrupted at each place: by its host's clock, where there is one. */
+static void check_interrupted(void)
+{
+	u64 *words = (u64 *)(FRAME + 64);
+	unsigned wrong = 0;
+	u64 before = 0;
+	struct trap trap;
+
+	lapic_write(LAPIC_LVT_TIMER, TIMER);
+	for (unsigned n = 0; n < 400; n++) {
+		words[0] = words[1] = before;
+		lapic_write(LAPIC_TIMER_INITIAL, SHORTEST + n * 7919 % (LONGEST - SHORTEST));
+		if (n % 2)
+			trap_run_user(user_address(pairs), user_address(words), X86_EFLAGS_IF,
+				      &trap);
+		else
+			trap_run((u64)pairs, (u64)words, X86_EFLAGS_IF, &trap);
+		interrupt_end();
+		wrong += trap.frame.vector != TIMER || words[0] - words[1] > 1;
+		before = words[0];
+	}
+	check_equal(wrong, 0, "pairs that are interrupted");
+	check(before, "and not before they began");
+}
+
 void guest_main(const struct boot *boot)
 {
 	struct trap trap;
@@ -209,4 +245,5 @@ void guest_main(const struct boot *boot)
 	check_equal(wrong, 0, "pops, the second page absent");
 	check_changes();
 	check_code();
+	check_interrupted();
 }
