@@ -9,6 +9,7 @@
 #include "lib/cpu.h"
 #include "lib/trap.h"
 
+#define VECTOR_GP 13
 #define VECTOR_PF 14
 
 #define TEST	((1ull << 40) + 100 * PAGE) /* not where a TLB has the frames */
@@ -185,6 +186,27 @@ static void check_code(void)
 	check_equal(wrong, 0, "stores into a page that has code");
 }
 
+/* Less than a page of words, from an argument's address on: as many as its low bits say. */
+SNIPPET(fill_words, "mov %edi, %ecx\n and $0xfff, %ecx\n xor %eax, %eax\n cld\n", "rep stosq\n");
+
+/*
+ * Addresses that no page has, but that an engine may have put in its tables for nothing: strings
+ * that begin at them, before them, and end in or behind them.
+ */
+static void check_strings(void)
+{
+	unsigned wrong = 0;
+	struct trap trap;
+
+	for (u64 page = 0; page < 1024; page++)
+		for (u64 words = 0x200; words <= 0xe00; words += 0x200) {
+			trap_run((u64)fill_words, (1ull << 62) + page * PAGE + words, 0, &trap);
+			wrong += trap.frame.vector != VECTOR_GP ||
+				 trap.frame.rip != (u64)fill_words_at;
+		}
+	check_equal(wrong, 0, "strings where there is nothing");
+}
+
 #define TIMER	 0x52
 #define SHORTEST 500u /* ticks of the timer */
 #define LONGEST	 30000u
@@ -245,5 +267,6 @@ void guest_main(const struct boot *boot)
 	check_equal(wrong, 0, "pops, the second page absent");
 	check_changes();
 	check_code();
+	check_strings();
 	check_interrupted();
 }

@@ -217,8 +217,9 @@ static struct value result(struct plan *plan, const struct decoded *d)
 		if (!immediate)
 			break;
 		value = operand_value(plan, to);
-		value.more += d->zi.mnemonic == ZYDIS_MNEMONIC_ADD ? from->imm.value.s
-								   : -from->imm.value.s;
+		value.more += d->zi.mnemonic == ZYDIS_MNEMONIC_ADD
+				      ? (int32_t)from->imm.value.u
+				      : -(s64)(int32_t)from->imm.value.u;
 		return value;
 	case ZYDIS_MNEMONIC_LEA:
 		if (from->mem.index || gpr_of(from->mem.base) == NO_REGISTER ||

@@ -282,6 +282,15 @@ static void put_index(struct translation *t, unsigned address)
 		emit_pext_gs(&t->e, H_ADDEND, address, mask);
 }
 
+void put_lookup(struct translation *t, unsigned address, bool write)
+{
+	u32 part = t->tlb + offsetof(struct tlb, part[write ? TLB_WRITE : TLB_READ]);
+
+	put_index(t, address);
+	put_from_table(t, H_SCRATCH, part + offsetof(struct tlb_part, tag));
+	put_from_table(t, H_ADDEND, part + offsetof(struct tlb_part, addend));
+}
+
 /*
  * The probe itself: r9 plus `low` is the first of so many bytes. It skips the jump that is put
  * here, and whose distance is returned, if they are all there; r10 is the addend then.
@@ -289,14 +298,11 @@ static void put_index(struct translation *t, unsigned address)
 static u8 *put_probe(struct translation *t, int32_t low, unsigned length, bool write)
 {
 	struct emit *e = &t->e;
-	u32 part = t->tlb + offsetof(struct tlb, part[write ? TLB_WRITE : TLB_READ]);
 	u8 *hit, *jump;
 
 	if (low)
 		emit_lea(e, true, H_ADDEND, H_ADDRESS, NO_REGISTER, 1, low);
-	put_index(t, low ? H_ADDEND : H_ADDRESS);
-	put_from_table(t, H_SCRATCH, part + offsetof(struct tlb_part, tag));
-	put_from_table(t, H_ADDEND, part + offsetof(struct tlb_part, addend));
+	put_lookup(t, low ? H_ADDEND : H_ADDRESS, write);
 	if (is_aligned_only(t, length)) {
 		emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 		emit_pext_gs(e, H_SCRATCH, H_SCRATCH, CTX_ALIGN + 8 * (__builtin_ctz(length) - 1));

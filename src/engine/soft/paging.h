@@ -35,11 +35,14 @@ struct mapping {
 
 /*
  * A tag that no address can match in this entry. The page that it would match is not canonical, and
- * has another index, and so has the page before (from which an access may reach over).
+ * has another index, and so have TLB_REACH pages before (from which an access, or a string, may
+ * reach over).
  */
+#define TLB_REACH (TLB_LEAST / 4)
+
 static inline u64 tag_none(unsigned index)
 {
-	u64 other = index % TLB_LEAST < TLB_LEAST / 2 ? TLB_LEAST / 2 + 1 : 1;
+	u64 other = index % TLB_LEAST < TLB_LEAST / 2 ? TLB_LEAST - TLB_REACH : TLB_REACH;
 
 	return -((1ull << 62) + other * PAGE_SIZE);
 }

@@ -53,7 +53,7 @@ static bool put_form(struct translation *t, struct form *form)
 		end_access(t, begin_access(t, 1, false, is_stack(&t->op[0]) ? SITE_STACK : 0));
 		return true;
 	case FORM_HANDLER:
-		if (!put_system(t, form))
+		if (!put_system(t, form) && !put_string(t, form))
 			put_handler(t, form);
 		return true;
 	case FORM_LEA:

@@ -9,6 +9,7 @@
  *   pass.c        instructions that pass, with other registers
  *   evex.c        those of them that are AVX-512's
  *   rewrite.c     instructions that are written anew
+ *   string_inline.c   strings that are short
  *   flow.c        jumps, calls, returns
  *   unit.c        the blocks that a unit is made of
  *   describe.c    instructions that C executes
@@ -211,6 +212,9 @@ void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 
 /* reg = word number r10 of the view's table that is at this offset: t->tlb or t->jump and more. */
 void put_from_table(struct translation *t, unsigned reg, u32 table);
 
+/* rcx = the tag of the TLB's entry for the address in that register, r10 = its addend. */
+void put_lookup(struct translation *t, unsigned address, bool write);
+
 /*
  * r9 is an address: probe the TLB, so that r9 + r10 is where it is on the host. What is put
  * until end_access() may be run out of line instead, on a copy. See mmu_load() and mmu_store().
@@ -273,6 +277,11 @@ void put_stack_move(struct translation *t, int32_t displacement);
 void put_push(struct translation *t);
 void put_pop(struct translation *t);
 void put_leave(struct translation *t);
+
+/* ------------------------------------------------------------------ string_inline.c */
+
+/* Instead of put_handler(). False: nothing was put. */
+bool put_string(struct translation *t, const struct form *form);
 
 /* ------------------------------------------------------------------ flow.c */
 

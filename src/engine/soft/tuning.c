@@ -16,7 +16,7 @@ static const struct {
 	{"units", WITHOUT_UNITS},     {"large-tlb", WITHOUT_LARGE_TLB},
 	{"system", WITHOUT_SYSTEM},   {"syscalls", WITHOUT_SYSCALLS},
 	{"reentry", WITHOUT_REENTRY}, {"groups", WITHOUT_GROUPS},
-	{"aside", WITHOUT_ASIDE},
+	{"aside", WITHOUT_ASIDE},     {"strings", WITHOUT_STRINGS},
 };
 
 static unsigned bit_of(const char *word, size_t length)
