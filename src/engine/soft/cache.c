@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /*
  * Of so many parts of the cache so many are for what a block rarely runs: its way to C, above all.
@@ -34,18 +33,26 @@
 /* Beside each byte of code, what it takes to describe it: a block, its marks, its instructions. */
 #define ARENA_SHARE 2
 
-/* One file, mapped twice; nobody can map it again. */
+/*
+ * One piece of memory, mapped twice: of what is shared, mremap() with an old size of 0 makes
+ * another mapping. That it has no name is for perf, which takes only such memory for a compiler's
+ * code.
+ */
 static void map_code(struct cache *cache, u64 bytes)
 {
-	int fd = memfd_create("lguest-code", MFD_CLOEXEC);
+	void *run;
 
-	if (fd < 0)
+	cache->write = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (cache->write == MAP_FAILED)
 		return;
-	if (!ftruncate(fd, bytes)) {
-		cache->write = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		cache->run = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	}
-	close(fd);
+	run = mremap(cache->write, 0, bytes, MREMAP_MAYMOVE);
+	if (run == MAP_FAILED)
+		return;
+	if (mprotect(run, bytes, PROT_READ | PROT_EXEC))
+		munmap(run, bytes);
+	else
+		cache->run = run;
 }
 
 static struct cache *take_spare(struct soft *soft)
