@@ -232,6 +232,8 @@ static int set_flag(struct options *options, const char *name, const char *value
 		options->gdb.wait = true;
 	else if (!strcmp(name, "soft-stats"))
 		options->vm.soft_stats = true;
+	else if (!strcmp(name, "soft-perf"))
+		options->vm.soft_perf = true;
 	else
 		options->verbose = true;
 	return 0;
@@ -334,6 +336,7 @@ static const struct option known[] = {
 	{"soft-cache", "SIZE", "translated code of each CPU, on the soft engine (64M)",
 	 set_soft_cache},
 	{"soft-stats", NULL, "say at the end what the soft engine did", set_flag},
+	{"soft-perf", NULL, "name translated code for perf, in /tmp/perf-PID.map", set_flag},
 	{"soft-without", "LIST", "leave out what makes the soft engine faster: docs/speed.md",
 	 set_soft_without},
 	{"trace", "WHAT", "write down what the soft engine does: exec,int,mmu,io", set_trace},
@@ -433,10 +436,12 @@ static int complete(struct options *options, struct problem *why)
 			vm->trace_file);
 	if (!vm->trace_file)
 		vm->trace_file = TRACE_FILE;
-	if (!strcmp(options->engine, "kvm") && (vm->trace || vm->soft_stats || vm->soft_without))
+	if (!strcmp(options->engine, "kvm") &&
+	    (vm->trace || vm->soft_stats || vm->soft_perf || vm->soft_without))
 		return problem(why, EINVAL, "--%s: only the soft engine has that, and not kvm",
 			       vm->trace	? "trace"
 			       : vm->soft_stats ? "soft-stats"
+			       : vm->soft_perf	? "soft-perf"
 						: "soft-without");
 	if (options->gdb.wait && !options->gdb.path && !options->gdb.port)
 		return problem(why, EINVAL, "--gdb-wait: for whom? --gdb=SOCKET|PORT says it");

@@ -164,6 +164,7 @@ static const struct mistake mistakes[] = {
 	 {"--engine=kvm", "--soft-without=links", "64", HELLO},
 	 {"--soft-without"}},
 	{"soft-stats-on-kvm", {"--engine=kvm", "--soft-stats", "64", HELLO}, {"--soft-stats"}},
+	{"soft-perf-on-kvm", {"--engine=kvm", "--soft-perf", "64", HELLO}, {"--soft-perf"}},
 	{"trace-foo", {"--trace=int,foo", "64", HELLO}, {"--trace=int,foo", "\"foo\""}},
 	{"trace-empty", {"--trace=", "64", HELLO}, {"--trace="}},
 	{"trace-on-kvm", {"--trace=io", "--engine=kvm", "64", HELLO}, {"--trace"}},

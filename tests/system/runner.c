@@ -178,6 +178,7 @@ char *run_expand(const struct run *run, const char *argument)
 		{"{files}", run->files},
 		{"{engine}", run->engine ? run->engine : "auto"},
 		{"{clock}", run->engine ? engine_clock(run->engine) : ""},
+		{"{pid}", suite_text("%d", (int)run->pid)},
 	};
 
 	char *text = suite_text("%s", argument);

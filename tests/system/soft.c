@@ -10,6 +10,12 @@
 #define HELLO	 "{assets}/guests/hello-linux64"
 #define ALL_WELL 33
 
+/* What --soft-perf leaves, and what is in it: blocks of that kind; and lines that perf can read. */
+#define TAKE_MAP   RUN("mv /tmp/perf-{pid}.map {files}/map")
+#define MAP_HAS(k) RUN("grep -q ' guest:" k ":' {files}/map")
+#define MAP_IS_WHOLE                                                                               \
+	RUN("! grep -Evq '^[0-9a-f]+ [0-9a-f]+ guest:[ku](16|32)?:[0-9a-f]+$' {files}/map")
+
 static const struct test tests[] = {
 	{
 		.name = "soft/trace-cannot-be-written",
@@ -40,6 +46,22 @@ static const struct test tests[] = {
 		.seen = {", 0 failed"},
 		.error_seen = {"in translated code", "blocks ", "TLB misses", "ports, written"},
 		.error_lines = SOME_LINES,
+		.status = ALL_WELL,
+	},
+	{
+		.name = "soft/perf",
+		.args = {"--soft-perf", "--debug-exit", "64", "{assets}/guests/exceptions"},
+		.seen = {", 0 failed"},
+		.steps = STEPS(ENDED, TAKE_MAP, RUN("test $(stat -c %a {files}/map) = 600"),
+			       MAP_HAS("k"), MAP_HAS("k32"), MAP_HAS("u"), MAP_IS_WHOLE),
+		.status = ALL_WELL,
+	},
+	{
+		/* Code of 16 bits is what the second one begins with. */
+		.name = "soft/perf-two-cpus",
+		.args = {"--soft-perf", "--cpus=2", "--debug-exit", "64", "{assets}/guests/smp"},
+		.seen = {", 0 failed"},
+		.steps = STEPS(ENDED, TAKE_MAP, MAP_HAS("k16"), MAP_IS_WHOLE),
 		.status = ALL_WELL,
 	},
 };

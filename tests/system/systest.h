@@ -176,7 +176,8 @@ struct test {
 	/*
 	 * Arguments of lguest, up to the first NULL. {assets} stands for the directory
 	 * of --assets, {files} for the one that make_files fills, {engine} for the
-	 * engine's name, {clock} for what Linux takes for its clock there. What begins with
+	 * engine's name, {clock} for what Linux takes for its clock there, and, in steps, {pid} for
+	 * its process. What begins with
 	 * {assets} must exist, or the row is not run. Under EACH_ENGINE, --engine=NAME goes before
 	 * them.
 	 */

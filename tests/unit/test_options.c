@@ -117,10 +117,15 @@ static void test_soft_engine(void **state)
 		assert_int_equal(parse(caches[i].line), 0);
 		assert_true(options.vm.soft_cache == caches[i].size);
 		assert_false(options.vm.soft_stats);
+		assert_false(options.vm.soft_perf);
 		assert_int_equal(options.vm.trace, 0);
 	}
 	assert_int_equal(parse("--engine=soft --soft-stats 64 k"), 0);
 	assert_true(options.vm.soft_stats);
+	assert_false(options.vm.soft_perf);
+	assert_int_equal(parse("--soft-perf 64 k"), 0);
+	assert_true(options.vm.soft_perf);
+	assert_false(options.vm.soft_stats);
 	assert_int_equal(options.vm.soft_without, 0);
 	assert_int_equal(parse("--soft-without=links 64 k"), 0);
 	assert_int_equal(options.vm.soft_without, WITHOUT_LINKS);
@@ -231,6 +236,8 @@ static void test_refused(void **state)
 		{"--soft-cache= 64 k", "--soft-cache="},
 		{"--soft-stats=1 64 k", "--soft-stats"},
 		{"--engine=kvm --soft-stats 64 k", "--soft-stats"},
+		{"--soft-perf=1 64 k", "--soft-perf"},
+		{"--engine=kvm --soft-perf 64 k", "--soft-perf"},
 		{"--trace= 64 k", "--trace="},
 		{"--trace=disk 64 k", "\"disk\""},
 		{"--trace=exec,ints 64 k", "\"ints\""},

@@ -312,7 +312,8 @@ struct soft {
 	u64 tsc_hz;
 	u64 tsc_start; /* when the engine was opened: kvmclock and traces count from it */
 	FILE *trace;   /* NULL: off */
-	bool checked;  /* translated code checks each host address: check.c */
+	FILE *perf_map;
+	bool checked;		    /* translated code checks each host address: check.c */
 	struct cache *spare_caches; /* of vCPUs that are gone */
 	struct attached attached;
 	unsigned vcpu_count, vcpus_added;
@@ -645,5 +646,10 @@ void trace_print(struct vcpu *vcpu, const char *format, ...)
 			trace_print(vcpu, __VA_ARGS__);                                            \
 	} while (0)
 void stats_print(const struct soft *soft); /* on standard error */
+
+/* ------------------------------------------------------------------ perf_map.c: --soft-perf */
+
+int perf_map_open(struct soft *soft, struct problem *problem);
+void perf_map_close(struct soft *soft);
 
 #endif

@@ -74,6 +74,7 @@ static void soft_close(struct engine *engine)
 	destroy_machine(soft);
 	cache_free_spares(soft);
 	trace_close(soft);
+	perf_map_close(soft);
 	pthread_cond_destroy(&soft->attached.changed);
 	pthread_mutex_destroy(&soft->attached.lock);
 	free(soft);
@@ -82,8 +83,11 @@ static void soft_close(struct engine *engine)
 /* What a machine wants, and a mere question does not. */
 static int start(struct soft *soft, struct problem *why)
 {
+	int err;
+
 	clock_measure(soft);
-	return trace_open(soft, why);
+	err = trace_open(soft, why);
+	return err ? err : perf_map_open(soft, why);
 }
 
 static struct engine *soft_open(struct board *board, const struct engine_options *options,

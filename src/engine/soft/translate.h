@@ -201,6 +201,9 @@ void cache_protect(struct vcpu *vcpu, u64 gpa);
 /* translate.c: the block that begins there, in RAM; gpa2: its second page, where it crosses. */
 struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
 
+/* perf_map.c: there is a new block, for what is at that address now. */
+void perf_map_add(struct vcpu *vcpu, u64 linear, const struct block *block);
+
 /* mmu.c: events */
 const void *mmu_segment(struct vcpu *vcpu, const struct site *site);
 const void *mmu_load(struct vcpu *vcpu,
