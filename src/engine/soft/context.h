@@ -31,6 +31,7 @@
 	0x0a0 /* 4 of 8 bytes: what a string instruction of 1 << n bytes adds to its pointers */
 #define CTX_BASE      0x0c0 /* 6 of 8 bytes: segment bases: ES CS SS DS FS GS */
 #define CTX_STACKUSER 0x0f0 /* the host's rsp in translated code: STACK_BELOW the user's tables */
+#define CTX_JUMPSTUB  0x0f8 /* address of enter.S: soft_jump_stub */
 #define CTX_JUMPMASK                                                                               \
 	0x100 /* bits that index the jump cache; 0: leave at the next jump, somebody wants us */
 #define CTX_POLL    0x108 /* 4 bytes, not 0: leave at the next backward jump */
@@ -57,10 +58,9 @@
 		 leave at the next return, somebody wants us */
 #define CTX_CALLMASK  0x1a8 /* the same for calls, which do not look */
 #define CTX_ARITHMASK 0x1b0 /* what FLAGS_ARITH says, for PEXT and PDEP */
-#define CTX_JUMPSTUB  0x1b8 /* address of enter.S: soft_jump_stub */
-#define CTX_SLOT      0x1c0 /* CTX_SLOTS of 8 bytes: what leaders leave to followers: group.c */
+#define CTX_SLOT      0x1b8 /* CTX_SLOTS of 8 bytes: what leaders leave to followers: group.c */
 #define CTX_SLOTS     8
-#define CTX_END	      0x200
+#define CTX_END	      0x1f8
 
 #define STACK_BELOW 52
 
@@ -200,7 +200,7 @@ struct context {
 	s64 step[4];
 	u64 base[6];
 	u64 stack_user;
-	u64 unused;
+	const void *jump_stub;
 	_Atomic u64 jump_mask;
 	_Atomic u32 poll;
 	u8 intflag;
@@ -218,7 +218,6 @@ struct context {
 	_Atomic u64 return_mask;
 	u64 call_mask;
 	u64 arith_mask;
-	const void *jump_stub;
 	u64 slot[CTX_SLOTS];
 	struct lookup kernel[KERNEL_VIEWS];
 };

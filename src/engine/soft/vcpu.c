@@ -33,6 +33,7 @@ HOLDS(CTX_ARITH, arith);
 HOLDS(CTX_STEP, step);
 HOLDS(CTX_BASE, base);
 HOLDS(CTX_STACKUSER, stack_user);
+HOLDS(CTX_JUMPSTUB, jump_stub);
 HOLDS(CTX_JUMPMASK, jump_mask);
 HOLDS(CTX_POLL, poll);
 HOLDS(CTX_INTFLAG, intflag);
@@ -52,7 +53,6 @@ HOLDS(CTX_STACK, stack);
 HOLDS(CTX_RETURNMASK, return_mask);
 HOLDS(CTX_CALLMASK, call_mask);
 HOLDS(CTX_ARITHMASK, arith_mask);
-HOLDS(CTX_JUMPSTUB, jump_stub);
 HOLDS(CTX_SLOT, slot);
 _Static_assert(CTX_END == offsetof(struct context, slot) + CTX_SLOTS * sizeof(u64),
 	       "context.h, twice: the end");
