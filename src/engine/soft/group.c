@@ -390,21 +390,17 @@ void group_accesses(struct translation *t, unsigned begin, unsigned end)
 
 /* ------------------------------------------------------------------ in the block */
 
-struct group *group_of_access(struct translation *t, unsigned size, bool write)
+struct group *group_of_access(const struct translation *t, unsigned size, bool write)
 {
-	unsigned k = t->access++;
-	struct decoded_access *access;
+	const struct decoded_access *access = &t->decoded[t->current].access[t->access];
 
-	if (t->plain || k >= DECODED_ACCESSES)
-		return NULL;
-	access = &t->decoded[t->current].access[k];
-	if (!access->group || !access->group->worth || access->size != size ||
-	    access->write != write)
+	if (t->plain || t->access >= DECODED_ACCESSES || !access->group || !access->group->worth ||
+	    access->size != size || access->write != write)
 		return NULL;
 	if (access->group->live)
 		return access->group->stored || t->held == access->group ? access->group : NULL;
 	/* If it is not the leader, that has not come to it: its instruction is #UD, perhaps. */
-	return access->group->leader == t->current && !k ? access->group : NULL;
+	return access->group->leader == t->current && !t->access ? access->group : NULL;
 }
 
 /* Behind the block: the instructions around a leader, in which nobody relies on another. */

@@ -352,6 +352,7 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 	struct group *group = group_of_access(t, size, write);
 	struct late *late = &t->no_late;
 
+	t->access++;
 	if (group) {
 		put_group(t, group);
 	} else {
@@ -375,19 +376,37 @@ struct late *begin_access(struct translation *t, unsigned size, bool write, u8 f
 	return late;
 }
 
+bool begin_following(struct translation *t, unsigned size, bool write)
+{
+	struct group *group = group_of_access(t, size, write);
+
+	/* The check wants the address. */
+	if (!group || !group->live || t->vcpu->soft->checked)
+		return false;
+	t->access++;
+	put_group(t, group);
+	put_mark(t, t->offset);
+	return true;
+}
+
 void end_access(struct translation *t, struct late *late)
 {
 	late->end = t->e.at;
 }
 
-/* mov [r9 + r10], reg, or the other way round. */
-void put_move(struct emit *e, bool store, unsigned size, unsigned reg)
+void put_move_at(struct emit *e, bool store, unsigned size, unsigned reg, unsigned base,
+		 int32_t displacement)
 {
 	if (size == 2)
 		emit_u8(e, 0x66);
-	emit_rex(e, size == 8, reg, H_ADDEND, H_ADDRESS);
+	emit_rex(e, size == 8, reg, H_ADDEND, base);
 	emit_u8(e, (store ? 0x88 : 0x8a) + (size > 1));
-	emit_memory(e, reg, H_ADDRESS, H_ADDEND, 1, 0);
+	emit_memory(e, reg, base, H_ADDEND, 1, displacement);
+}
+
+void put_move(struct emit *e, bool store, unsigned size, unsigned reg)
+{
+	put_move_at(e, store, size, reg, H_ADDRESS, 0);
 }
 
 void put_load(struct translation *t, unsigned size, u8 flags, unsigned reg)

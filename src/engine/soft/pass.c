@@ -28,7 +28,7 @@ void put_operand_bytes(struct translation *t, const struct renamed *r, unsigned 
 	unsigned tail = zi->raw.modrm.offset + 1;
 
 	if (r->memory)
-		emit_memory(e, reg, r->base, r->index, 1, 0);
+		emit_memory(e, reg, r->base, r->index, 1, r->displacement);
 	else
 		emit_modrm(e, 3, reg, rm);
 	if (zi->raw.modrm.mod != 3) {
@@ -525,10 +525,35 @@ static void put_high_source(struct translation *t, struct renamed *r)
 	put_renamed(t, r);
 }
 
+/*
+ * A follower of a group whose address needs no register but one that has a home; and its
+ * displacement is in bytes, which EVEX's are not.
+ */
+static bool put_following(struct translation *t, const ZydisDecodedOperand *memory,
+			  struct renamed *r, struct uses *uses)
+{
+	unsigned base = gpr_of(memory->mem.base), scratch = !uses->rcx_taken;
+
+	if (base == NO_REGISTER || register_home[base] == NOT_A_HOME || memory->mem.index ||
+	    uses->high || homeless(t) > scratch ||
+	    t->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+	    !begin_following(t, access_size(t, memory), operand_writes(memory)))
+		return false;
+	r->memory = true;
+	r->base = register_home[base];
+	r->index = H_ADDEND;
+	r->displacement = memory->mem.disp.value;
+	rename_registers(t, r, uses, scratch ? BIT(H_RCX) : 0);
+	put_renamed(t, r);
+	store_registers(t, uses);
+	return true;
+}
+
 bool put_pass(struct translation *t)
 {
-	struct renamed r = {false,	 false,	      NO_REGISTER, NO_REGISTER,
-			    NO_REGISTER, NO_REGISTER, NO_REGISTER, NO_REGISTER};
+	struct renamed r = {false,	 false,	      NO_REGISTER,
+			    NO_REGISTER, NO_REGISTER, NO_REGISTER,
+			    NO_REGISTER, NO_REGISTER, 0};
 	const ZydisDecodedOperand *memory;
 	struct uses uses;
 	struct late *late;
@@ -549,6 +574,8 @@ bool put_pass(struct translation *t)
 		store_registers(t, &uses);
 		return true;
 	}
+	if (put_following(t, memory, &r, &uses))
+		return true;
 	put_address(t, memory, 0);
 	late = begin_access(t, access_size(t, memory), operand_writes(memory),
 			    access_flags(t, memory));

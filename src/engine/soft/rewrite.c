@@ -151,11 +151,26 @@ static void put_operand_aside(struct translation *t, const ZydisDecodedOperand *
 	emit_store_gs(&t->e, CTX_TARGET, H_SCRATCH);
 }
 
+/* The register that has what is pushed. */
+static unsigned put_pushed(struct translation *t)
+{
+	struct emit *e = &t->e;
+	const ZydisDecodedOperand *operand = &t->op[0];
+
+	if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER)
+		return use_gpr(e, gpr_of(operand->reg.value), H_SCRATCH);
+	if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY)
+		emit_load_gs(e, H_SCRATCH, CTX_TARGET);
+	else
+		emit_mov_imm64(e, H_SCRATCH, operand->imm.value.u);
+	return H_SCRATCH;
+}
+
 void put_push(struct translation *t)
 {
 	struct emit *e = &t->e;
 	const ZydisDecodedOperand *operand = &t->op[0];
-	unsigned size = stack_size(t), reg = H_SCRATCH;
+	unsigned size = stack_size(t);
 	struct late *late;
 
 	if (!stack_is_flat(t)) {
@@ -164,38 +179,55 @@ void put_push(struct translation *t)
 	}
 	if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY)
 		put_operand_aside(t, operand, size);
+	if (begin_following(t, size, true)) {
+		put_move_at(e, true, size, put_pushed(t), H_GUEST_RSP, -(int32_t)size);
+		put_stack_move(t, -(int32_t)size);
+		return;
+	}
 	put_stack_address(t, -(int32_t)size);
 	late = begin_access(t, size, true, SITE_STACK);
-	if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY)
-		emit_load_gs(e, H_SCRATCH, CTX_TARGET);
-	else if (operand->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
-		emit_mov_imm64(e, H_SCRATCH, operand->imm.value.u);
-	else
-		reg = use_gpr(e, gpr_of(operand->reg.value), H_SCRATCH);
-	put_move(e, true, size, reg);
+	put_move(e, true, size, put_pushed(t));
 	emit_mov(e, H_GUEST_RSP, H_ADDRESS);
 	end_access(t, late);
+}
+
+/* Into a register: it gets its value last, for it may be rsp. */
+static void put_pop_register(struct translation *t, unsigned gpr, unsigned size)
+{
+	struct emit *e = &t->e;
+	unsigned home = register_home[gpr];
+
+	if (!begin_following(t, size, false)) {
+		put_stack_address(t, 0);
+		put_load(t, size, SITE_STACK, H_SCRATCH);
+	} else if (size == 8 && home != NOT_A_HOME && gpr != RSP) {
+		put_move_at(e, false, size, home, H_GUEST_RSP, 0);
+		put_stack_move(t, size);
+		return;
+	} else {
+		put_move_at(e, false, size, H_SCRATCH, H_GUEST_RSP, 0);
+	}
+	put_stack_move(t, size);
+	put_gpr(t, gpr, size, H_SCRATCH);
 }
 
 void put_pop(struct translation *t)
 {
 	struct emit *e = &t->e;
 	const ZydisDecodedOperand *operand = &t->op[0];
-	unsigned size = stack_size(t), gpr;
+	unsigned size = stack_size(t);
 	struct late *late;
 
 	if (!stack_is_flat(t)) {
 		put_near(t, near_pop, false);
 		return;
 	}
-	put_stack_address(t, 0);
-	put_load(t, size, SITE_STACK, H_SCRATCH);
 	if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		gpr = gpr_of(operand->reg.value);
-		put_stack_move(t, size);
-		put_gpr(t, gpr, size, H_SCRATCH);
+		put_pop_register(t, gpr_of(operand->reg.value), size);
 		return;
 	}
+	put_stack_address(t, 0);
+	put_load(t, size, SITE_STACK, H_SCRATCH);
 	/* The address is that after the pop, but a fault must find rsp as it was. */
 	emit_store_gs(e, CTX_TARGET, H_SCRATCH);
 	put_address(t, operand, gpr_of(operand->mem.base) == RSP ? size : 0);

@@ -162,7 +162,7 @@ void group_accesses(struct translation *t, unsigned begin, unsigned end);
 bool spoils_addend(const struct decoded *decoded);
 /* begin_access(): the group that the next access is in, as its leader or, if it lives, behind it.
  */
-struct group *group_of_access(struct translation *t, unsigned size, bool write);
+struct group *group_of_access(const struct translation *t, unsigned size, bool write);
 void put_plain_copy(struct translation *t, const struct late *late);
 
 /* ------------------------------------------------------------------ operand.c */
@@ -221,8 +221,15 @@ void put_lookup(struct translation *t, unsigned address, bool write);
  */
 struct late *begin_access(struct translation *t, unsigned size, bool write, u8 flags);
 void end_access(struct translation *t, struct late *late);
+/*
+ * Is it that of a follower? Then r10 is the addend, nothing can fault, and the address may be
+ * formed by the instruction itself: neither r9 nor end_access() is wanted.
+ */
+bool begin_following(struct translation *t, unsigned size, bool write);
 
-/* mov [r9 + r10], reg, or the other way round. */
+/* mov [base + r10 + displacement], reg, or the other way round; and with r9 as the base. */
+void put_move_at(struct emit *e, bool store, unsigned size, unsigned reg, unsigned base,
+		 int32_t displacement);
 void put_move(struct emit *e, bool store, unsigned size, unsigned reg);
 void put_load(struct translation *t, unsigned size, u8 flags, unsigned reg);
 
@@ -240,6 +247,7 @@ struct renamed {
 	bool memory;
 	unsigned base, index;		/* of the memory operand */
 	unsigned reg, rm, opcode, vvvv; /* registers of the fields; NO_REGISTER: as it was */
+	int32_t displacement;		/* of the memory operand */
 };
 
 /* ModRM and all behind it. */
