@@ -51,9 +51,7 @@ static int free_vcpu(void **state)
 
 static void add(u64 code, u32 size, u32 mode, u64 linear)
 {
-	struct block block = {.code = (u8 *)code, .size = size, .mode = mode};
-
-	perf_map_add(vcpu, linear, &block);
+	perf_map_add(vcpu, linear, mode, (const u8 *)code, size);
 }
 
 static void assert_map_is(const char *wanted)

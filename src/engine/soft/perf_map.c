@@ -4,7 +4,7 @@
  * names it by the guest's address. perf looks for it where just-in-time compilers leave theirs,
  * by the process that the samples are of, and long after that is gone: so nobody takes it away.
  *
- * run.c reports each new block. Nothing is said of blocks that are dropped: their place stays
+ * unit.c reports each new block. Nothing is said of blocks that are dropped: their place stays
  * empty until the whole cache is, and from then on an address may have several names.
  */
 #include "engine/soft/translate.h"
@@ -64,7 +64,7 @@ void perf_map_close(struct soft *soft)
 }
 
 /* "START SIZE NAME", in one call: then no other vCPU's line gets in between. */
-void perf_map_add(struct vcpu *vcpu, u64 linear, const struct block *block)
+void perf_map_add(struct vcpu *vcpu, u64 linear, u32 mode, const u8 *code, u32 size)
 {
 	static const char *const code_sizes[] = {
 		[MODE_CODE_64] = "",
@@ -75,7 +75,6 @@ void perf_map_add(struct vcpu *vcpu, u64 linear, const struct block *block)
 	if (!vcpu->soft->perf_map)
 		return;
 	vectors_save(vcpu);
-	fprintf(vcpu->soft->perf_map, "%" PRIx64 " %" PRIx32 " guest:%c%s:%" PRIx64 "\n",
-		(u64)block->code, block->size, "ku"[(block->mode & MODE_VIEW) == VIEW_USER],
-		code_sizes[block->mode & MODE_CODE], linear);
+	fprintf(vcpu->soft->perf_map, "%" PRIx64 " %" PRIx32 " guest:%c%s:%" PRIx64 "\n", (u64)code,
+		size, "ku"[(mode & MODE_VIEW) == VIEW_USER], code_sizes[mode & MODE_CODE], linear);
 }

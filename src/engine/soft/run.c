@@ -138,14 +138,6 @@ static bool find_bytes(struct vcpu *vcpu, u64 linear, u64 *gpa)
 	       (ram_at(vcpu->soft, *gpa) || raise_fault(vcpu, VECTOR_UD));
 }
 
-static struct block *make_block(struct vcpu *vcpu, u64 linear, u64 gpa, u64 gpa2, u32 mode)
-{
-	struct block *block = translate(vcpu, gpa, gpa2, mode);
-
-	perf_map_add(vcpu, linear, block);
-	return block;
-}
-
 /* The block at rip, translated if need be. NULL: the fetch faults, recorded. */
 static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 {
@@ -156,7 +148,7 @@ static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 		return NULL;
 	block = cache_find(vcpu, gpa, 0, mode);
 	if (!block)
-		block = make_block(vcpu, linear, gpa, 0, mode);
+		block = translate(vcpu, linear, gpa, 0, mode);
 	if (!block->crosses)
 		return block;
 	/* Its instruction crosses into the next page: both belong to it. */
@@ -167,7 +159,7 @@ static struct block *find_block(struct vcpu *vcpu, u64 linear, u32 mode)
 	if (!find_bytes(vcpu, next, &gpa2))
 		return NULL;
 	block = cache_find(vcpu, gpa, gpa2, mode | MODE_CROSSING);
-	return block ? block : make_block(vcpu, linear, gpa, gpa2, mode | MODE_CROSSING);
+	return block ? block : translate(vcpu, linear, gpa, gpa2, mode | MODE_CROSSING);
 }
 
 /*

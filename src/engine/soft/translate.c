@@ -345,7 +345,7 @@ void translation_set_view(struct translation *t, enum view view)
 	t->returns = t->lookup + offsetof(struct lookup, returns);
 }
 
-struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
+struct block *translate(struct vcpu *vcpu, u64 linear, u64 gpa, u64 gpa2, u32 mode)
 {
 	struct cache *cache = vcpu->cache;
 	static __thread struct translation scratch;
@@ -362,6 +362,7 @@ struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 	block = cache_alloc(cache, sizeof(*block));
 	t->vcpu = vcpu;
 	t->block = block;
+	t->linear = linear;
 	t->mode = mode;
 	t->wide = (mode & MODE_CODE) == MODE_CODE_64;
 	t->flat = t->wide || mode & MODE_FLAT;

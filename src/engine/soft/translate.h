@@ -198,11 +198,12 @@ struct block *cache_block_at(const struct cache *cache, const u8 *pc);
 /* A block is going to be made from that page: nobody may write it past us any more. */
 void cache_protect(struct vcpu *vcpu, u64 gpa);
 
-/* translate.c: the block that begins there, in RAM; gpa2: its second page, where it crosses. */
-struct block *translate(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode);
+/* translate.c: the block that begins there, in RAM; gpa2: its second page, where it crosses. The
+ * linear address is only a name: others may be the same block's. */
+struct block *translate(struct vcpu *vcpu, u64 linear, u64 gpa, u64 gpa2, u32 mode);
 
-/* perf_map.c: there is a new block, for what is at that address now. */
-void perf_map_add(struct vcpu *vcpu, u64 linear, const struct block *block);
+/* perf_map.c: there is new code of that block, which is at that address now. */
+void perf_map_add(struct vcpu *vcpu, u64 linear, u32 mode, const u8 *code, u32 size);
 
 /* mmu.c: events */
 const void *mmu_segment(struct vcpu *vcpu, const struct site *site);

@@ -105,6 +105,7 @@ struct translation {
 	u8 *landing; /* as it runs: code before the next part that makes r9 its page; or NULL */
 	bool leads;  /* the next instruction begins a part */
 	bool loops;  /* the unit jumps to its first block, without a link */
+	u64 linear;  /* for perf_map_add() alone */
 	u32 mode;
 	bool wide;  /* 64-bit mode */
 	bool flat;  /* or MODE_FLAT: no segment but FS and GS matters */

@@ -127,9 +127,28 @@ void unit_put_stubs(struct translation *t)
 	}
 }
 
+/* What is aside has the name of the first block, and what is behind the last that of the last. */
+static void name_code(const struct translation *t)
+{
+	const struct block *block = t->block;
+	const u8 *from = block->code;
+
+	for (unsigned i = 0; i < t->parts; i++) {
+		bool last = i + 1 == t->parts;
+		const u8 *to = last ? block->code + block->size : t->all[i + 1]->inner;
+		u64 linear = t->linear + t->all[i]->offset - block->offset;
+
+		perf_map_add(t->vcpu, linear, t->mode, from, to - from);
+		from = to;
+	}
+	if (block->aside_size)
+		perf_map_add(t->vcpu, t->linear, t->mode, block->aside, block->aside_size);
+}
+
 void unit_add(struct translation *t)
 {
 	cache_add(t->vcpu, t->block);
 	for (unsigned i = 1; i < t->parts; i++)
 		cache_add_part(t->vcpu, t->all[i]);
+	name_code(t);
 }
