@@ -8,6 +8,7 @@
 #include "lib/cpu.h"
 #include "lib/trap.h"
 
+#define VECTOR_GP 13
 #define VECTOR_PF 14
 
 /* Of the error code (Intel SDM 3A, "Interrupt 14"). */
@@ -376,6 +377,63 @@ static void check_strings(void)
 	      trap.frame.rcx, trap.cr2);
 }
 
+/* As many elements as nobody can have: eight times that is 0, in 64 bits. */
+SNIPPET(endless_store, "mov $1, %ecx; shl $61, %rcx; xor %eax, %eax", "rep stosq");
+SNIPPET(endless_move, "mov $1, %ecx; shl $61, %rcx; mov %rdi, %rsi", "rep movsq");
+SNIPPET(nothing_at_all, "xor %ecx, %ecx", "rep stosb");
+SNIPPET(store_and_more, "mov $16, %ecx; mov $-1, %eax; stc", "rep stosb");
+SNIPPET(store_page, "mov $512, %ecx; mov $-1, %rax", "rep stosq");
+SNIPPET(store_two, "mov $2, %ecx; mov $-1, %rax", "rep stosq");
+SNIPPET(store_pages, "mov $4000, %ecx; mov $-1, %rax", "rep stosq");
+SNIPPET(store_page_and_one, "mov $513, %ecx; mov $-1, %rax", "rep stosq");
+
+/* How far they may go, whatever they ask for. */
+static void check_counts(void)
+{
+	const u64 endless = 1ull << 61, second = TEST + PAGE;
+	u64 first = set_page(0, PTE_ALL);
+	bool well = true;
+	struct trap trap;
+
+	set_page(1, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		/* So that the page is known. */
+		trap_run((u64)store_and_more, first, 0, &trap);
+		check(trap.frame.vector == VECTOR_END && trap.frame.rdi == first + 16 &&
+			      !trap.frame.rcx && trap.frame.rflags & X86_EFLAGS_CF,
+		      "rep stos in a page (rdi %lx, rcx %lx)", trap.frame.rdi, trap.frame.rcx);
+		trap_run((u64)endless_store, second - 16, 0, &trap);
+		check(trap.cr2 == second && trap.frame.rdi == second &&
+			      trap.frame.rcx == endless - 2,
+		      "rep stos without end (rdi %lx, rcx %lx)", trap.frame.rdi, trap.frame.rcx);
+		trap_run((u64)endless_move, second - 16, 0, &trap);
+		check(trap.cr2 == second && trap.frame.rdi == second && trap.frame.rsi == second &&
+			      trap.frame.rcx == endless - 2,
+		      "rep movs without end (rdi %lx, rcx %lx)", trap.frame.rdi, trap.frame.rcx);
+		trap_run((u64)nothing_at_all, second, 0, &trap);
+		check(trap.frame.vector == VECTOR_END && trap.frame.rdi == second,
+		      "none at all, to where nothing is (vector %lu)", trap.frame.vector);
+		trap_run((u64)store_page, first, 0, &trap);
+		check(trap.frame.vector == VECTOR_END && trap.frame.rdi == second,
+		      "a page (rdi %lx)", trap.frame.rdi);
+		trap_run((u64)store_page_and_one, first, 0, &trap);
+		check(trap.cr2 == second && trap.frame.rdi == second && trap.frame.rcx == 1,
+		      "a page and one more (rdi %lx, rcx %lx)", trap.frame.rdi, trap.frame.rcx);
+		trap_run((u64)store_two, second - 15, 0, &trap);
+		check(trap.cr2 == second && trap.frame.rdi == second - 7 && trap.frame.rcx == 1,
+		      "one byte too many (rdi %lx, rcx %lx)", trap.frame.rdi, trap.frame.rcx);
+	}
+	/* Not canonical, with each index that a TLB may have. */
+	for (u64 page = 0; page < 4096; page++) {
+		u64 address = (1ull << 62) + page * PAGE;
+
+		trap_run((u64)store_pages, address, 0, &trap);
+		well &= trap.frame.vector == VECTOR_GP && trap.frame.rcx == 4000 &&
+			trap.frame.rdi == address;
+	}
+	check(well, "rep stos to what is not canonical");
+}
+
 SNIPPET(compare_exchange, "xor %eax, %eax; not %eax", "lock cmpxchg %ecx, (%rdi)");
 SNIPPET(conditional_move, "mov $-1, %rax; test %rax, %rax", "cmovz (%rdi), %rax");
 SNIPPET(push_memory, "", "push (%rdi)");
@@ -463,6 +521,7 @@ void guest_main(const struct boot *boot)
 	check_no_nx();
 	check_crossing();
 	check_strings();
+	check_counts();
 	check_details();
 	check_fetch_crossing();
 }
