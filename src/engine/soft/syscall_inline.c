@@ -26,6 +26,8 @@
 _Static_assert(SS == CS + 1 && sizeof(struct segment) % 8 == 0,
 	       "they are copied as words, at once");
 
+#define H_AH 4 /* among registers of one byte, without REX */
+
 /* What the opcode leaves to ModRM.reg. */
 enum { EXTENSION_ADD = 0, EXTENSION_AND = 4, EXTENSION_SHL = 4, EXTENSION_SHR = 5 };
 
@@ -114,7 +116,7 @@ static void put_no_flags(struct translation *t)
 
 bool put_syscall(struct translation *t, const struct form *form)
 {
-	u32 mode = (t->mode & ~(MODE_VIEW | MODE_ALIGN)) | VIEW_KERNEL;
+	u32 mode = (t->mode & ~(MODE_VIEW | MODE_ALIGN)) + VIEW_KERNEL;
 	struct emit *e = &t->e;
 
 	if (without(t, WITHOUT_SYSCALLS) || !t->wide || !t->user)
@@ -158,7 +160,7 @@ static void put_flags_back(struct translation *t)
 	emit_u8(e, add_al);
 	emit_u8(e, 0x7f);
 	emit_u8(e, OPCODE_STORE8); /* mov ah, cl */
-	emit_modrm(e, 3, H_SCRATCH, H_RAX | 4);
+	emit_modrm(e, 3, H_SCRATCH, H_AH);
 	emit_u8(e, sahf);
 	emit_mov(e, H_RAX, H_ADDEND);
 }
