@@ -305,11 +305,24 @@ static void put_return_point(struct translation *t)
 	unit_go_on(t);
 }
 
-/* Through CTX_TARGET. */
-static void put_target_jump(struct translation *t, s64 undo)
+/* Where it goes when the return address is pushed: to what is in a register, or in CTX_TARGET. */
+static void put_target_jump(struct translation *t, unsigned gpr, s64 undo)
 {
-	emit_load_gs(&t->e, H_ADDRESS, CTX_TARGET);
+	struct emit *e = &t->e;
+
+	if (gpr == NO_REGISTER)
+		emit_load_gs(e, H_ADDRESS, CTX_TARGET);
+	else
+		emit_mov(e, H_ADDRESS, use_gpr(e, gpr, H_ADDRESS));
 	put_jump_indirect(t, undo);
+}
+
+/* The register that has the target as it is, also when the return address is pushed. */
+static unsigned target_register(const struct translation *t)
+{
+	unsigned gpr = operand_gpr(&t->op[0]);
+
+	return t->wide && gpr != RSP ? gpr : NO_REGISTER;
 }
 
 /* The rest of the entry in the return cache, and the call. */
@@ -319,7 +332,7 @@ static void put_late_call(struct translation *t, const struct late *late)
 	if (late->direct)
 		put_wide_jump(t, late->target, late->undo);
 	else
-		put_target_jump(t, late->undo);
+		put_target_jump(t, late->gpr, late->undo);
 }
 
 void put_call(struct translation *t)
@@ -327,14 +340,14 @@ void put_call(struct translation *t)
 	struct emit *e = &t->e;
 	bool direct = t->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	bool noted = has_returns(t) && is_linked(t, t->next);
-	unsigned size = target_size(t);
+	unsigned size = target_size(t), gpr = target_register(t);
 	struct late *late;
 
 	if (!stack_is_flat(t)) {
 		put_near(t, near_call, true);
 		return;
 	}
-	if (!direct) {
+	if (!direct && gpr == NO_REGISTER) {
 		put_indirect_target(t);
 		emit_store_gs(e, CTX_TARGET, H_ADDRESS);
 	}
@@ -350,12 +363,13 @@ void put_call(struct translation *t)
 	if (noted) {
 		late = put_off(t, LATE_CALL, emit_call(e), direct ? relative_target(t) : 0);
 		late->direct = direct;
+		late->gpr = gpr;
 		late->undo = size;
 		put_return_point(t);
 	} else if (direct) {
 		put_jump(t, relative_target(t), size);
 	} else {
-		put_target_jump(t, size);
+		put_target_jump(t, gpr, size);
 	}
 }
 

@@ -52,6 +52,7 @@ struct late {
 	u8 *jump;	 /* the distance of the jump that leads here */
 	u8 *begin, *end; /* the instruction itself, for accesses */
 	int32_t offset, next, target;
+	unsigned gpr; /* of a call: that it goes through; NO_REGISTER: none */
 	s64 undo;
 	unsigned leader; /* the instruction's number, in t->decoded */
 	enum view view;
