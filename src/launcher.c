@@ -660,6 +660,12 @@ static int with_engine(struct launcher *launcher, struct problem *why)
 				       &launcher->options->vm, why);
 	if (!launcher->engine)
 		return -ENODEV;
+	/* The engine has made another memory of it. */
+	if (launcher->memory->fd >= 0) {
+		err = load(launcher, why);
+		if (err)
+			return err;
+	}
 	log_verbose("engine %s: %u CPUs, %" PRIu64 " MiB of memory", launcher->engine->ops->name,
 		    launcher->options->vm.vcpus, launcher->options->memory >> 20);
 	err = gdb_attach(launcher->gdb, launcher->engine, &launcher->machine,

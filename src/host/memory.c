@@ -9,10 +9,12 @@
 #include "host/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /*
  * A stray pointer of ours should meet a guard, however large the structure it indexes: be generous.
@@ -50,6 +52,15 @@ static u64 span(const struct memory *memory)
 	return memory->high ? MEMORY_HIGH_BASE + memory->high : memory->low;
 }
 
+static int map_shared(const struct memory *memory, u64 gpa, u64 len)
+{
+	if (len && mmap(memory->base + gpa, len, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_NORESERVE | MAP_FIXED, memory->fd, gpa) == MAP_FAILED)
+		return -errno;
+	madvise(memory->base + gpa, len, MADV_DONTDUMP);
+	return 0;
+}
+
 static int map_ram(struct memory *memory)
 {
 	int err = map_private(memory, 0, memory->low, -1, 0);
@@ -66,6 +77,7 @@ struct memory *memory_new(u64 size, struct problem *why)
 		problem(why, ENOMEM, "out of memory");
 		return NULL;
 	}
+	memory->fd = -1;
 	memory->low = MIN(size, MEMORY_LOW_LIMIT);
 	memory->high = size - memory->low;
 	memory->reservation_len = span(memory) + 2 * GUARD + BASE_ALIGN;
@@ -93,13 +105,37 @@ void memory_free(struct memory *memory)
 	if (!memory)
 		return;
 	munmap(memory->reservation, memory->reservation_len);
+	if (memory->fd >= 0)
+		close(memory->fd);
 	free(memory->overlays);
 	free(memory);
 }
 
+int memory_share(struct memory *memory, struct problem *why)
+{
+	int err, fd = memfd_create("lguest-ram", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, span(memory))) {
+		err = -errno;
+		if (fd >= 0)
+			close(fd);
+		return problem(why, -err, "no file for the guest's memory: %s", strerror(-err));
+	}
+	memory->fd = fd;
+	memory->overlay_count = 0;
+	err = map_shared(memory, 0, memory->low);
+	if (!err)
+		err = map_shared(memory, MEMORY_HIGH_BASE, memory->high);
+	return err ? problem(why, -err, "cannot map the guest's memory: %s", strerror(-err)) : 0;
+}
+
 int memory_clear(struct memory *memory, struct problem *why)
 {
-	int err = map_ram(memory);
+	int err =
+		memory->fd < 0 ? map_ram(memory)
+		: fallocate(memory->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, span(memory))
+			? -errno
+			: 0;
 
 	memory->overlay_count = 0;
 	if (err)
@@ -162,7 +198,7 @@ int memory_place_file(struct memory *memory, u64 gpa, const struct file *file, u
 			       file->what, file->name, file->size, len, offset);
 
 	head = MIN(align_up(gpa, PAGE_SIZE) - gpa, len);
-	if (!((gpa ^ offset) & (PAGE_SIZE - 1)))
+	if (memory->fd < 0 && !((gpa ^ offset) & (PAGE_SIZE - 1)))
 		whole = align_down(len - head, PAGE_SIZE);
 	if (!whole)
 		return file_read(file, offset, at, len, why);

@@ -21,6 +21,7 @@
 struct memory_overlay;
 
 struct memory {
+	int fd;	  /* the file that RAM is in, shared with who has it; -1: there is none */
 	u8 *base; /* launcher address of guest-physical 0 */
 	u64 low;  /* bytes of RAM from 0 */
 	u64 high; /* bytes of RAM from MEMORY_HIGH_BASE */
@@ -43,6 +44,13 @@ void memory_free(struct memory *memory);
 
 /* All of RAM is zero again, file overlays are gone. No vCPU or device may run. -errno. */
 int memory_clear(struct memory *memory, struct problem *problem);
+
+/*
+ * From now on RAM is a file that can be mapped elsewhere, at the guest-physical address as its
+ * offset; and empty: what was in it must be loaded again. -errno with *problem filled, and nothing
+ * has changed.
+ */
+int memory_share(struct memory *memory, struct problem *problem);
 
 /* NULL unless all of [gpa, gpa + len) is RAM without a break (a zero length: unless gpa is RAM). */
 void *memory_at(const struct memory *memory, u64 gpa, u64 len);
