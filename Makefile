@@ -40,7 +40,7 @@ ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 LIBS	 := -lZydis -luring -lseccomp
 
-SOURCES	 := $(sort $(shell find src -name '*.c' -o -name '*.S'))
+SOURCES	 := $(filter-out %/cell_stub.c,$(sort $(shell find src -name '*.c' -o -name '*.S')))
 OBJECTS	 := $(patsubst src/%,$(BUILD)/%.o,$(basename $(SOURCES)))
 LIBRARY	 := $(BUILD)/liblguest.a
 UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
@@ -72,6 +72,17 @@ $(BUILD)/%.o: src/%.S
 $(BUILD)/engine/soft/%.o: ALL_CFLAGS += -mgeneral-regs-only \
 	$(if $(findstring clang,$(CC)),-fno-builtin,-fno-tree-loop-distribute-patterns)
 $(BUILD)/engine/topology.o: ALL_CFLAGS += -mgeneral-regs-only
+
+# The program in a cell (cell.h), which is linked by itself, and then part of lguest.
+STUB_CFLAGS := -ffreestanding -fno-stack-protector -fpie -fcf-protection=none -mgeneral-regs-only \
+	-mno-red-zone -fno-asynchronous-unwind-tables
+$(BUILD)/engine/soft/cell_stub.elf: src/engine/soft/cell_stub.c src/engine/soft/cell_stub.ld src/engine/soft/cell.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 $(WARN) -Isrc $(STUB_CFLAGS) -nostdlib -static \
+		-Wl,-T,src/engine/soft/cell_stub.ld -Wl,--build-id=none -o $@ $<
+
+$(BUILD)/engine/soft/cell_image.o: $(BUILD)/engine/soft/cell_stub.elf
+$(BUILD)/engine/soft/cell_image.o: ALL_CFLAGS += -Wa,-I$(BUILD)
 
 # The DSDT: ASL, compiled into a C array. The C preprocessor first, for the numbers of layout.h.
 $(BUILD)/board/dsdt.hex: src/board/dsdt.asl src/board/layout.h

@@ -224,6 +224,8 @@ static const struct {
 	unsigned who;
 } requests[] = {
 	{KVM_RUN, VCPU},
+	{SECCOMP_IOCTL_NOTIF_RECV, VCPU},
+	{SECCOMP_IOCTL_NOTIF_SEND, VCPU},
 	{KVM_SIGNAL_MSI, THREADS},
 	{KVM_IOEVENTFD, VCPU},
 	{KVM_SET_GSI_ROUTING, VCPU},

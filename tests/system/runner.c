@@ -380,8 +380,11 @@ static void check_error_lines(struct run *run)
 			 wanted == SOME_LINES ? 1 : wanted);
 }
 
-/* False: there still is one, after some time. */
-static bool await_switch(const struct run *run)
+/*
+ * What was told to end, or dies with lguest, may take a moment: a switch, a cell. False: there
+ * still is one, after some time.
+ */
+static bool await_orphans(const struct run *run)
 {
 	const double until = seconds_now() + 5 * run->settings->timeout_scale;
 
@@ -396,12 +399,9 @@ static bool await_switch(const struct run *run)
 /* We adopt the orphans (PR_SET_CHILD_SUBREAPER), so whoever is left is our child now. */
 static void check_children(struct run *run)
 {
-	siginfo_t info = {0};
 	pid_t child;
 
-	if (run->test->flags & LEAVES_SWITCH && await_switch(run))
-		return;
-	if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+	if (await_orphans(run))
 		return;
 	run_fail(run, "a child process was left behind");
 	while ((child = waitpid(-1, NULL, WNOHANG)) >= 0) {

@@ -66,8 +66,6 @@ enum flags {
 	/* It may not make namespaces, as in a container; and where that is so, it is not run. */
 	DENY_NAMESPACES = 1 << 6,
 	NEEDS_NAMESPACES = 1 << 7,
-	/* The switch of --sharenet is nobody's child, and may take a moment to end. */
-	LEAVES_SWITCH = 1 << 8,
 	/*
 	 * A debugger breaks in. Not run on KVM where qemu emulates the processor: it leaves a
 	 * guest's guest the debug registers and int3 as if nobody else wanted them.

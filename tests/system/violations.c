@@ -71,7 +71,7 @@ static bool check_disk(const char *directory, char *why, size_t size)
 static const struct target targets[] = {
 	{"console", CONSOLE, "--console=virtio", 0, NULL, NULL},
 	{"block", BLOCK, "--block={files}/disk", 0, make_disk, check_disk},
-	{"net", NET, NULL, LEAVES_SWITCH, NULL, NULL},
+	{"net", NET, NULL, 0, NULL, NULL},
 	{"rng", RNG, "--rng", 0, NULL, NULL},
 };
 
@@ -199,7 +199,6 @@ static const struct test hostile[] = {
 		/* From as many CPUs as there are. */
 		.name = "hostile-cpus",
 		.patience = FOR_STOCK,
-		.flags = LEAVES_SWITCH,
 		.args = {"--cpus=2", HOSTILE("--sharenet=hostile-cpus"), "rounds=1000"},
 		.make_files = make_disk,
 		.check_files = check_disk,
@@ -212,7 +211,6 @@ static const struct test hostile[] = {
 		/* So much of it that a device has used up what it may say. */
 		.name = "hostile-long",
 		.only = "soft",
-		.flags = LEAVES_SWITCH,
 		.args = {HOSTILE("--sharenet=hostile-long"), "seed=2", "rounds=20000"},
 		.make_files = make_disk,
 		.check_files = check_disk,

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The launcher's end of a cell: see cell.h.
+ *
+ * A stop is a system call of the cell's thread that the kernel holds until we answer (seccomp's
+ * user notification). That it is held is the kernel's word and not the guest's: only then are
+ * orders given to the mapper, and only then may the caller believe that nobody touches the pages.
+ */
+#include "engine/soft/cell.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Linux 6.6: who waits and who answers take turns on one processor. */
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1ul << 0)
+#endif
+
+#define USER_END 0x7ffffffff000
+
+static struct cell_control *control_of(const struct cell *cell)
+{
+	return (struct cell_control *)cell->shared;
+}
+
+static volatile struct cell_state *state_of(const struct cell *cell)
+{
+	return (volatile struct cell_state *)(cell->shared + (CELL_STATE - CELL_CONTROL));
+}
+
+/* ------------------------------------------------------------------ making one */
+
+#define PROGRAM_FD (CELL_KICK_FD + 1)
+
+static void become_cell(void *program)
+{
+	static char *const nothing[] = {NULL};
+
+	/* Its last descriptor: nobody needs it once the program is there. */
+	fcntl(PROGRAM_FD, F_SETFD, FD_CLOEXEC);
+	syscall(SYS_execveat, PROGRAM_FD, "", nothing, nothing, AT_EMPTY_PATH);
+	(void)program;
+}
+
+static int make_program(void)
+{
+	int fd = memfd_create("lguest-cell", MFD_CLOEXEC);
+	size_t size = cell_image_end - cell_image;
+
+	if (fd >= 0 && write(fd, cell_image, size) != (ssize_t)size) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static int make_shared(struct cell *cell)
+{
+	int fd = memfd_create("lguest-cell-shared", MFD_CLOEXEC);
+	void *shared;
+
+	if (fd < 0)
+		return -1;
+	shared = ftruncate(fd, CELL_SIZE)
+			 ? MAP_FAILED
+			 : mmap(NULL, CELL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (shared == MAP_FAILED) {
+		close(fd);
+		return -1;
+	}
+	cell->shared = shared;
+	return fd;
+}
+
+static void close_if_open(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static int start(struct cell *cell, int ram, struct problem *why)
+{
+	int fds[] = {ram, make_shared(cell), -1, make_program()}, err = -errno;
+	char words[128];
+
+	if (pipe2(cell->kick, O_CLOEXEC | O_NONBLOCK))
+		err = -errno;
+	else if (fds[1] >= 0 && fds[3] >= 0) {
+		fds[2] = cell->kick[0];
+		err = child_start(&cell->child, fds, ARRAY_SIZE(fds), become_cell, NULL);
+	}
+	close_if_open(fds[1]);
+	close_if_open(fds[3]);
+	if (err)
+		return problem(why, -err, "no process for it: %s", strerror(-err));
+	err = child_await(&cell->child, words, sizeof(words));
+	if (err)
+		return problem(why, -err, "its process %s", words);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ stops */
+
+/* What the cell's address is to us: `length` bytes of its signal stack, or NULL. */
+static void *at(const struct cell *cell, u64 address, u64 length, u64 align)
+{
+	if (address < CELL_STACK || address > CELL_END - length || address % align)
+		return NULL;
+	return cell->shared + (address - CELL_CONTROL);
+}
+
+static void look_at(struct cell *cell, const struct seccomp_notif *stop)
+{
+	u64 vectors;
+
+	cell->stop = stop->id;
+	cell->pid = stop->pid;
+	cell->signal = stop->data.args[0];
+	cell->info = at(cell, stop->data.args[1], sizeof(siginfo_t), 8);
+	/* The C library's has room for a mask that the kernel's has not. */
+	cell->context = at(cell, stop->data.args[2], offsetof(ucontext_t, __fpregs_mem), 8);
+	cell->vectors = NULL;
+	if (!cell->info)
+		cell->context = NULL;
+	if (!cell->context)
+		return;
+	vectors = (u64)cell->context->uc_mcontext.fpregs;
+	cell->vectors = at(cell, vectors, CELL_VECTORS, 64);
+}
+
+static bool has_ended(const struct cell *cell)
+{
+	struct pollfd end = {.fd = cell->child.fd, .events = POLLIN};
+
+	return poll(&end, 1, 0) > 0;
+}
+
+/* Wait for it to stop. */
+static bool await(struct cell *cell)
+{
+	for (;;) {
+		struct seccomp_notif stop = {0};
+		if (!ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_RECV, &stop)) {
+			look_at(cell, &stop);
+			return true;
+		}
+		if ((errno != EINTR && errno != ENOENT) || has_ended(cell))
+			return false;
+	}
+}
+
+static bool go_on(struct cell *cell)
+{
+	struct seccomp_notif_resp answer = {.id = cell->stop};
+
+	return !ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+}
+
+/* ------------------------------------------------------------------ orders */
+
+/* The mapper begins with them. */
+static u32 post_orders(struct cell *cell)
+{
+	struct cell_control *control = control_of(cell);
+	u32 batch = control->go + 1;
+
+	control->count = cell->count;
+	cell->count = 0;
+	state_of(cell)->failed = 0;
+	__atomic_store_n(&control->go, batch, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &control->go, FUTEX_WAKE, 1, NULL, NULL, 0);
+	return batch;
+}
+
+/* It takes microseconds; but if the host kills it, it never answers. */
+static void give_orders(struct cell *cell)
+{
+	const struct timespec patience = {.tv_nsec = 100000000};
+	volatile struct cell_state *state = state_of(cell);
+	u32 batch, done;
+
+	if (!cell->count)
+		return;
+	batch = post_orders(cell);
+	while ((done = __atomic_load_n(&state->done, __ATOMIC_ACQUIRE)) != batch)
+		if (syscall(SYS_futex, &state->done, FUTEX_WAIT, done, &patience, NULL, 0) &&
+		    errno == ETIMEDOUT && has_ended(cell))
+			break;
+	cell->lost |= state->failed || done != batch;
+}
+
+static void order(struct cell *cell, const struct cell_order *what)
+{
+	control_of(cell)->order[cell->count++] = *what;
+	if (cell->count == CELL_ORDERS)
+		give_orders(cell);
+}
+
+void cell_map(struct cell *cell, u64 address, u64 length, u64 offset, int protection)
+{
+	order(cell,
+	      &(struct cell_order){SYS_mmap,
+				   {address, length, protection,
+				    MAP_SHARED | MAP_FIXED | MAP_POPULATE, CELL_RAM_FD, offset}});
+}
+
+void cell_unmap(struct cell *cell, u64 address, u64 length)
+{
+	order(cell, &(struct cell_order){SYS_munmap, {address, length}});
+}
+
+void cell_empty(struct cell *cell)
+{
+	cell_unmap(cell, 0, CELL_BASE);
+	cell_unmap(cell, CELL_END, USER_END - CELL_END);
+}
+
+/* ------------------------------------------------------------------ running */
+
+/* ns of processor time that it has used, the mapper's included. */
+static u64 used(const struct cell *cell)
+{
+	struct timespec time = {0};
+
+	clock_gettime(cell->clock, &time);
+	return time.tv_sec * 1000000000ull + time.tv_nsec;
+}
+
+bool cell_run(struct cell *cell, u64 fs, u64 gs)
+{
+	u8 kicks[64];
+	u64 began = cell->used;
+
+	if (cell->count) {
+		give_orders(cell);
+		began = used(cell);
+	}
+	control_of(cell)->fs = fs;
+	control_of(cell)->gs = gs;
+	if (cell->lost)
+		return false;
+	cell->lost = !go_on(cell) || !await(cell) || !cell->context;
+	cell->used = used(cell);
+	cell->spent = cell->used - began;
+	if (cell->signal == SIGURG && read(cell->kick[0], kicks, sizeof(kicks)) < 0)
+		cell->signal = SIGURG; /* sent by somebody else: be it so */
+	return !cell->lost;
+}
+
+u64 cell_fs(const struct cell *cell)
+{
+	return state_of(cell)->fs;
+}
+
+u64 cell_gs(const struct cell *cell)
+{
+	return state_of(cell)->gs;
+}
+
+void cell_kick(const struct cell *cell)
+{
+	/* If it is full, there is a signal on its way. */
+	if (write(cell->kick[1], "", 1) < 0)
+		return;
+}
+
+/* ------------------------------------------------------------------ from the beginning to the end
+ */
+
+/*
+ * What we write to the pipe is a signal to the cell: a way that was open before the sandbox was
+ * shut.
+ */
+static int make_kick(struct cell *cell, struct problem *why)
+{
+	if (fcntl(cell->kick[0], F_SETOWN, cell->pid) || fcntl(cell->kick[0], F_SETSIG, SIGURG) ||
+	    fcntl(cell->kick[0], F_SETFL, O_NONBLOCK | O_ASYNC) ||
+	    (errno = clock_getcpuclockid(cell->pid, &cell->clock)))
+		return problem(why, errno, "no way to call it: %s", strerror(errno));
+	return 0;
+}
+
+/* The first stop: its listener is one of its own descriptors by then. */
+static int meet(struct cell *cell, struct problem *why)
+{
+	const u64 flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+	struct timespec pause = {.tv_nsec = 100000};
+	unsigned patience = 20000;
+
+	while (!state_of(cell)->listener && --patience)
+		nanosleep(&pause, NULL);
+	cell->listener = state_of(cell)->listener;
+	if (cell->listener <= 0)
+		return problem(why, EPERM, "its process cannot be locked in: %s",
+			       strerror(-cell->listener));
+	cell->listener = pidfd_getfd(cell->child.fd, cell->listener, 0);
+	if (cell->listener < 0)
+		return problem(why, errno, "cannot listen to its process: %s", strerror(errno));
+	ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
+	if (!await(cell) || !cell->context || !cell->vectors)
+		return problem(why, EPROTO, "its process does not stop as it should");
+	cell->met = true;
+	/* Ours alone, so that its stops fail when we are gone. */
+	order(cell, &(struct cell_order){SYS_close, {state_of(cell)->listener}});
+	give_orders(cell);
+	return make_kick(cell, why);
+}
+
+struct cell *cell_new(int ram, struct problem *why)
+{
+	struct cell *cell = calloc(1, sizeof(*cell));
+
+	if (!cell) {
+		problem(why, ENOMEM, "out of memory");
+		return NULL;
+	}
+	cell->listener = cell->kick[0] = cell->kick[1] = -1;
+	cell->child = (struct child){-1, -1, -1};
+	if (start(cell, ram, why) || meet(cell, why)) {
+		cell_free(cell);
+		return NULL;
+	}
+	return cell;
+}
+
+void cell_free(struct cell *cell)
+{
+	if (!cell)
+		return;
+	/* Who is locked in signals nobody. It can be told, though, by another way. */
+	if (cell->met && !cell->lost) {
+		order(cell, &(struct cell_order){SYS_exit_group, {0}});
+		post_orders(cell);
+		child_end(&cell->child);
+	} else {
+		child_kill(&cell->child);
+	}
+	close_if_open(cell->listener);
+	close_if_open(cell->kick[0]);
+	close_if_open(cell->kick[1]);
+	if (cell->shared)
+		munmap(cell->shared, CELL_SIZE);
+	free(cell);
+}

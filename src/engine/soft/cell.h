@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A cell: a process with nothing in it but pages of a guest, in which the guest's user code runs
+ * as it is, at the guest's own addresses, on the host's own MMU.
+ *
+ *   cell_stub.c  the program in it: a page of code that gives control back
+ *   cell.c	  the launcher's end: starts cells, maps pages into them, lets them run
+ *
+ * What makes it a cell is the kernel: its thread may make two system calls and no others, one to
+ * say that it stopped, which is answered by us, and one to go on. A second thread maps pages, on
+ * our orders, which are on a page that neither of the two can write. So whatever the guest's code
+ * does, even to the stub's own memory, it touches nothing but the pages that it was given.
+ *
+ * Nothing here knows what a guest is: that is bare.c.
+ */
+#ifndef ENGINE_SOFT_CELL_H
+#define ENGINE_SOFT_CELL_H
+
+#ifndef __ASSEMBLER__
+#include "host/types.h"
+#endif
+
+/* Where the stub is: where no guest of ours was ever seen to have anything. */
+#define CELL_BASE      0x100000000000
+#define CELL_CODE_SIZE 0x1000
+#define CELL_CONTROL   (CELL_BASE + 0x1000) /* written by the launcher, read by the stub */
+#define CELL_STATE     (CELL_BASE + 0x2000) /* the other way round; the guest may write it, too */
+#define CELL_STACK     (CELL_BASE + 0x3000) /* of signals */
+#define CELL_END       (CELL_BASE + 0xb000)
+#define CELL_SIZE      (CELL_END - CELL_CONTROL) /* of the file behind the last three */
+
+/* What a stub finds open. */
+#define CELL_RAM_FD    3
+#define CELL_SHARED_FD 4
+#define CELL_KICK_FD   5 /* a pipe from us: when that is hung up, we are gone */
+
+/* The call that stops it: one that it has no other use for. */
+#define CELL_STOP_CALL 39 /* getpid */
+
+#define CELL_ORDERS 64
+
+/* XSAVE image of a signal frame, as far as we read it: room for AVX-512. */
+#define CELL_VECTORS 2688
+
+#ifndef __ASSEMBLER__
+/* A system call for the mapper. */
+struct cell_order {
+	u64 number, argument[6];
+};
+
+struct cell_control {
+	u32 go; /* futex: counts batches of orders */
+	u32 count;
+	u64 fs, gs; /* bases, for when it goes on */
+	struct cell_order order[CELL_ORDERS];
+};
+
+struct cell_state {
+	u32 done;     /* futex: the batch that was executed */
+	int listener; /* where its stops are heard: a descriptor of the stub's */
+	s64 failed;   /* an order's -errno: those behind it were not executed */
+	u64 fs, gs;   /* bases, when it stopped */
+};
+
+#ifndef CELL_STUB
+#include "host/child.h"
+#include "host/problem.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <time.h>
+#include <ucontext.h>
+
+/* The stub, as a file: cell_image.S. */
+extern const u8 cell_image[], cell_image_end[];
+
+struct cell {
+	struct child child;
+	int listener;
+	int kick[2]; /* a pipe: what is written there is a signal to it */
+	clockid_t clock;
+	u64 used, spent; /* ns of processor time: in all, and since it went on */
+	u8 *shared;	 /* control, state and stack, as the stub has them */
+	unsigned count;	 /* of orders that are not given yet */
+	u64 stop;	 /* the kernel's number of the stop that it is in */
+	pid_t pid;
+	bool met;  /* it has stopped once */
+	bool lost; /* it has ended, or is beyond control */
+	/* Of the stop that it is in: */
+	int signal;
+	siginfo_t *info;
+	ucontext_t *context; /* NULL: the guest made it up, and it cannot go on */
+	u8 *vectors;	     /* XSAVE's standard format; NULL: made up as well */
+};
+
+/*
+ * A cell that has that file of RAM to map pages from. It has stopped. NULL with *problem filled:
+ * there can be none. Before the sandbox is shut.
+ */
+struct cell *cell_new(int ram, struct problem *why);
+void cell_free(struct cell *cell); /* NULL: nothing to do */
+static inline bool cell_works(const struct cell *cell)
+{
+	return cell && !cell->lost;
+}
+
+/* While it is stopped: pages come, and go. `protection`: PROT_*. Before it goes on. */
+void cell_map(struct cell *cell, u64 address, u64 length, u64 offset, int protection);
+void cell_unmap(struct cell *cell, u64 address, u64 length);
+/* Every page but the stub's. */
+void cell_empty(struct cell *cell);
+
+/*
+ * It goes on, with what is in the frame now, and these bases, until it stops. False, and nothing
+ * is known of the guest's registers: it is lost, or was not in its senses.
+ */
+bool cell_run(struct cell *cell, u64 fs, u64 gs);
+u64 cell_fs(const struct cell *cell);
+u64 cell_gs(const struct cell *cell);
+/* It shall stop. Any thread; async-signal-safe. */
+void cell_kick(const struct cell *cell);
+#endif
+#endif
+
+#endif
