@@ -455,7 +455,7 @@ int options_parse(struct options *options, int argc, char **argv, struct problem
 
 	*options = (struct options){
 		.engine = "auto",
-		.vm = {.vcpus = 1, .soft_cache = SOFT_CACHE_DEFAULT},
+		.vm = {.vcpus = 1, .soft_cache = SOFT_CACHE_DEFAULT, .may_share = true},
 	};
 	for (i = 1; i < argc; i++) {
 		const char *value;

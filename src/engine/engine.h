@@ -56,6 +56,7 @@ struct engine_options {
 	u64 soft_cache;		/* bytes of translated code, of each vCPU */
 	bool soft_stats;	/* print them at the end */
 	bool soft_perf;		/* a map of translated code for perf */
+	bool may_share;		/* RAM: what is in it is loaded again if memory->fd says so */
 	unsigned soft_without;	/* bits of engine/soft/tuning.h */
 	unsigned trace;		/* SOFT_TRACE_* */
 	const char *trace_file; /* where to */

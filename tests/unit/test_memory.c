@@ -235,6 +235,37 @@ static void test_files(void **state)
 	file_close(&file);
 }
 
+/* What is in the file is in RAM, at the same offsets: a kernel's file, too; and nothing from
+ * before. */
+static void test_share(void **state)
+{
+	struct memory *memory = new_memory(GiB(3) + MiB(2));
+	struct file file = new_file(3 * PAGE_SIZE);
+	u8 byte = 0;
+
+	(void)state;
+	assert_int_equal(memory->fd, -1);
+	memory->base[0] = 1;
+	assert_int_equal(memory_place_file(memory, MiB(1), &file, 0, file.size, &why), 0);
+	assert_int_equal(memory_share(memory, &why), 0);
+	assert_true(memory->fd >= 0);
+	assert_int_equal(memory->base[0], 0);
+	assert_int_equal(memory->base[MiB(1) + 1], 0);
+	assert_int_equal(memory_place_file(memory, MiB(1), &file, 0, file.size, &why), 0);
+	assert_int_equal(pread(memory->fd, &byte, 1, MiB(1) + 7), 1);
+	assert_int_equal(byte, 7);
+	assert_null(memory_file_at(memory, memory->base + MiB(1)));
+	memory->base[MEMORY_HIGH_BASE + 5] = 6;
+	assert_int_equal(pread(memory->fd, &byte, 1, MEMORY_HIGH_BASE + 5), 1);
+	assert_int_equal(byte, 6);
+	assert_int_equal(memory_clear(memory, &why), 0);
+	assert_int_equal(memory->base[MEMORY_HIGH_BASE + 5], 0);
+	assert_int_equal(memory->base[MiB(1) + 7], 0);
+	assert_false(readable(memory->base + GiB(3)));
+	memory_free(memory);
+	close(file.fd);
+}
+
 static void test_too_large(void **state)
 {
 	(void)state;
@@ -250,6 +281,7 @@ int main(void)
 		cmocka_unit_test(test_place), cmocka_unit_test(test_place_refused),
 		cmocka_unit_test(test_clear), cmocka_unit_test(test_written),
 		cmocka_unit_test(test_files), cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_share),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);

@@ -21,6 +21,9 @@
 #define CODE 0x400000ull
 #define DATA 0x7f0000000000ull
 
+/* As of a processor with AVX and no more. */
+#define FRAME_VECTORS 832
+
 struct fixture {
 	struct cell *cell;
 	u8 *ram;
@@ -35,7 +38,7 @@ static int set_up(void **state)
 	f->fd = memfd_create("ram", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(f->fd, 16 * PAGE_SIZE), 0);
 	f->ram = mmap(NULL, 16 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0);
-	f->cell = cell_new(f->fd, &why);
+	f->cell = cell_new(f->fd, FRAME_VECTORS, &why);
 	if (!f->cell)
 		fail_msg("%s", why.text);
 	*state = f;
@@ -58,9 +61,20 @@ static greg_t *regs(struct fixture *f)
 	return f->cell->context->uc_mcontext.gregs;
 }
 
+/* The frame is made anew: what we put there comes along. */
+static void prepare(struct fixture *f, u64 rip)
+{
+	gregset_t keep;
+
+	memcpy(keep, regs(f), sizeof(keep));
+	keep[REG_RIP] = rip;
+	assert_true(cell_prepare(f->cell));
+	memcpy(regs(f), keep, sizeof(keep));
+}
+
 static void run(struct fixture *f, u64 rip)
 {
-	regs(f)[REG_RIP] = rip;
+	prepare(f, rip);
 	assert_true(cell_run(f->cell, 0x1000, 0x2000));
 }
 
@@ -117,7 +131,8 @@ static void test_denied_instructions(void **state)
 	assert_true(regs(f)[REG_RIP] == CODE);
 	run(f, CODE + 2);
 	assert_int_equal(f->cell->signal, SIGSEGV);
-	assert_true(regs(f)[REG_RIP] == CODE + 2);
+	if (f->cell->cpuid_faults)
+		assert_true(regs(f)[REG_RIP] == CODE + 2);
 }
 
 static void test_empty(void **state)
@@ -171,33 +186,107 @@ static void test_early_kick(void **state)
 	assert_int_equal(f->cell->signal, SIGURG);
 }
 
-/* The stub's own stop, made by the guest: with a context of its own making, or with none. */
-static void test_forged_stop(void **state)
+static void expect_lost(struct fixture *f)
 {
-	static const u8 code[] = {0xb8, CELL_STOP_CALL, 0, 0, 0, 0xff, 0xe3}; /* mov; jmp *%rbx */
-	const u8 *stub = cell_image, *at = memmem(stub, PAGE_SIZE, "\x0f\x05", 2);
-	struct fixture *f = *state;
-
-	put_code(f, code, sizeof(code));
-	assert_non_null(at);
-	regs(f)[REG_RBX] = CELL_BASE + (at - stub);
-	regs(f)[REG_RSI] = CELL_STACK;
-	regs(f)[REG_RDX] = CELL_END - 8;
-	regs(f)[REG_RIP] = CODE;
+	prepare(f, CODE);
 	assert_false(cell_run(f->cell, 0, 0));
 	assert_true(f->cell->lost);
 	/* And it stays so. */
+	assert_false(cell_prepare(f->cell));
 	assert_false(cell_run(f->cell, 0, 0));
 }
 
-/* An order that cannot be carried out: nobody knows what the cell has, so it is not used any more.
- */
-static void test_map_refused(void **state)
+/* mov $number, %eax; jmp *%rbx */
+static void put_jump(struct fixture *f, u8 number)
+{
+	const u8 code[] = {0xb8, number, 0, 0, 0, 0xff, 0xe3};
+
+	put_code(f, code, sizeof(code));
+}
+
+/* The stub's own stop, made by the guest, with a frame of its own making. */
+static void test_forged_stop(void **state)
 {
 	struct fixture *f = *state;
 
+	put_jump(f, CELL_STOP_CALL);
+	regs(f)[REG_RBX] = CELL_STOP_IP - 2;
+	regs(f)[REG_RDI] = SIGSEGV;
+	regs(f)[REG_RSI] = CELL_STACK;
+	regs(f)[REG_RDX] = CELL_STACK + 256;
+	expect_lost(f);
+}
+
+/* The same with the right one: then it says whatever the guest likes, of the guest. */
+static void test_own_stop(void **state)
+{
+	struct fixture *f = *state;
+
+	put_jump(f, CELL_STOP_CALL);
+	regs(f)[REG_RBX] = CELL_STOP_IP - 2;
+	regs(f)[REG_RDI] = SIGILL;
+	regs(f)[REG_RSI] = f->cell->home_info;
+	regs(f)[REG_RDX] = f->cell->home;
+	run(f, CODE);
+	assert_int_equal(f->cell->signal, SIGILL);
+	run(f, CODE);
+}
+
+/* A call of the stub's from another place than its own; and a place for another call. */
+static void test_gate(void **state)
+{
+	static const u8 code[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05};
+	struct fixture *f = *state;
+
+	put_code(f, code, sizeof(code));
+	run(f, CODE);
+	assert_int_equal(f->cell->signal, SIGSYS);
+	put_jump(f, 57);
+	regs(f)[REG_RBX] = CELL_RETURN_IP - 2;
+	expect_lost(f);
+}
+
+/* One that makes itself deaf by a signal's return: it is not waited for, and leaves nothing. */
+static void test_deaf(void **state)
+{
+	struct fixture *f = *state;
+	ucontext_t *frame = (ucontext_t *)(f->ram + PAGE_SIZE);
+	pthread_t thread;
+
+	put_jump(f, 15);
+	f->ram[PAGE_SIZE / 2] = 0xeb;
+	f->ram[PAGE_SIZE / 2 + 1] = 0xfe;
+	cell_map(f->cell, DATA, PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE);
+	memcpy(frame, f->cell->pattern, offsetof(ucontext_t, __fpregs_mem));
+	frame->uc_mcontext.fpregs = NULL;
+	frame->uc_mcontext.gregs[REG_RIP] = CODE + PAGE_SIZE / 2;
+	memset(&frame->uc_sigmask, 0xff, 8);
+	regs(f)[REG_RBX] = CELL_RETURN_IP - 2;
+	regs(f)[REG_RSP] = DATA;
+	pthread_create(&thread, NULL, kick, f->cell);
+	expect_lost(f);
+	pthread_join(thread, NULL);
+}
+
+/* An order that cannot be carried out takes those behind it along; the next ones are well. */
+static void test_map_refused(void **state)
+{
+	static const u8 code[] = {0x0f, 0x0b};
+	struct fixture *f = *state;
+
 	cell_map(f->cell, CODE + 1, PAGE_SIZE, 0, PROT_READ);
-	assert_false(cell_run(f->cell, 0, 0));
+	put_code(f, code, sizeof(code));
+	assert_false(cell_prepare(f->cell));
+	run(f, CODE);
+	assert_int_equal(f->cell->signal, SIGSEGV);
+	/* The same among more than fit into one batch. */
+	cell_map(f->cell, CODE + 1, PAGE_SIZE, 0, PROT_READ);
+	for (int i = 0; i < 2 * CELL_ORDERS; i++)
+		put_code(f, code, sizeof(code));
+	assert_false(cell_prepare(f->cell));
+	put_code(f, code, sizeof(code));
+	run(f, CODE);
+	assert_int_equal(f->cell->signal, SIGILL);
 }
 
 int main(void)
@@ -210,6 +299,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kick, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_early_kick, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_forged_stop, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_own_stop, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_gate, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_deaf, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_map_refused, set_up, tear_down),
 	};
 

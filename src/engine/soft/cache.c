@@ -235,6 +235,7 @@ void cache_protect(struct vcpu *vcpu, u64 gpa)
 	page->gpa = align_down(gpa, PAGE_SIZE);
 	page->chunks = 0;
 	page->blocks = NULL;
+	page->bare = BARE_CODE_UNKNOWN;
 	atomic_store(&page->shown, ~0ull);
 	atomic_store(slot, page);
 	page_has_code_now(vcpu, page->gpa);
@@ -242,6 +243,7 @@ void cache_protect(struct vcpu *vcpu, u64 gpa)
 
 static void release_page(struct vcpu *vcpu, struct code_page *page)
 {
+	vcpu->bare.stale |= page->bare == BARE_CODE_FINE;
 	atomic_store(page_slot(vcpu, page->gpa), NULL);
 	page_has_no_code(vcpu, page->gpa);
 	page->free_next = vcpu->cache->free_pages;
@@ -466,12 +468,34 @@ static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to
 			chunks |= taken;
 		}
 	}
+	/* Bytes may come that must not run bare. */
+	vcpu->bare.stale |= page->bare == BARE_CODE_FINE;
+	page->bare = BARE_CODE_UNKNOWN;
 	/* The page may be gone by now: only one that is still there has chunks. */
 	if (!last && page_of(vcpu, page_gpa) == page) {
 		page->chunks = chunks;
 		atomic_store(&page->shown, chunks);
 	}
 	return found;
+}
+
+/* ------------------------------------------------------------------ code that runs as it is */
+
+enum bare_code cache_bare_code(struct vcpu *vcpu, u64 gpa)
+{
+	struct code_page *page = page_of(vcpu, gpa);
+
+	if (!page || !page->blocks)
+		return BARE_CODE_UNKNOWN;
+	if (page->bare == BARE_CODE_UNKNOWN) {
+		/* Whoever writes from here on tells us: before we look. */
+		show_more(page, ~0ull);
+		page->bare = page_tells_of_host(ram_at(vcpu->soft, page->gpa),
+						!vcpu->bare.cell->cpuid_faults)
+				     ? BARE_CODE_REFUSED
+				     : BARE_CODE_FINE;
+	}
+	return page->bare;
 }
 
 bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length)

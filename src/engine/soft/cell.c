@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,8 +29,6 @@
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1ul << 0)
 #endif
-
-#define USER_END 0x7ffffffff000
 
 static struct cell_control *control_of(const struct cell *cell)
 {
@@ -48,6 +47,11 @@ static volatile struct cell_state *state_of(const struct cell *cell)
 static void become_cell(void *program)
 {
 	static char *const nothing[] = {NULL};
+	/* The guest's memory is not for files, nor for who collects dumps (core(5): limit 1). */
+	const struct rlimit no_core = {1, 1};
+
+	setrlimit(RLIMIT_CORE, &no_core);
+	child_become_nobody();
 
 	/* Its last descriptor: nobody needs it once the program is there. */
 	fcntl(PROGRAM_FD, F_SETFD, FD_CLOEXEC);
@@ -96,6 +100,8 @@ static int start(struct cell *cell, int ram, struct problem *why)
 	int fds[] = {ram, make_shared(cell), -1, make_program()}, err = -errno;
 	char words[128];
 
+	if (cell->shared)
+		control_of(cell)->parent = getpid();
 	if (pipe2(cell->kick, O_CLOEXEC | O_NONBLOCK))
 		err = -errno;
 	else if (fds[1] >= 0 && fds[3] >= 0) {
@@ -122,23 +128,40 @@ static void *at(const struct cell *cell, u64 address, u64 length, u64 align)
 	return cell->shared + (address - CELL_CONTROL);
 }
 
-static void look_at(struct cell *cell, const struct seccomp_notif *stop)
+/* The frame of this stop, wherever it is. False: it is nowhere that a frame could be. */
+static bool find_frame(struct cell *cell, const struct seccomp_notif *stop)
 {
-	u64 vectors;
-
-	cell->stop = stop->id;
-	cell->pid = stop->pid;
-	cell->signal = stop->data.args[0];
 	cell->info = at(cell, stop->data.args[1], sizeof(siginfo_t), 8);
 	/* The C library's has room for a mask that the kernel's has not. */
 	cell->context = at(cell, stop->data.args[2], offsetof(ucontext_t, __fpregs_mem), 8);
-	cell->vectors = NULL;
-	if (!cell->info)
-		cell->context = NULL;
-	if (!cell->context)
-		return;
-	vectors = (u64)cell->context->uc_mcontext.fpregs;
-	cell->vectors = at(cell, vectors, CELL_VECTORS, 64);
+	if (!cell->info || !cell->context)
+		return false;
+	cell->vectors = at(cell, (u64)cell->context->uc_mcontext.fpregs, cell->vectors_size, 64);
+	return cell->vectors;
+}
+
+/*
+ * Is this a stop as the kernel makes them: with the frame in its one place, of code that is not the
+ * stub's own? All else the guest has made up.
+ */
+static bool is_sound(const struct cell *cell, const struct seccomp_notif *stop)
+{
+	const ucontext_t *pattern = cell->pattern;
+	u64 rip;
+
+	if (stop->data.args[1] != cell->home_info || stop->data.args[2] != cell->home ||
+	    cell->context->uc_mcontext.fpregs != pattern->uc_mcontext.fpregs)
+		return false;
+	rip = cell->context->uc_mcontext.gregs[REG_RIP];
+	return rip < CELL_BASE || rip >= CELL_END;
+}
+
+static bool look_at(struct cell *cell, const struct seccomp_notif *stop)
+{
+	cell->stop = stop->id;
+	cell->pid = stop->pid;
+	cell->signal = stop->data.args[0];
+	return cell->pattern ? is_sound(cell, stop) : find_frame(cell, stop);
 }
 
 static bool has_ended(const struct cell *cell)
@@ -148,17 +171,53 @@ static bool has_ended(const struct cell *cell)
 	return poll(&end, 1, 0) > 0;
 }
 
-/* Wait for it to stop. */
+/* ns of processor time that it has used, the mapper's included. */
+static u64 used(const struct cell *cell)
+{
+	struct timespec time = {0};
+
+	clock_gettime(cell->clock, &time);
+	return time.tv_sec * 1000000000ull + time.tv_nsec;
+}
+
+/*
+ * Of its processor's time, in which it does not come although it was called. A signal is delivered
+ * at once, so somebody has blocked it.
+ */
+#define DEAF_NS	  100000000ull
+#define PERIOD_MS 200
+
+/* `since`: when it was first seen not to have heard, or 0. */
+static bool is_deaf(const struct cell *cell, u64 *since)
+{
+	struct pollfd called = {.fd = cell->kick[0], .events = POLLIN};
+	u64 now = used(cell);
+
+	if (poll(&called, 1, 0) <= 0)
+		*since = 0;
+	else if (!*since)
+		*since = now;
+	return *since && now - *since > DEAF_NS;
+}
+
+/* Wait for it to stop. False: it has ended, or is not in its senses. */
 static bool await(struct cell *cell)
 {
+	struct pollfd fds[] = {{.fd = cell->listener, .events = POLLIN},
+			       {.fd = cell->child.fd, .events = POLLIN}};
+	struct seccomp_notif stop;
+	u64 since = 0;
+
 	for (;;) {
-		struct seccomp_notif stop = {0};
-		if (!ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_RECV, &stop)) {
-			look_at(cell, &stop);
-			return true;
-		}
-		if ((errno != EINTR && errno != ENOENT) || has_ended(cell))
+		int found = poll(fds, ARRAY_SIZE(fds), PERIOD_MS);
+
+		if (found > 0 && fds[0].revents & POLLIN) {
+			memset(&stop, 0, sizeof(stop));
+			if (!ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_RECV, &stop))
+				return look_at(cell, &stop);
+		} else if (found > 0 || (!found && is_deaf(cell, &since))) {
 			return false;
+		}
 	}
 }
 
@@ -185,28 +244,32 @@ static u32 post_orders(struct cell *cell)
 	return batch;
 }
 
-/* It takes microseconds; but if the host kills it, it never answers. */
-static void give_orders(struct cell *cell)
+/*
+ * It takes microseconds; but if the host kills it, it never answers. False: one of them was not
+ * carried out, nor those behind it.
+ */
+static bool give_orders(struct cell *cell)
 {
 	const struct timespec patience = {.tv_nsec = 100000000};
 	volatile struct cell_state *state = state_of(cell);
 	u32 batch, done;
 
 	if (!cell->count)
-		return;
+		return true;
 	batch = post_orders(cell);
 	while ((done = __atomic_load_n(&state->done, __ATOMIC_ACQUIRE)) != batch)
 		if (syscall(SYS_futex, &state->done, FUTEX_WAIT, done, &patience, NULL, 0) &&
 		    errno == ETIMEDOUT && has_ended(cell))
 			break;
-	cell->lost |= state->failed || done != batch;
+	cell->lost |= done != batch;
+	return !state->failed && !cell->lost;
 }
 
 static void order(struct cell *cell, const struct cell_order *what)
 {
-	control_of(cell)->order[cell->count++] = *what;
 	if (cell->count == CELL_ORDERS)
-		give_orders(cell);
+		cell->failed |= !give_orders(cell);
+	control_of(cell)->order[cell->count++] = *what;
 }
 
 void cell_map(struct cell *cell, u64 address, u64 length, u64 offset, int protection)
@@ -225,39 +288,58 @@ void cell_unmap(struct cell *cell, u64 address, u64 length)
 void cell_empty(struct cell *cell)
 {
 	cell_unmap(cell, 0, CELL_BASE);
-	cell_unmap(cell, CELL_END, USER_END - CELL_END);
+	cell_unmap(cell, CELL_END, CELL_USER_END - CELL_END);
 }
 
 /* ------------------------------------------------------------------ running */
 
-/* ns of processor time that it has used, the mapper's included. */
-static u64 used(const struct cell *cell)
+bool cell_prepare(struct cell *cell)
 {
-	struct timespec time = {0};
+	bool any = cell->count, done = give_orders(cell) && !cell->failed;
 
-	clock_gettime(cell->clock, &time);
-	return time.tv_sec * 1000000000ull + time.tv_nsec;
+	cell->failed = false;
+	if (any)
+		cell->used = used(cell);
+	if (!done || cell->lost)
+		return false;
+	/* The guest may have written there: nothing in it is to be inherited by who is next. */
+	memcpy(cell->context, cell->pattern, CELL_END - cell->home);
+	return true;
+}
+
+static void end(struct cell *cell)
+{
+	cell->lost = true;
+	cell->count = 0;
+	order(cell, &(struct cell_order){SYS_exit_group, {0}});
+	post_orders(cell);
+}
+
+static void drain(const struct cell *cell)
+{
+	u8 kicks[64];
+
+	while (read(cell->kick[0], kicks, sizeof(kicks)) == sizeof(kicks))
+		;
 }
 
 bool cell_run(struct cell *cell, u64 fs, u64 gs)
 {
-	u8 kicks[64];
 	u64 began = cell->used;
 
-	if (cell->count) {
-		give_orders(cell);
-		began = used(cell);
-	}
 	control_of(cell)->fs = fs;
 	control_of(cell)->gs = gs;
 	if (cell->lost)
 		return false;
-	cell->lost = !go_on(cell) || !await(cell) || !cell->context;
+	if (!go_on(cell) || !await(cell)) {
+		end(cell);
+		return false;
+	}
 	cell->used = used(cell);
 	cell->spent = cell->used - began;
-	if (cell->signal == SIGURG && read(cell->kick[0], kicks, sizeof(kicks)) < 0)
-		cell->signal = SIGURG; /* sent by somebody else: be it so */
-	return !cell->lost;
+	if (cell->signal == SIGURG)
+		drain(cell);
+	return true;
 }
 
 u64 cell_fs(const struct cell *cell)
@@ -273,8 +355,7 @@ u64 cell_gs(const struct cell *cell)
 void cell_kick(const struct cell *cell)
 {
 	/* If it is full, there is a signal on its way. */
-	if (write(cell->kick[1], "", 1) < 0)
-		return;
+	syscall(SYS_write, cell->kick[1], "", 1);
 }
 
 /* ------------------------------------------------------------------ from the beginning to the end
@@ -291,6 +372,28 @@ static int make_kick(struct cell *cell, struct problem *why)
 	    (errno = clock_getcpuclockid(cell->pid, &cell->clock)))
 		return problem(why, errno, "no way to call it: %s", strerror(errno));
 	return 0;
+}
+
+/*
+ * The first stop was made by the stub. Let it go on as a guest would, at an address where nothing
+ * is: the frame of the signal that comes of it is where all of them will be.
+ */
+static bool find_home(struct cell *cell)
+{
+	u64 first = (u8 *)cell->context - cell->shared + CELL_CONTROL;
+
+	control_of(cell)->frame = first;
+	cell->context->uc_mcontext.gregs[REG_RIP] = 0;
+	cell->context->uc_mcontext.gregs[REG_RSP] = 0;
+	if (!go_on(cell) || !await(cell))
+		return false;
+	cell->home = (u8 *)cell->context - cell->shared + CELL_CONTROL;
+	cell->home_info = (u8 *)cell->info - cell->shared + CELL_CONTROL;
+	control_of(cell)->frame = cell->home;
+	cell->pattern = malloc(CELL_END - cell->home);
+	if (cell->pattern)
+		memcpy(cell->pattern, cell->context, CELL_END - cell->home);
+	return cell->pattern;
 }
 
 /* The first stop: its listener is one of its own descriptors by then. */
@@ -310,16 +413,17 @@ static int meet(struct cell *cell, struct problem *why)
 	if (cell->listener < 0)
 		return problem(why, errno, "cannot listen to its process: %s", strerror(errno));
 	ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
-	if (!await(cell) || !cell->context || !cell->vectors)
+	if (!await(cell) || make_kick(cell, why) || !find_home(cell))
 		return problem(why, EPROTO, "its process does not stop as it should");
 	cell->met = true;
+	cell->cpuid_faults = state_of(cell)->cpuid_faults;
 	/* Ours alone, so that its stops fail when we are gone. */
 	order(cell, &(struct cell_order){SYS_close, {state_of(cell)->listener}});
 	give_orders(cell);
-	return make_kick(cell, why);
+	return 0;
 }
 
-struct cell *cell_new(int ram, struct problem *why)
+struct cell *cell_new(int ram, u32 vectors, struct problem *why)
 {
 	struct cell *cell = calloc(1, sizeof(*cell));
 
@@ -327,6 +431,7 @@ struct cell *cell_new(int ram, struct problem *why)
 		problem(why, ENOMEM, "out of memory");
 		return NULL;
 	}
+	cell->vectors_size = vectors;
 	cell->listener = cell->kick[0] = cell->kick[1] = -1;
 	cell->child = (struct child){-1, -1, -1};
 	if (start(cell, ram, why) || meet(cell, why)) {
@@ -341,9 +446,8 @@ void cell_free(struct cell *cell)
 	if (!cell)
 		return;
 	/* Who is locked in signals nobody. It can be told, though, by another way. */
-	if (cell->met && !cell->lost) {
-		order(cell, &(struct cell_order){SYS_exit_group, {0}});
-		post_orders(cell);
+	if (cell->met) {
+		end(cell);
 		child_end(&cell->child);
 	} else {
 		child_kill(&cell->child);
@@ -353,5 +457,6 @@ void cell_free(struct cell *cell)
 	close_if_open(cell->kick[1]);
 	if (cell->shared)
 		munmap(cell->shared, CELL_SIZE);
+	free(cell->pattern);
 	free(cell);
 }

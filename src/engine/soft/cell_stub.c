@@ -27,9 +27,6 @@
 #define control ((const volatile struct cell_control *)CELL_CONTROL)
 #define state	((volatile struct cell_state *)CELL_STATE)
 
-/* Where users' addresses end, but for the last page. */
-#define USER_END 0x7ffffffff000
-
 static inline long call(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	register u64 r10 asm("r10") = d;
@@ -56,11 +53,53 @@ static void must(long result)
 
 /* ------------------------------------------------------------------ the guest's thread */
 
+_Static_assert(offsetof(struct cell_control, fs) == CELL_CONTROL_FS &&
+		       offsetof(struct cell_control, gs) == CELL_CONTROL_GS &&
+		       offsetof(struct cell_control, frame) == CELL_CONTROL_FRAME,
+	       "the gate");
+
 /*
- * Every signal ends here. The stop is one system call that returns when the launcher lets it: who
- * made it cannot be doing anything else, which is what the launcher relies on when it takes pages
- * away.
+ * The stop is one system call that returns when the launcher lets it: who made it cannot be doing
+ * anything else, which is what the launcher relies on when it takes pages away. The guest may jump
+ * here with whatever it likes in its registers. So behind the call none of them counts: where to go
+ * on is in the page that only the launcher writes, and what a frame does not have (selectors, and
+ * flags that rt_sigreturn leaves alone) begins at 0 for everybody.
  */
+#define STRING_OF(x) #x
+#define STRING(x)    STRING_OF(x)
+#define NOPS	     ", 0x90\n\t"
+/* clang-format off */
+asm(".section .gate, \"ax\"\n"
+    "gate:\n\t"
+    "mov $" STRING(CELL_STOP_CALL) ", %eax\n\t"
+    ".org gate + 0xe" NOPS
+    "syscall\n\t"
+    "test %eax, %eax\n\t"
+    "jnz 9f\n\t"
+    "mov %eax, %ds\n\t"
+    "mov %eax, %es\n\t"
+    "mov %eax, %fs\n\t"
+    "mov %eax, %gs\n\t"
+    "movabs " STRING(CELL_CONTROL) " + " STRING(CELL_CONTROL_FS) ", %rax\n\t"
+    "wrfsbase %rax\n\t"
+    "movabs " STRING(CELL_CONTROL) " + " STRING(CELL_CONTROL_GS) ", %rax\n\t"
+    "wrgsbase %rax\n\t"
+    "movabs " STRING(CELL_CONTROL) " + " STRING(CELL_CONTROL_FRAME) ", %rax\n\t"
+    "mov %rax, %rsp\n\t"
+    "push $2\n\t"
+    "popf\n\t"
+    "mov $" STRING(__NR_rt_sigreturn) ", %eax\n\t"
+    ".org gate + 0x5e" NOPS
+    "syscall\n"
+    "9:\tmov $" STRING(__NR_exit_group) ", %eax\n\t"
+    "mov $1, %edi\n\t"
+    ".org gate + 0x7e" NOPS
+    "syscall\n\t"
+    "ud2\n\t"
+    ".previous");
+/* clang-format on */
+
+/* Every signal ends here. */
 static void on_signal(int number, void *info, void *context)
 {
 	u64 fs, gs;
@@ -68,15 +107,7 @@ static void on_signal(int number, void *info, void *context)
 	asm volatile("rdfsbase %0\n\trdgsbase %1" : "=r"(fs), "=r"(gs));
 	state->fs = fs;
 	state->gs = gs;
-	/* An error: nobody listens any more. */
-	if (call(CELL_STOP_CALL, number, (u64)info, (u64)context, 0, 0, 0))
-		CALL(exit_group, 1, 0, 0, 0, 0, 0);
-	asm volatile("wrfsbase %0\n\twrgsbase %1\n\t"
-		     "mov %2, %%rsp\n\t"
-		     "mov %3, %%eax\n\t"
-		     "syscall" ::"r"(control->fs),
-		     "r"(control->gs), "r"(context), "i"(__NR_rt_sigreturn)
-		     : "memory");
+	asm volatile("jmp gate" ::"D"(number), "S"(info), "d"(context) : "memory");
 	__builtin_unreachable();
 }
 
@@ -107,35 +138,38 @@ static void catch_signals(void)
 static void deny_instructions(void)
 {
 	must(CALL(prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0, 0));
-	must(CALL(arch_prctl, ARCH_SET_CPUID, 0, 0, 0, 0, 0));
+	state->cpuid_faults = !CALL(arch_prctl, ARCH_SET_CPUID, 0, 0, 0, 0, 0);
 }
 
 #define LOAD(field)		   BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define IF(value, then, otherwise) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, otherwise)
 #define END(action)		   BPF_STMT(BPF_RET | BPF_K, action)
 
-/*
- * The stub's own two calls, from its own page; all else is a signal: the guest's system calls, too.
- * (Its page is not secret: the guest may jump there and stop itself. So be it.)
- */
+#define LOW(address) ((u32)(address))
+
+/* Three calls, each from one place. All else is a signal: the guest's system calls, too. */
 static long lock_guest_in(void)
 {
 	static const struct sock_filter filter[] = {
 		LOAD(arch),
-		IF(AUDIT_ARCH_X86_64, 0, 10),
+		IF(AUDIT_ARCH_X86_64, 0, 12),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 			 offsetof(struct seccomp_data, instruction_pointer) + 4),
-		IF(CELL_BASE >> 32, 0, 8),
+		IF(CELL_BASE >> 32, 0, 10),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 			 offsetof(struct seccomp_data, instruction_pointer)),
-		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, CELL_CODE_SIZE, 6, 0),
+		IF(LOW(CELL_STOP_IP), 2, 0),
+		IF(LOW(CELL_RETURN_IP), 3, 0),
+		IF(LOW(CELL_EXIT_IP), 4, 6),
 		LOAD(nr),
-		IF(CELL_STOP_CALL, 0, 1),
-		END(SECCOMP_RET_USER_NOTIF),
-		IF(__NR_rt_sigreturn, 1, 0),
-		IF(__NR_exit_group, 0, 1),
-		END(SECCOMP_RET_ALLOW),
+		IF(CELL_STOP_CALL, 5, 4),
+		LOAD(nr),
+		IF(__NR_rt_sigreturn, 4, 2),
+		LOAD(nr),
+		IF(__NR_exit_group, 2, 0),
 		END(SECCOMP_RET_TRAP),
+		END(SECCOMP_RET_USER_NOTIF),
+		END(SECCOMP_RET_ALLOW),
 	};
 	const struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), (void *)filter};
 
@@ -148,9 +182,10 @@ static long lock_guest_in(void)
 /* Pages, and a word to wait at. No programs, no files but those that are open: the guest's RAM. */
 static const struct sock_filter mapper_filter[] = {
 	LOAD(arch),
-	IF(AUDIT_ARCH_X86_64, 0, 7),
+	IF(AUDIT_ARCH_X86_64, 0, 8),
 	LOAD(nr),
-	IF(__NR_futex, 4, 0),
+	IF(__NR_futex, 5, 0),
+	IF(__NR_getppid, 4, 0),
 	IF(__NR_mmap, 3, 0),
 	IF(__NR_munmap, 2, 0),
 	IF(__NR_close, 1, 0),
@@ -162,12 +197,16 @@ static const struct sock_filter mapper_filter[] = {
 static const struct sock_fprog mapper_program __attribute__((used)) = {
 	sizeof(mapper_filter) / sizeof(mapper_filter[0]), (void *)mapper_filter};
 
+/* How long it may take to notice that the launcher is gone. */
+static const u64 mapper_patience[2] __attribute__((used)) = {2, 0};
+
 #define SHARES_ALL                                                                                 \
 	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
 /*
  * All of it is in registers: a stack could only be where the guest may write. It executes the
- * orders in turn, up to one that fails, says which batch is done, and waits for the next.
+ * orders in turn, up to one that fails, says which batch is done, and waits for the next. Every now
+ * and then it looks whether there still is somebody to give some.
  */
 static void start_mapper(void)
 {
@@ -251,7 +290,7 @@ static void __attribute__((used, noreturn)) settle(void)
 	long listener;
 
 	must(CALL(munmap, 0, CELL_BASE, 0, 0, 0, 0));
-	must(CALL(munmap, CELL_END, USER_END - CELL_END, 0, 0, 0, 0));
+	must(CALL(munmap, CELL_END, CELL_USER_END - CELL_END, 0, 0, 0, 0));
 	start_mapper();
 	must(CALL(rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof(none), 0, 0));
 	must(CALL(write, 1, "", 1, 0, 0, 0));

@@ -161,6 +161,7 @@ struct lookup {
 	struct tlb tlb;
 	/* From here on for C only. */
 	struct notes jump_pages; /* pages with code in the jump cache */
+	u64 version;		 /* counts how often all was forgotten */
 	u32 jump_mode;		 /* the mode for which the jump cache is filled */
 	bool jump_local;	 /* it has entries for pages that are not global */
 	bool global;		 /* the TLB has entries for pages that are */

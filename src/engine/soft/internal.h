@@ -16,6 +16,7 @@
 #define ENGINE_SOFT_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/soft/bare.h"
 #include "engine/soft/context.h"
 #include "engine/soft/watch.h"
 #include "engine/topology.h"
@@ -142,7 +143,10 @@ struct soft_stats {
 	u64 interrupts, exceptions[32], halts;
 	u64 system_insns, string_insns;
 	u64 executed[2048]; /* system and string instructions, by mnemonic: Zydis has fewer */
-	u64 ticks_translating, ticks_helping, ticks_halted, ticks_total; /* of the TSC */
+	u64 bare_runs, bare_calls, bare_faults, bare_kicks, bare_given_up;
+	u64 bare_maps, bare_empties;
+	u64 ticks_translating, ticks_helping, ticks_halted, ticks_bare,
+		ticks_total; /* of the TSC */
 };
 
 /* cpuid.c: what the guest's CPUs say of themselves is put together once, when the engine opens */
@@ -175,8 +179,9 @@ struct cpuid_table {
 struct address_space {
 	u8 stack[SIGNAL_ROOM]; /* of translated code: see context.h */
 	struct lookup lookup;
-	u32 pcid; /* PCID_NONE: nothing in it is true */
-	u64 used; /* space_clock, when it last became the current one */
+	u32 pcid;	       /* PCID_NONE: nothing in it is true */
+	struct bare_case bare; /* is it worth being run as it is? */
+	u64 used;	       /* space_clock, when it last became the current one */
 };
 
 /* Most pieces that the guest's memory can have. */
@@ -287,11 +292,12 @@ struct vcpu {
 		u8 vector;
 		int32_t offset; /* of the instruction from ctx.page */
 	} trap;			/* the host's, in translated code */
+	struct bare bare;
 	struct address_space space[SPACES];
 	struct address_space *current_space; /* ctx.user is in it */
 	u64 space_clock;
 	struct walk walk[WALKS_KEPT];
-	u64 walk_epoch; /* what was kept in an earlier one is forgotten */
+	u64 walk_epoch;		/* what was kept in an earlier one is forgotten */
 	bool interrupt_waiting; /* one came while IF was clear */
 	unsigned pauses;	/* since it last let others have the host's processor */
 	u8 bounce_buffer[256] __attribute__((aligned(64)));
@@ -316,6 +322,7 @@ struct soft {
 	bool checked;		    /* translated code checks each host address: check.c */
 	struct cache *spare_caches; /* of vCPUs that are gone */
 	struct attached attached;
+	struct cell **cells; /* one for each vCPU; NULL: none */
 	unsigned vcpu_count, vcpus_added;
 	struct vcpu *vcpus[];
 };
@@ -585,6 +592,25 @@ void lapic_tick(struct vcpu *vcpu);
 int lapic_pending(struct vcpu *vcpu);
 void lapic_accept(struct vcpu *vcpu, u8 vector);
 
+/* ------------------------------------------------------------------ bare.c: user code as it is */
+
+/* Then no jump to user code may be remembered: each has to come by. */
+static inline bool bare_is_wanted(const struct vcpu *vcpu)
+{
+	return vcpu->current_space->bare.wanted && cell_works(vcpu->bare.cell) &&
+	       (vcpu->mode & MODE_VIEW) == VIEW_USER;
+}
+
+/* It was interrupted, which happens to those who take their time. */
+void bare_sample(struct vcpu *vcpu);
+/* BARE_RAN: it did, or a fault is due. BARE_ALONE: the next instruction is the translator's. */
+enum bare_result { BARE_RAN, BARE_ALONE, BARE_NOT } bare_run(struct vcpu *vcpu);
+/* What an address space has there is not so any more. */
+void bare_forget_page(struct vcpu *vcpu, u64 address);
+
+/* telltale.c: has this page code that must not run there? Is CPUID such? After vectors_save(). */
+bool page_tells_of_host(const u8 *page, bool cpuid);
+
 /* ------------------------------------------------------------------ cache.c: translated code */
 
 struct cache *cache_new(struct vcpu *vcpu, u64 bytes, struct problem *problem);
@@ -598,6 +624,12 @@ bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length);
 /* May it have code of these bytes, of one page? Any thread, after it wrote them. */
 bool cache_may_have(const struct vcpu *vcpu, u64 gpa, u64 length);
 void cache_flush(struct vcpu *vcpu);
+/*
+ * May the code of that page run bare? Then we hear of each write to it from now on: bare.stale. We
+ * know only of pages that there are translations of: those are watched already.
+ */
+enum bare_code { BARE_CODE_UNKNOWN, BARE_CODE_REFUSED, BARE_CODE_FINE };
+enum bare_code cache_bare_code(struct vcpu *vcpu, u64 gpa);
 
 /* ------------------------------------------------------------------ sharing.c: several vCPUs */
 

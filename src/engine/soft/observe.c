@@ -109,12 +109,13 @@ static void print_time(const struct soft *soft, const char *name, u64 ticks, u64
 static void print_times(const struct soft *soft, const struct soft_stats *stats)
 {
 	u64 named = stats->ticks_translating + stats->ticks_halted;
-	u64 helping = MAX(stats->ticks_helping, named);
+	u64 helping = MAX(stats->ticks_helping, named + stats->ticks_bare);
 	u64 total = MAX(stats->ticks_total, helping);
 
 	log_line("  time");
 	print_time(soft, "in translated code", total - helping, total);
-	print_time(soft, "in other helpers", helping - named, total);
+	print_time(soft, "in user code as it is", stats->ticks_bare, total);
+	print_time(soft, "in other helpers", helping - named - stats->ticks_bare, total);
 	print_time(soft, "translating", stats->ticks_translating, total);
 	print_time(soft, "halted", stats->ticks_halted, total);
 	print_time(soft, "together", total, total);
@@ -165,6 +166,16 @@ static const struct counter exits[] = {
 	COUNTER("ports, written", port_writes),
 	COUNTER("interrupts", interrupts),
 	COUNTER("halts", halts),
+};
+
+static const struct counter bare[] = {
+	COUNTER("runs", bare_runs),
+	COUNTER("ended by system calls", bare_calls),
+	COUNTER("ended by page faults", bare_faults),
+	COUNTER("ended from outside", bare_kicks),
+	COUNTER("given up", bare_given_up),
+	COUNTER("pieces mapped", bare_maps),
+	COUNTER("all unmapped", bare_empties),
 };
 
 static void print_counters(const char *title, const struct soft_stats *stats,
@@ -222,6 +233,7 @@ void stats_print(const struct soft *soft)
 		print_counters("translation", stats, translation, ARRAY_SIZE(translation));
 		print_counters("memory", stats, memory, ARRAY_SIZE(memory));
 		print_counters("translated code left for", stats, exits, ARRAY_SIZE(exits));
+		print_counters("user code as it is", stats, bare, ARRAY_SIZE(bare));
 		print_exceptions(stats);
 		print_executed(stats);
 	}

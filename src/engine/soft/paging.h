@@ -51,6 +51,8 @@ static inline u64 tag_none(unsigned index)
 
 /* As the processor would, accessed and dirty bits included. False: a page fault, recorded. */
 bool paging_walk(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found);
+/* What is there, without a trace, if all tables on the way were accessed before. False: nothing. */
+bool paging_look(const struct vcpu *vcpu, u64 address, struct mapping *found);
 /* Where it is, as a debugger asks: whoever may, and without a trace. False: nowhere. */
 bool paging_peek(const struct vcpu *vcpu, u64 address, u64 *gpa);
 /* May this access be done with these rights? Only of pages that are present. */

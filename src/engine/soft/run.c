@@ -243,6 +243,7 @@ static const void *next_code(struct vcpu *vcpu)
 			continue;
 		if (atomic_load(&vcpu->ctx.poll)) {
 			answer(vcpu);
+			bare_sample(vcpu);
 			polled = true;
 		}
 		if (vcpu->leave)
@@ -262,11 +263,20 @@ static const void *next_code(struct vcpu *vcpu)
 			continue;
 		/* Not before: a debugger may have had its hands in it meanwhile. */
 		mode = vcpu->mode;
-		if (begin_alone(vcpu) || (shadow && vcpu->interrupt_waiting))
+		if (begin_alone(vcpu) || (shadow && vcpu->interrupt_waiting)) {
 			mode |= MODE_SINGLE;
+		} else if (bare_is_wanted(vcpu)) {
+			enum bare_result result = bare_run(vcpu);
+
+			if (result == BARE_RAN)
+				continue;
+			if (result == BARE_ALONE)
+				mode |= MODE_SINGLE;
+		}
 		vcpu->watch.alone = mode & MODE_SINGLE;
 		vcpu->shadow = SHADOW_NONE;
-		known = mode & MODE_SINGLE ? NULL : known_code(vcpu, linear);
+		known = mode & MODE_SINGLE || bare_is_wanted(vcpu) ? NULL
+								   : known_code(vcpu, linear);
 		if (known)
 			return known;
 		block = find_code(vcpu, mode);
@@ -274,7 +284,7 @@ static const void *next_code(struct vcpu *vcpu)
 			continue;
 		TRACE(vcpu, EXEC, "%c%u 0x%llx%s", "ku"[vcpu->cpl == 3], block -> insns,
 		      (unsigned long long)linear, mode &MODE_SINGLE ? " alone" : "");
-		if (!(mode & MODE_SINGLE) && !is_limited(mode))
+		if (!(mode & MODE_SINGLE) && !is_limited(mode) && !bare_is_wanted(vcpu))
 			jump_remember(vcpu, linear, block);
 		vcpu->ctx.address = linear;
 		return block->code;

@@ -12,7 +12,11 @@
 #include "engine/soft/soft.h"
 
 #include "board/board.h"
+#include "engine/soft/fpu.h"
 #include "engine/soft/internal.h"
+#include "engine/soft/tuning.h"
+#include "host/log.h"
+#include "host/memory.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -67,11 +71,55 @@ static void destroy_machine(struct soft *soft)
 	soft->ram_count = 0;
 }
 
+static void free_cells(struct soft *soft)
+{
+	for (unsigned i = 0; soft->cells && i < soft->vcpu_count; i++)
+		cell_free(soft->cells[i]);
+	free(soft->cells);
+	soft->cells = NULL;
+}
+
+/* A process each: more vCPUs than processors gain nothing by it. */
+#define CELLS_MAX 32
+
+/* Of an image with all that guests are offered. */
+static u32 xsave_size(const struct xsave_layout *layout)
+{
+	u32 size = sizeof(struct image);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(layout->offset); i++)
+		if (layout->components >> i & 1 && i != PKRU)
+			size = MAX(size, (u32)layout->offset[i] + layout->length[i]);
+	return size;
+}
+
+/* Without them we are slower, and that is all. */
+static void make_cells(struct soft *soft)
+{
+	struct memory *memory = soft->engine.board->memory;
+	struct problem why;
+
+	if (soft->options.soft_without & WITHOUT_BARE || !soft->options.may_share)
+		return;
+	soft->cells = calloc(soft->vcpu_count, sizeof(*soft->cells));
+	if (!soft->cells || memory_share(memory, &why))
+		return;
+	for (unsigned i = 0; i < MIN(soft->vcpu_count, CELLS_MAX); i++) {
+		soft->cells[i] = cell_new(memory->fd, xsave_size(&soft->cpuid.xsave), &why);
+		if (soft->cells[i])
+			continue;
+		log_verbose("user code is translated, all of it: %s", why.text);
+		free_cells(soft);
+		return;
+	}
+}
+
 static void soft_close(struct engine *engine)
 {
 	struct soft *soft = soft_of(engine);
 
 	destroy_machine(soft);
+	free_cells(soft);
 	cache_free_spares(soft);
 	trace_close(soft);
 	perf_map_close(soft);
@@ -86,6 +134,7 @@ static int start(struct soft *soft, struct problem *why)
 	int err;
 
 	clock_measure(soft);
+	make_cells(soft);
 	err = trace_open(soft, why);
 	return err ? err : perf_map_open(soft, why);
 }

@@ -110,8 +110,9 @@ bool put_string(struct translation *t, const struct form *form)
 		put_distance(e, H_RSI, H_ADDRESS, true);
 	put_distance(e, H_RDI, H_ADDEND, true);
 	done = emit_jmp(e);
-	for (unsigned i = 0; i <= moves; i++)
-		emit_set_jump(elsewhere[i], e->at);
+	emit_set_jump(elsewhere[0], e->at);
+	if (moves)
+		emit_set_jump(elsewhere[1], e->at);
 	put_handler(t, form);
 	emit_set_jump(done, e->at);
 	return true;

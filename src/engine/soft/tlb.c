@@ -13,6 +13,7 @@
  */
 #include "engine/soft/paging.h"
 #include "engine/soft/translate.h"
+#include "engine/soft/tuning.h"
 
 static void forget(struct tlb_part *part, unsigned i)
 {
@@ -124,6 +125,7 @@ static void empty(struct lookup *lookup)
 	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++)
 		for (unsigned i = 0; i < TLB_LEAST; i++)
 			forget(&lookup->tlb.part[kind], i);
+	lookup->version++;
 	lookup->large_filter = 0;
 	lookup->large_first = UINT64_MAX;
 	lookup->large_last = 0;
@@ -158,6 +160,7 @@ static void drop_local(struct lookup *lookup)
 			forget_local(part, lookup->local[n]);
 	}
 	lookup->local_count = 0;
+	lookup->version++;
 	if (lookup->jump_local)
 		jump_cache_flush(lookup);
 }
@@ -169,11 +172,17 @@ static bool same_large_page(const struct tlb_part *part, unsigned i, u64 address
 	return align_down(-part->tag[i], size) == align_down(address, size);
 }
 
+/* May that be in a large page? */
+static bool is_large(const struct lookup *lookup, u64 address)
+{
+	return address >= lookup->large_first && address <= lookup->large_last &&
+	       lookup->large_filter >> (address / MiB(2) % 64) & 1;
+}
+
 /* `flags`: only if it has them. */
 static void drop_page(struct lookup *lookup, u64 address, u8 flags)
 {
-	bool large = address >= lookup->large_first && address <= lookup->large_last &&
-		     lookup->large_filter >> (address / MiB(2) % 64) & 1;
+	bool large = is_large(lookup, address);
 	unsigned own = tlb_index(&lookup->tlb, address), entries = tlb_entries(&lookup->tlb);
 
 	for (enum tlb_kind kind = 0; kind < TLB_KINDS; kind++) {
@@ -240,6 +249,8 @@ static struct address_space *take_space(struct vcpu *vcpu, u32 pcid)
 			space = &vcpu->space[i];
 	empty(&space->lookup);
 	space->pcid = pcid;
+	space->bare = (struct bare_case){.wanted = vcpu->soft->options.soft_without & WITHOUT_DOUBT,
+					 .backoff = 1};
 	vcpu->stats.spaces_taken++;
 	return space;
 }
@@ -302,6 +313,7 @@ void tlb_flush(struct vcpu *vcpu, bool global_too)
 void tlb_flush_page(struct vcpu *vcpu, u64 address)
 {
 	vcpu->walk_epoch++;
+	bare_forget_page(vcpu, address);
 	for (unsigned view = 0; view < VIEWS; view++)
 		drop_page(vcpu_lookup(vcpu, view), address, 0);
 	/* What is global has to go everywhere. */
@@ -318,8 +330,10 @@ void tlb_flush_page_of(struct vcpu *vcpu, u32 pcid, u64 address)
 
 	if (space == vcpu->current_space)
 		tlb_flush_page(vcpu, address);
-	else if (space)
+	else if (space) {
+		bare_forget_page(vcpu, address);
 		drop_page(&space->lookup, address, 0);
+	}
 }
 
 void tlb_flush_space(struct vcpu *vcpu, u32 pcid)
@@ -367,6 +381,7 @@ static void forget_writable(struct tlb *tlb, const u8 *host_page)
 /* The page has code now: every write to it must come to C. */
 void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page)
 {
+	vcpu->bare.stale = true;
 	for (unsigned view = 0; view < KERNEL_VIEWS; view++)
 		forget_writable(&vcpu->ctx.kernel[view].tlb, host_page);
 	for (unsigned i = 0; i < SPACES; i++)

@@ -17,6 +17,7 @@ static const struct {
 	{"system", WITHOUT_SYSTEM},   {"syscalls", WITHOUT_SYSCALLS},
 	{"reentry", WITHOUT_REENTRY}, {"groups", WITHOUT_GROUPS},
 	{"aside", WITHOUT_ASIDE},     {"strings", WITHOUT_STRINGS},
+	{"bare", WITHOUT_BARE},	      {"doubt", WITHOUT_DOUBT},
 };
 
 static unsigned bit_of(const char *word, size_t length)

@@ -20,6 +20,8 @@
 #define WITHOUT_GROUPS	  512u	/* one probe for several accesses */
 #define WITHOUT_LARGE_TLB 256u	/* TLBs that grow with what is asked of them */
 #define WITHOUT_STRINGS	  1024u /* strings inside a page */
+#define WITHOUT_BARE	  2048u /* user code that takes its time runs as it is */
+#define WITHOUT_DOUBT	  4096u /* and only as long as that pays: no gain without, but a test */
 
 /* Names with commas between. -EINVAL: one is not known; *without is as it was. */
 int tuning_parse(const char *list, unsigned *without, struct problem *why);

@@ -249,6 +249,7 @@ struct vcpu *vcpu_new(struct soft *soft, unsigned index, const struct cpu_state 
 	}
 	vcpu->soft = soft;
 	vcpu->index = index;
+	vcpu->bare.cell = soft->cells && cell_works(soft->cells[index]) ? soft->cells[index] : NULL;
 	pthread_mutex_init(&vcpu->running, NULL);
 	pthread_mutex_init(&vcpu->written.lock, NULL);
 	set_up_context(&vcpu->ctx);
@@ -424,6 +425,8 @@ void vcpu_kick(struct vcpu *vcpu, u32 why)
 	/* Which of these is looked at may be changing just now. */
 	for (unsigned i = 0; i < SPACES; i++)
 		jump_cache_close(&vcpu->space[i].lookup.jump);
+	if (atomic_load(&vcpu->bare.inside))
+		cell_kick(vcpu->bare.cell);
 	if (atomic_exchange(&vcpu->asleep, 0))
 		syscall(SYS_futex, &vcpu->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }

@@ -323,26 +323,53 @@ bool paging_walk(struct vcpu *vcpu, u64 address, enum access access, struct mapp
 	return done;
 }
 
-bool paging_peek(const struct vcpu *vcpu, u64 address, u64 *gpa)
+/* Down the tables, touching nothing. False: there is nothing, or it was not accessed and should be.
+ */
+static bool descend(const struct vcpu *vcpu, u64 address, u64 wanted, struct mapping *found)
 {
+	u64 table, entry, rights = PTE_WRITE | PTE_USER;
 	const bool wide = is_wide(vcpu);
-	u64 table, entry;
 	unsigned level;
 
-	if (!(vcpu->cr0 & X86_CR0_PG)) {
-		*gpa = (u32)address;
-		return true;
-	}
 	if ((vcpu_long_mode(vcpu) && !system_canonical(address)) ||
 	    !first_table(vcpu, address, &table, &level))
 		return false;
 	do {
 		level--;
 		entry = read_entry(entry_at(vcpu, table, address, level), wide);
-		if (!(entry & PTE_PRESENT))
+		if ((entry & wanted) != wanted || entry & reserved_bits(vcpu, level, entry))
 			return false;
+		rights &= entry | PTE_NX;
+		rights |= entry & PTE_NX;
 		table = entry & PTE_ADDRESS;
 	} while (!is_leaf(vcpu, level, entry));
-	*gpa = frame_of(wide, level, entry) | (address & ((1ull << level_shift(wide, level)) - 1));
+	*found = (struct mapping){
+		.gpa = frame_of(wide, level, entry) |
+		       (address & ((1ull << level_shift(wide, level)) - 1)),
+		.rights = rights | (entry & PTE_KEY),
+		.leaf = entry,
+		.flags = size_flag(wide, level),
+	};
+	if (vcpu->cr4 & X86_CR4_PKE)
+		found->flags |= (entry & PTE_KEY) >> PTE_KEY_SHIFT << TLB_KEY_SHIFT;
+	return true;
+}
+
+bool paging_look(const struct vcpu *vcpu, u64 address, struct mapping *found)
+{
+	return descend(vcpu, address, PTE_PRESENT | PTE_ACCESSED, found);
+}
+
+bool paging_peek(const struct vcpu *vcpu, u64 address, u64 *gpa)
+{
+	struct mapping found;
+
+	if (!(vcpu->cr0 & X86_CR0_PG)) {
+		*gpa = (u32)address;
+		return true;
+	}
+	if (!descend(vcpu, address, PTE_PRESENT, &found))
+		return false;
+	*gpa = found.gpa;
 	return true;
 }
