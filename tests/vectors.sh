@@ -18,9 +18,11 @@ objects=$(ls "$build"/engine/soft/*.o "$build/engine/topology.o")
 
 # What calls out and needs no vectors_save().
 #   form_decoder, form_of    translate() calls them, and has saved the vectors
-#   vcpu_kick, cell_kick, post_orders, system_pause  syscall() is five moves and no more
-#   page_tells_of_host, leads_to        bare_run() has saved them before it looks at pages
-exempt='form_decoder form_of vcpu_kick cell_kick post_orders system_pause page_tells_of_host leads_to'
+#   vcpu_kick, cell_kick, system_pause  syscall() is five moves and no more
+#   page_tells_of_host, leads_to, cell_prepare, cell_run, give_orders, post_orders, await
+#                            bare_run() has saved them before it comes to these
+exempt='form_decoder form_of vcpu_kick cell_kick system_pause page_tells_of_host leads_to
+	cell_prepare cell_run give_orders post_orders await'
 # put_...() are parts of translate(), which calls them behind vectors_save().
 # Sections, and what is called when all is lost.
 harmless='^([.]|_GLOBAL_OFFSET_TABLE_$|__asan_|__ubsan_|__stack_chk_fail$)'
@@ -56,7 +58,7 @@ whole='function whole(name) {
 	$1 == "root" { todo[count++] = $2 }
 	$1 == "refers" { refers[$2] = refers[$2] " " $3 }
 	END {
-		split(exempt, list)
+		split(exempt, list, "[ \n\t]+")
 		for (i in list)
 			spared[list[i]]
 		todo[count++] = "soft_event"
