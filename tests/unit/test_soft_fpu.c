@@ -36,7 +36,7 @@ struct image {
 } __attribute__((aligned(64)));
 
 /* What the CPU did. The handler of SIGSEGV finds it in rbx. */
-struct bare {
+struct stand {
 	struct image state; /* before, and then after */
 	u8 host[8192] __attribute__((aligned(64)));
 	u64 rax, rdx, rdi;
@@ -49,7 +49,7 @@ struct bare {
 struct fixture {
 	struct soft soft;
 	struct fake *fake;
-	struct bare *bare;
+	struct stand *bare;
 	u8 *arena, *guest; /* PAGES pages, of the CPU's and of the guest's */
 	u8 *code;
 	u64 random;
@@ -100,7 +100,7 @@ bool insn_access(struct vcpu *vcpu, const struct insn *insn, unsigned at, unsign
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
-	struct bare *bare = (struct bare *)regs[REG_RBX];
+	struct stand *bare = (struct stand *)regs[REG_RBX];
 
 	(void)signal;
 	if ((const u8 *)regs[REG_RIP] != bare->code)
@@ -110,7 +110,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	regs[REG_RIP] = (greg_t)bare->ret;
 }
 
-static void run_bare(struct bare *bare)
+static void run_bare(struct stand *bare)
 {
 	const struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
 
@@ -137,10 +137,11 @@ static void run_bare(struct bare *bare)
 		"xrstor64 %c[host](%%rbx)\n\t"
 		"lea 128(%%rsp), %%rsp"
 		:
-		: "b"(bare), [host] "i"(offsetof(struct bare, host)),
-		  [state] "i"(offsetof(struct bare, state)), [rax] "i"(offsetof(struct bare, rax)),
-		  [rdx] "i"(offsetof(struct bare, rdx)), [rdi] "i"(offsetof(struct bare, rdi)),
-		  [code] "i"(offsetof(struct bare, code)), [components] "i"(COMPONENTS)
+		: "b"(bare), [host] "i"(offsetof(struct stand, host)),
+		  [state] "i"(offsetof(struct stand, state)),
+		  [rax] "i"(offsetof(struct stand, rax)), [rdx] "i"(offsetof(struct stand, rdx)),
+		  [rdi] "i"(offsetof(struct stand, rdi)), [code] "i"(offsetof(struct stand, code)),
+		  [components] "i"(COMPONENTS)
 		: "rax", "rdx", "rdi", "memory", "cc");
 }
 
@@ -302,7 +303,7 @@ static void assert_same_state(struct fixture *fixture)
 static bool run_both(struct fixture *fixture, handler *execute, const struct insn *insn)
 {
 	struct fake *fake = fixture->fake;
-	struct bare *bare = fixture->bare;
+	struct stand *bare = fixture->bare;
 	bool done;
 
 	fake->faulted = false;

@@ -30,7 +30,7 @@
 #define NEXT_RIP 0x1003u
 
 /* What the CPU did. The handler of SIGSEGV finds it in rbx. */
-struct bare {
+struct stand {
 	u64 rax, rcx, rsi, rdi, flags;
 	const u8 *code;
 	const u8 *ret; /* the instruction after it */
@@ -45,7 +45,7 @@ struct fixture {
 	void *arena; /* the CPU's addresses of them */
 	u8 *code;
 	u64 random;
-	struct bare bare;
+	struct stand bare;
 };
 
 enum kind { MOVS, CMPS, STOS, LODS, SCAS, KINDS };
@@ -66,7 +66,7 @@ bool raise_error(struct vcpu *vcpu, enum vector vector, u32 error)
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
-	struct bare *bare = (struct bare *)regs[REG_RBX];
+	struct stand *bare = (struct stand *)regs[REG_RBX];
 
 	(void)signal;
 	if ((const u8 *)regs[REG_RIP] != bare->code)
@@ -78,7 +78,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 }
 
 /* Below rsp lies what the compiler keeps in the red zone. */
-static void run_bare(struct bare *bare)
+static void run_bare(struct stand *bare)
 {
 	asm volatile(
 		"lea -128(%%rsp), %%rsp\n\t"
@@ -98,10 +98,11 @@ static void run_bare(struct bare *bare)
 		"mov %%rdi, %c[rdi](%%rbx)\n\t"
 		"lea 128(%%rsp), %%rsp"
 		:
-		: "b"(bare), [rax] "i"(offsetof(struct bare, rax)),
-		  [rcx] "i"(offsetof(struct bare, rcx)), [rsi] "i"(offsetof(struct bare, rsi)),
-		  [rdi] "i"(offsetof(struct bare, rdi)), [flags] "i"(offsetof(struct bare, flags)),
-		  [code] "i"(offsetof(struct bare, code))
+		: "b"(bare), [rax] "i"(offsetof(struct stand, rax)),
+		  [rcx] "i"(offsetof(struct stand, rcx)), [rsi] "i"(offsetof(struct stand, rsi)),
+		  [rdi] "i"(offsetof(struct stand, rdi)),
+		  [flags] "i"(offsetof(struct stand, flags)),
+		  [code] "i"(offsetof(struct stand, code))
 		: "rax", "rcx", "rsi", "rdi", "memory", "cc");
 }
 
@@ -293,7 +294,7 @@ static u64 random_count(struct fixture *fixture, const struct insn *insn)
 
 static void compare(struct fixture *fixture, bool done, unsigned number)
 {
-	const struct bare *bare = &fixture->bare;
+	const struct stand *bare = &fixture->bare;
 	struct fake *fake = fixture->fake;
 	const u64 *gpr = fake->vcpu.ctx.gpr;
 	const bool same = done == !bare->faulted && gpr[RAX] == bare->rax &&
@@ -322,7 +323,7 @@ static void run_both(struct fixture *fixture, enum kind kind, const struct insn 
 		     unsigned number)
 {
 	struct fake *fake = fixture->fake;
-	struct bare *bare = &fixture->bare;
+	struct stand *bare = &fixture->bare;
 	struct context *ctx = &fake->vcpu.ctx;
 
 	ctx->gpr[RAX] = bare->rax;
@@ -349,7 +350,7 @@ static void random_case(struct fixture *fixture, unsigned number)
 		.segment = chance(&fixture->random, 80) ? DS : GS,
 	};
 	struct fake *fake = fixture->fake;
-	struct bare *bare = &fixture->bare;
+	struct stand *bare = &fixture->bare;
 	u64 base = 0;
 
 	if (insn.segment == GS) {
@@ -397,7 +398,7 @@ static struct insn plain_insn(unsigned size, unsigned repeat)
 static void test_wrap(void **state)
 {
 	struct fixture *fixture = *state;
-	struct bare *bare = &fixture->bare;
+	struct stand *bare = &fixture->bare;
 
 	if (fixture->fake->base != WRAPPING_BASE)
 		skip();
@@ -425,7 +426,7 @@ static void test_wrap(void **state)
 static void test_count_zero(void **state)
 {
 	struct fixture *fixture = *state;
-	struct bare *bare = &fixture->bare;
+	struct stand *bare = &fixture->bare;
 
 	map_plain(fixture);
 	for (unsigned kind = 0; kind < KINDS; kind++)
@@ -433,7 +434,7 @@ static void test_count_zero(void **state)
 			struct insn insn = plain_insn(1, 0xf3);
 
 			insn.addrsize = addrsize;
-			*bare = (struct bare){.rax = 5, .rsi = 1ull << 40, .rdi = 3ull << 40};
+			*bare = (struct stand){.rax = 5, .rsi = 1ull << 40, .rdi = 3ull << 40};
 			bare->rcx = addrsize == 4 ? 7ull << 32 : 0;
 			bare->flags = 2 | FLAGS_ARITH;
 			run_both(fixture, kind, &insn, kind);
