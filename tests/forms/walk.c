@@ -25,7 +25,7 @@ struct wide {
 	u8 first_map, last_map;
 };
 
-struct walk {
+struct traversal {
 	ZydisDecoder decoder;
 	walk_visitor *visit;
 	void *opaque;
@@ -33,13 +33,13 @@ struct walk {
 	unsigned length;
 };
 
-static void put(struct walk *walk, u8 byte)
+static void put(struct traversal *walk, u8 byte)
 {
 	walk->bytes[walk->length++] = byte;
 }
 
 /* What was put, and zeroes behind it. */
-static void try(struct walk *walk)
+static void try(struct traversal *walk)
 {
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
@@ -51,7 +51,7 @@ static void try(struct walk *walk)
 }
 
 /* ModRM and a SIB byte behind the opcode. Whether there is a displacement makes no difference. */
-static void try_modrm(struct walk *walk, const u8 *rm, unsigned rms)
+static void try_modrm(struct traversal *walk, const u8 *rm, unsigned rms)
 {
 	unsigned length = walk->length;
 
@@ -64,7 +64,7 @@ static void try_modrm(struct walk *walk, const u8 *rm, unsigned rms)
 	walk->length = length;
 }
 
-static void walk_legacy(struct walk *walk)
+static void walk_legacy(struct traversal *walk)
 {
 	static const u8 escapes[][2] = {{0}, {0x0f}, {0x0f, 0x38}, {0x0f, 0x3a}};
 	/* Memory; and registers, which may be part of the opcode. */
@@ -88,7 +88,7 @@ static void walk_legacy(struct walk *walk)
 }
 
 /* 3DNow! has its opcode at the end. */
-static void walk_3dnow(struct walk *walk)
+static void walk_3dnow(struct traversal *walk)
 {
 	for (unsigned opcode = 0; opcode < 256; opcode++) {
 		walk->length = 0;
@@ -106,7 +106,8 @@ static void walk_3dnow(struct walk *walk)
 #define ONE_REG (14 << 3)
 
 /* One opcode of VEX, EVEX or XOP; `bits`: W, length, prefix, whether there is a third operand. */
-static void put_wide(struct walk *walk, u8 escape, unsigned map, unsigned opcode, unsigned bits)
+static void put_wide(struct traversal *walk, u8 escape, unsigned map, unsigned opcode,
+		     unsigned bits)
 {
 	/* Memory, memory with an index, a register. */
 	static const u8 rm[] = {0x00, 0x04, 0xc0};
@@ -127,7 +128,7 @@ static void put_wide(struct walk *walk, u8 escape, unsigned map, unsigned opcode
 	try_modrm(walk, rm, ARRAY_SIZE(rm));
 }
 
-static void walk_wide(struct walk *walk, const struct wide *wide)
+static void walk_wide(struct traversal *walk, const struct wide *wide)
 {
 	unsigned all = wide->escape == 0x62 ? 128 : 32;
 
@@ -140,7 +141,7 @@ static void walk_wide(struct walk *walk, const struct wide *wide)
 void walk_instructions(u32 mode, walk_visitor *visit, void *opaque)
 {
 	static const struct wide wides[] = {{0xc4, 1, 7}, {0x62, 1, 7}, {0x8f, 8, 10}};
-	struct walk walk = {.visit = visit, .opaque = opaque};
+	struct traversal walk = {.visit = visit, .opaque = opaque};
 
 	form_decoder(&walk.decoder, mode);
 	walk_legacy(&walk);
