@@ -3,6 +3,8 @@
  * The devices that the user asked for: see devices.h.
  *
  * A new kind of device is a line in the table here, and one in that of options.c.
+ *
+ * Tour 4.250
  */
 #include "devices.h"
 

@@ -8,6 +8,8 @@
  * into its power-on state, the vCPUs started. From then on this thread only looks
  * after the terminal and the signals, until somebody says machine_stop() or
  * machine_reset().
+ *
+ * Tour 2.20
  */
 #include "launcher.h"
 

@@ -2,6 +2,8 @@
 /*
  * The Launcher proper: builds the machine that the options describe, runs it,
  * and takes it down again.
+ *
+ * Tour 2.10: The Launcher
  */
 #ifndef LAUNCHER_H
 #define LAUNCHER_H

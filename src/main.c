@@ -4,6 +4,8 @@
  *
  * This is where it begins. Options become a machine, the machine runs
  * (launcher.c), and how it ended becomes our exit status.
+ *
+ * Tour 1.10: Where it begins
  */
 #include "engine/engine.h"
 #include "host/log.h"

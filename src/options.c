@@ -6,6 +6,8 @@
  * used, because of one habit of the old Launcher that is worth keeping: options of
  * ours may follow the kernel, up to the first argument that is not one. All that
  * follows is the kernel's, dashes included.
+ *
+ * Tour 1.90
  */
 #include "options.h"
 

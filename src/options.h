@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The command line: lguest [options] <memory> <kernel> [kernel arguments...]
+ *
+ * Tour 1.80: What the user said
  */
 #ifndef OPTIONS_H
 #define OPTIONS_H

@@ -4,6 +4,8 @@
  *
  * A file, and what there is to say about it, with commas between. A comma in the
  * name of the file itself is written twice.
+ *
+ * Tour 1.100: What the user said of a disk
  */
 #include "options.h"
 

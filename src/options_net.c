@@ -5,6 +5,8 @@
  * Addresses, MACs, ports and names are read here and nowhere else; what arrives in
  * a struct netif_options is well formed. Whether a bridge exists or a port is free
  * is for the back ends to find out.
+ *
+ * Tour 1.110: What the user said of a network
  */
 #include "options.h"
 

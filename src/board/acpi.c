@@ -12,6 +12,8 @@
  *
  * The layouts are those of the ACPI specification 6.0, "ACPI Software Programming
  * Model"; everything on x86 is little-endian, and so are we.
+ *
+ * Tour 3.310
  */
 #include "board/acpi.h"
 

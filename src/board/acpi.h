@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The ACPI tables: how the guest learns what is on the board.
+ *
+ * Tour 3.300: The note on the kitchen table
  */
 #ifndef BOARD_ACPI_H
 #define BOARD_ACPI_H

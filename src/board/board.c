@@ -5,6 +5,8 @@
  * Nothing happens here. The launcher builds it once, plugs virtio devices into
  * its PCI bus, and switches it on for each life of the guest. Engines find the bus in it,
  * and tell it when an interrupt was finished.
+ *
+ * Tour 3.20
  */
 #include "board/board.h"
 

@@ -3,6 +3,8 @@
  * The board: what the guest sees as hardware, but for the devices that are
  * plugged into its PCI bus. A hardware-reduced ACPI machine: no PIC, no PIT, no
  * HPET.
+ *
+ * Tour 3.10: The board
  */
 #ifndef BOARD_BOARD_H
 #define BOARD_BOARD_H

@@ -13,6 +13,8 @@
  * never compare ends, only distances: x lies in a region if x - base < size.
  *
  * This file does not know any device, nor who asks.
+ *
+ * Tour 3.40
  */
 #include "board/bus.h"
 

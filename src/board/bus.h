@@ -5,6 +5,8 @@
  * Engines see two calls. Devices add and remove regions, also while vCPUs run:
  * a guest may move a BAR. Where nothing is, reads give all ones and writes are
  * ignored; each such page is mentioned once under --verbose.
+ *
+ * Tour 3.30: Whose address is this?
  */
 #ifndef BOARD_BUS_H
 #define BOARD_BUS_H

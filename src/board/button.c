@@ -8,6 +8,8 @@
  * and the guest's driver takes it from there (ACPI: "Generic Event Device",
  * "Control Method Power Button"). Whether it then shuts down is between it and its user
  * space.
+ *
+ * Tour 3.190
  */
 #include "board/button.h"
 

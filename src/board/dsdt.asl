@@ -6,6 +6,8 @@
  * iasl compiles it into an array that acpi.c places beside the other tables.
  * The numbers come from layout.h, so that the board and its description cannot
  * drift apart. CPUs are not here: the MADT lists them, and that is enough.
+ *
+ * Tour 3.320: What the note says, in its own language
  */
 #include "board/layout.h"
 

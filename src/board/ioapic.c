@@ -24,6 +24,8 @@
  * Interrupts" has it, and handed to the engine after the lock was dropped. On some
  * engines (KVM with a split irqchip) the kernel must also know what the pins
  * would send, because only then does it tell us of EOIs: it is told of each change.
+ *
+ * Tour 3.210
  */
 #include "board/ioapic.h"
 

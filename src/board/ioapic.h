@@ -5,6 +5,8 @@
  * It is ours on every engine; the engine only delivers. A level-triggered pin
  * keeps the set of sources that assert it, and is sent again at the end of the
  * interrupt while any still does.
+ *
+ * Tour 3.200: From wires to messages
  */
 #ifndef BOARD_IOAPIC_H
 #define BOARD_IOAPIC_H

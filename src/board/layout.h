@@ -5,6 +5,8 @@
  * Low RAM lies from 0 to at most 3 GiB (host/memory.h). Of its first MiB, what
  * the launcher fills in is reserved in the e820 map; the rest below 640 KiB is
  * free, because Linux starts further CPUs from there.
+ *
+ * Tour 2.120: The map of memory
  */
 #ifndef BOARD_LAYOUT_H
 #define BOARD_LAYOUT_H

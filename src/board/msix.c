@@ -13,6 +13,8 @@
  *
  * The rest of configuration space is pci.c's. Where the message ends up is the
  * engine's affair; it is called without any lock of ours.
+ *
+ * Tour 3.250
  */
 #include "board/msix.h"
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What pci.c and msix.c know of each other, and nobody else.
+ *
+ * Tour 3.240: Interrupts without wires
  */
 #ifndef BOARD_MSIX_H
 #define BOARD_MSIX_H

@@ -14,6 +14,8 @@
  * vCPUs that move the same BAR do it one after the other. Interrupts are sent after
  * the lock was dropped. MSI-X is next door, in msix.c. What a device does inside its BARs is
  * not our concern.
+ *
+ * Tour 3.230
  */
 #include "board/pci.h"
 

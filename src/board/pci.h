@@ -6,6 +6,8 @@
  * device fills in a struct pci_device and plugs it in: identity, BARs,
  * capabilities, hooks. Configuration space is then ours: what is writable, where
  * the BARs are, MSI-X. The device only hears what happens inside its BARs.
+ *
+ * Tour 3.220: The PCI bus
  */
 #ifndef BOARD_PCI_H
 #define BOARD_PCI_H

@@ -11,6 +11,8 @@
  *
  * Nobody is stopped here: machine_stop() and machine_reset() say what is to
  * happen, and the vCPU that wrote comes to rest like the others.
+ *
+ * Tour 3.170
  */
 #include "board/power.h"
 

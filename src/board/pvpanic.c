@@ -7,6 +7,8 @@
  * Two bits, two kinds of bad news: "I panicked", which ends the machine (RUN-2, status
  * 3), and "I panicked, but a crash kernel is loaded", after which there is life. A read
  * tells the guest which of them we understand. No interrupt: we have nothing to say back.
+ *
+ * Tour 3.270
  */
 #include "board/pvpanic.h"
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * pvpanic on PCI: the guest kernel writes a bit when it panics.
+ *
+ * Tour 3.260: The shortest PCI device there is
  */
 #ifndef BOARD_PVPANIC_H
 #define BOARD_PVPANIC_H

@@ -12,6 +12,8 @@
  * There is no update, only an answer; but seven registers are seven answers, and midnight may
  * come between them. "Update in progress" shows shortly before the second turns, as on
  * the chip: who finds it clear has that long to read them all.
+ *
+ * Tour 3.150
  */
 #include "board/rtc.h"
 

@@ -2,6 +2,8 @@
 /*
  * The CMOS clock at 0x70: tells the host's time in UTC. No alarm, no
  * interrupts; a kernel reads it once at boot.
+ *
+ * Tour 3.140: A clock that is always right
  */
 #ifndef BOARD_RTC_H
 #define BOARD_RTC_H

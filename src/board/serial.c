@@ -11,6 +11,8 @@
  * vCPU threads come in through the bus, the main thread through serial_pump().
  * Every visit ends in serial_settle(), which tells the others what changed: the
  * IOAPIC of the interrupt line, the main thread of room in the FIFO.
+ *
+ * Tour 3.110
  */
 #include "board/serial.h"
 

@@ -9,6 +9,8 @@
  * a booting driver. Not everybody who wants input raises it: small kernels and debuggers
  * leave MCR at 0 and ask LSR again and again. Who does nothing but ask is waiting, and gets what
  * there is, until MCR is written: then RTS decides afresh.
+ *
+ * Tour 3.100: The serial port
  */
 #ifndef BOARD_SERIAL_H
 #define BOARD_SERIAL_H

@@ -7,6 +7,8 @@
  * the map of memory, and the arithmetic of what fits where. What is special to
  * a format is in the file of that name. The Launcher calls this before the
  * first instruction, and again for each reboot.
+ *
+ * Tour 2.210
  */
 #include "boot/internal.h"
 #include "host/log.h"

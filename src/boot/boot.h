@@ -6,6 +6,8 @@
  * ELF kernel that follows the Linux boot protocol ("vmlinux"); one with a PVH
  * entry note; one with a Multiboot 1 header. Files are hostile: truncated,
  * overlapping, absurd. Each way to be wrong has its own line for the user.
+ *
+ * Tour 2.200: A kernel goes into memory
  */
 #ifndef BOOT_BOOT_H
 #define BOOT_BOOT_H

@@ -5,6 +5,8 @@
  * Multiboot have structures of their own.
  *
  * linux: Documentation/arch/x86/boot.rst and zero-page.rst.
+ *
+ * Tour 2.240: The zero page
  */
 #include "boot/internal.h"
 

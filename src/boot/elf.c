@@ -6,6 +6,8 @@
  *
  * Also here: the plainest of ELF kernels, a Linux "vmlinux" that is started by
  * the Linux boot protocol. PVH and Multiboot kernels have files of their own.
+ *
+ * Tour 2.250: ELF: the kernel as it is linked
  */
 #include "boot/internal.h"
 #include "host/log.h"

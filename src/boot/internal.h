@@ -5,6 +5,8 @@
  *
  * A loader works in three steps, so that nothing is put into memory before all
  * of it is known to fit: read and check the headers, claim the ranges, place.
+ *
+ * Tour 2.220: What loaders have in common
  */
 #ifndef BOOT_INTERNAL_H
 #define BOOT_INTERNAL_H

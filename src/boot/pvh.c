@@ -6,6 +6,8 @@
  *
  * xen: docs/misc/pvh.pandoc, and the public headers elfnote.h and
  * arch-x86/hvm/start_info.h, which are not installed on ordinary machines.
+ *
+ * Tour 2.260: PVH: a door that Xen left open
  */
 #include "boot/internal.h"
 #include "host/log.h"

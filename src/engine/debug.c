@@ -5,6 +5,8 @@
  * A processor's walk sets bits and an engine's may fault, so this is one more, of every kind of
  * tables there is (Intel SDM 3A, "Paging"). Rights do not matter, and neither do reserved bits:
  * who debugs wants to see what is there.
+ *
+ * Tour 8.20
  */
 #include "engine/debug.h"
 

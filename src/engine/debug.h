@@ -10,6 +10,8 @@
  * A vCPU is stopped between two instructions, or it is not stopped. A new engine's are not; nor
  * are they after reset(), which forgets points, too. Where nothing else is said, the operations
  * are the main thread's, and every vCPU is stopped (pause()) or not yet in run().
+ *
+ * Tour 8.10: A guest under the magnifying glass
  */
 #ifndef ENGINE_DEBUG_H
 #define ENGINE_DEBUG_H

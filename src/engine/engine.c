@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Choosing an engine: see engine.h.
+ *
+ * Tour 5.20
  */
 #include "engine/engine.h"
 

@@ -6,6 +6,8 @@
  * (board/bus.h, board_eoi()); the board calls it to interrupt. That is all that
  * either knows of the other. A reboot makes everything in it anew: power-on
  * state is then the state of something new.
+ *
+ * Tour 5.10: What runs instructions
  */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H

@@ -5,6 +5,8 @@
  * Every engine starts from what the host's CPU says of itself, and that describes the
  * host's own neighbourhood, not the guest's. The guest's is simple: one package of cores
  * with a thread each, and vCPU n has APIC id n.
+ *
+ * Tour 5.40
  */
 #include "engine/topology.h"
 

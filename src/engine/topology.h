@@ -2,6 +2,8 @@
 /*
  * Where a vCPU stands among its brothers, as CPUID tells it. The same on every
  * engine.
+ *
+ * Tour 5.30: Who sits beside whom
  */
 #ifndef ENGINE_TOPOLOGY_H
 #define ENGINE_TOPOLOGY_H

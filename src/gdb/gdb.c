@@ -9,6 +9,8 @@
  *
  * The file of a Unix socket is left behind: who is locked in cannot remove files. So the next
  * one takes away what nobody answers at.
+ *
+ * Tour 8.60
  */
 #include "gdb/gdb.h"
 

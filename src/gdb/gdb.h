@@ -5,6 +5,8 @@
  * does the work (engine/debug.h).
  *
  * All of it is the main thread's.
+ *
+ * Tour 8.50: A debugger comes by
  */
 #ifndef GDB_GDB_H
 #define GDB_GDB_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Packets of GDB's remote protocol: see protocol.h. Whoever is at the other end may send anything.
+ *
+ * Tour 8.80
  */
 #include "gdb/protocol.h"
 

@@ -5,6 +5,8 @@
  *
  * ("Overview" and "Packet Acknowledgment" in the appendix "GDB Remote Serial Protocol" of the GDB
  * manual.)
+ *
+ * Tour 8.70: Packets
  */
 #ifndef GDB_PROTOCOL_H
 #define GDB_PROTOCOL_H

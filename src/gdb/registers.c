@@ -9,6 +9,8 @@
  *
  * The names of features, and of the registers in them, are GDB's ("Standard Target Features",
  * "i386 Features"). The last feature is ours: GDB shows what it does not know as it is.
+ *
+ * Tour 8.120
  */
 #include "gdb/registers.h"
 

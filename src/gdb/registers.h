@@ -2,6 +2,8 @@
 /*
  * A vCPU's registers as GDB numbers and names them. GDB believes what the target description
  * says; it and the numbers come from one table, so that they cannot differ.
+ *
+ * Tour 8.110: Registers, as GDB numbers them
  */
 #ifndef GDB_REGISTERS_H
 #define GDB_REGISTERS_H

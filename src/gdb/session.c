@@ -11,6 +11,8 @@
  * with it. By then another may have stopped as well. GDB hears of one stop at a time: what it does
  * not hear of now is kept. A breakpoint will be met again anyway; only a watchpoint that was hit
  * would be lost, so that is told when GDB thinks the guest goes on.
+ *
+ * Tour 8.100
  */
 #include "gdb/session.h"
 

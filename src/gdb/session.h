@@ -5,6 +5,8 @@
  *
  * The guest runs, or it is stopped as a whole: GDB's all-stop mode. Nothing but an interrupt is
  * listened to while it runs.
+ *
+ * Tour 8.90: Commands
  */
 #ifndef GDB_SESSION_H
 #define GDB_SESSION_H

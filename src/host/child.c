@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Helper processes: see child.h.
+ *
+ * Tour 4.470
  */
 #include "host/child.h"
 

@@ -6,6 +6,8 @@
  * signal of the user's, and none of the launcher's ways with signals. It says "I
  * serve" by a byte on its standard output, and its last words on its standard
  * error. When the launcher dies, however it dies, so does the child.
+ *
+ * Tour 4.460: Helpers
  */
 #ifndef HOST_CHILD_H
 #define HOST_CHILD_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The host's clock that only goes forward, for how long something took.
+ *
+ * Tour 1.70: What time it is
  */
 #ifndef HOST_CLOCK_H
 #define HOST_CLOCK_H

@@ -3,6 +3,8 @@
  * Disks, before the guest sees them: a file or a block device is opened, locked,
  * measured, and asked what it can do (see disk.h). What is read and written later
  * is disk_queue.c's.
+ *
+ * Tour 4.330
  */
 #include "host/disk.h"
 

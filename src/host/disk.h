@@ -11,6 +11,8 @@
  *
  * Nobody reads or writes the disk but through these functions, so that a test can put
  * a disk of its own making behind them.
+ *
+ * Tour 4.320: A disk, from behind
  */
 #ifndef HOST_DISK_H
 #define HOST_DISK_H

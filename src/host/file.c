@@ -2,6 +2,8 @@
 /*
  * The files that the user named: see file.h. Messages name the file and what it
  * was to be, since "No such file or directory" alone helps nobody.
+ *
+ * Tour 2.140
  */
 #include "host/file.h"
 

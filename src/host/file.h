@@ -3,6 +3,8 @@
  * A file that the user named: kernel, initrd. It is opened once and stays
  * open, so that a reboot can load it again after the launcher has given up
  * the right to open anything.
+ *
+ * Tour 2.130: Files that outlive a reboot
  */
 #ifndef HOST_FILE_H
 #define HOST_FILE_H

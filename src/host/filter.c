@@ -9,6 +9,8 @@
  * next to nothing, in however many filters it is allowed.
  *
  * Nobody maps anything executable: what runs afterwards is what was there before.
+ *
+ * Tour 7.40
  */
 #include "host/filter.h"
 

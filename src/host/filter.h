@@ -3,6 +3,8 @@
  * Filters of system calls: what each kind of thread may ask of the kernel, as
  * programs that the kernel runs before every call. The lists, and nothing but the
  * lists: sandbox.c decides who gets which, and when.
+ *
+ * Tour 7.30: Who may ask the kernel for what
  */
 #ifndef HOST_FILTER_H
 #define HOST_FILTER_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Frames over a stream: see frames.h.
+ *
+ * Tour 4.490
  */
 #include "host/frames.h"
 

@@ -4,6 +4,8 @@
  *
  * Each version of its interface knows more to forbid, and refuses what it does not know. So
  * the kernel is asked for its version, and told only of what that has.
+ *
+ * Tour 7.60
  */
 #include "host/landlock.h"
 

@@ -3,6 +3,8 @@
  * Landlock: the kernel's way of taking the file system away from a thread that
  * has no special rights. It holds where a filter of system calls cannot look:
  * io_uring opens files without a system call of that name.
+ *
+ * Tour 7.50: No more files
  */
 #ifndef HOST_LANDLOCK_H
 #define HOST_LANDLOCK_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * One line on standard error: see log.h.
+ *
+ * Tour 1.60
  */
 #include "host/log.h"
 

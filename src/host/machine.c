@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The machine's state: see machine.h.
+ *
+ * Tour 1.130
  */
 #include "host/machine.h"
 

@@ -6,6 +6,8 @@
  * under --strict, the user. The first word counts. The main thread then wakes,
  * stops everybody, and leaves by one path. A reset is the same, but for what
  * happens next.
+ *
+ * Tour 1.120: Whether the machine runs
  */
 #ifndef HOST_MACHINE_H
 #define HOST_MACHINE_H

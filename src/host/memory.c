@@ -5,6 +5,8 @@
  * The whole reservation is inaccessible at first, guards and hole included; RAM
  * is then made of it by mapping over it. MAP_NORESERVE, because a guest's size is
  * a promise that it seldom calls in.
+ *
+ * Tour 2.110
  */
 #include "host/memory.h"
 

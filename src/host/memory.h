@@ -7,6 +7,8 @@
  * more continues at 4 GiB; the hole between them is for devices and cannot be
  * touched, and neither can the guard pages on both sides. Pages are zero until
  * used, and cost nothing until then.
+ *
+ * Tour 2.100: The guest's RAM
  */
 #ifndef HOST_MEMORY_H
 #define HOST_MEMORY_H

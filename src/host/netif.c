@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Network back ends, as far as they are all alike: see netif.h.
+ *
+ * Tour 4.430
  */
 #include "host/netif.h"
 

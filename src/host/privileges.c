@@ -5,6 +5,8 @@
  * All questions are asked first, while the user can still be told and nothing has
  * been made. The directory is opened then, too: what it is called may be something else's
  * name by the time it is entered.
+ *
+ * Tour 7.80
  */
 #include "host/privileges.h"
 

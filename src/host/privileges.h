@@ -2,6 +2,8 @@
 /*
  * Whose name the launcher asks in, and what it takes for the root of all files:
  * --username and --chroot (RUN-4), and the capabilities of who runs as root.
+ *
+ * Tour 7.70: In whose name
  */
 #ifndef HOST_PRIVILEGES_H
 #define HOST_PRIVILEGES_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Problems: see problem.h.
+ *
+ * Tour 1.40
  */
 #include "host/problem.h"
 

@@ -6,6 +6,8 @@
  * is far above it. So the details travel upwards in a struct problem, and are
  * printed once, as one line: what was being done, to what, why it failed, and
  * what to do, if that is known. No line break, no "lguest:", no full stop.
+ *
+ * Tour 1.30: Why something failed, in words
  */
 #ifndef HOST_PROBLEM_H
 #define HOST_PROBLEM_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The runtime folder: see runtime.h.
+ *
+ * Tour 4.560
  */
 #include "host/runtime.h"
 

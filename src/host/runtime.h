@@ -2,6 +2,8 @@
 /*
  * The folder in which guests of one user find each other: nobody else's to look
  * into. It stays when they have left; what is in it does not.
+ *
+ * Tour 4.550: Where guests find each other
  */
 #ifndef HOST_RUNTIME_H
 #define HOST_RUNTIME_H

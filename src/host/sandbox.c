@@ -6,6 +6,8 @@
  * the main thread's filter. Each thread that then works for a guest adds its own, and
  * what the kernel does not spread over threads: Landlock, and the loss of capabilities.
  * Until it does, it has not seen a byte of the guest's.
+ *
+ * Tour 7.20
  */
 #include "host/sandbox.h"
 

@@ -10,6 +10,8 @@
  * This is who is locked in, and when. What each may still ask of the kernel is
  * filter.c's, what is left of the file system landlock.c's, and whose name it is
  * asked in privileges.c's.
+ *
+ * Tour 7.10: The locked room
  */
 #ifndef HOST_SANDBOX_H
 #define HOST_SANDBOX_H

@@ -10,6 +10,8 @@
  * socket until it is welcome; a switch that wants to end must get it. So two that
  * come at once do not start two switches, and nobody joins one that is just
  * leaving.
+ *
+ * Tour 4.520: A network of guests
  */
 #include "host/child.h"
 #include "host/frames.h"

@@ -10,6 +10,8 @@
  * What the guest sees is what qemu's users know: it is 10.0.2.15 (by DHCP), the
  * host is 10.0.2.2, its loopback included, and names are resolved at 10.0.2.3.
  * IPv4 only.
+ *
+ * Tour 4.510
  */
 #include "host/slirp.h"
 

@@ -2,6 +2,8 @@
 /*
  * The process that speaks for a guest with libslirp: a TCP/IP stack in a library,
  * which turns the guest's connections into sockets of an ordinary user.
+ *
+ * Tour 4.500: A TCP/IP stack in a box
  */
 #ifndef HOST_SLIRP_H
 #define HOST_SLIRP_H

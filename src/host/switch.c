@@ -6,6 +6,8 @@
  * as IEEE 802.1D has it, and sends to all ports what it does not know better. It
  * never waits for a guest: one that takes no frames loses them, and the others do
  * not notice.
+ *
+ * Tour 4.540
  */
 #include "host/switch.h"
 

@@ -6,6 +6,8 @@
  *
  * The first message that a guest gets is a struct switch_welcome; all others, in
  * both directions, are frames.
+ *
+ * Tour 4.530: The switch between them
  */
 #ifndef HOST_SWITCH_H
 #define HOST_SWITCH_H

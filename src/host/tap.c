@@ -9,6 +9,8 @@
  * interface becomes a port of a bridge that somebody made (NETIF_BRIDGED). It is
  * gone when its descriptor is closed, however the process may end, and so nothing
  * that is set up here is ever taken down.
+ *
+ * Tour 4.440: A network of the host's kernel
  */
 #include "host/netif.h"
 

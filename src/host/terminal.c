@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Standard input and output: see terminal.h.
+ *
+ * Tour 3.130
  */
 #include "host/terminal.h"
 

@@ -8,6 +8,8 @@
  * takes no input. The descriptors stay in the mode they came in: O_NONBLOCK on a
  * shared terminal would break the user's shell, so a terminal is opened once more. A terminal on
  * standard input is put into raw mode, output processing left alone, and restored on every way out.
+ *
+ * Tour 3.120: The terminal on the other end
  */
 #ifndef HOST_TERMINAL_H
 #define HOST_TERMINAL_H

@@ -2,6 +2,8 @@
 /*
  * The few words that every file of lguest speaks: short integer names, sizes,
  * alignment. Nothing here knows about guests.
+ *
+ * Tour 1.20: The few words that every file speaks
  */
 #ifndef HOST_TYPES_H
 #define HOST_TYPES_H

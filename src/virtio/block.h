@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The virtio block device (virtio: Block Device): a disk.
+ *
+ * Tour 4.300: A disk, from the front
  */
 #ifndef VIRTIO_BLOCK_H
 #define VIRTIO_BLOCK_H

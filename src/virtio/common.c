@@ -10,6 +10,8 @@
  * a status with several bits the good beginning stands, and a vector that the table
  * does not have becomes none. What status and queues do with all this is virtio/device.c's
  * business.
+ *
+ * Tour 4.130: What a driver may write, and when
  */
 #include "virtio/transport.h"
 

@@ -2,6 +2,8 @@
 /*
  * The virtio console (virtio: Console Device): one port on standard input and
  * output, and the emergency write.
+ *
+ * Tour 4.220: The console
  */
 #ifndef VIRTIO_CONSOLE_H
 #define VIRTIO_CONSOLE_H

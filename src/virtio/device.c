@@ -11,6 +11,8 @@
  * A queue's thread is made when the device is plugged in and lasts as long; it
  * rests until its queue is live. So a reboot or a reset creates nothing, and
  * cannot fail.
+ *
+ * Tour 4.140: The life of a device
  */
 #include "virtio/transport.h"
 

@@ -10,6 +10,8 @@
  * goes to the host's kernel, so it is looked at before.
  *
  * A frame for which there is no use is dropped and counted, as networks do.
+ *
+ * Tour 4.410
  */
 #include "virtio/net.h"
 

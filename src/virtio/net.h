@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The virtio network device (virtio: Network Device).
+ *
+ * Tour 4.400: A network card
  */
 #ifndef VIRTIO_NET_H
 #define VIRTIO_NET_H

@@ -18,6 +18,8 @@
  * has to be told from another.
  *
  * Called through the table at the end, by virtio/queue.c.
+ *
+ * Tour 4.50: Packed rings
  */
 #include "virtio/ring.h"
 

@@ -11,6 +11,8 @@
  *
  * A handler that finds a rule broken fills in a struct violation, and goes no further; it is
  * reported once no lock is held, because that may send an interrupt.
+ *
+ * Tour 4.120: Registers and bells
  */
 #include "virtio/transport.h"
 

@@ -18,6 +18,8 @@
  *
  * Not here: threads, interrupts and registers (virtio/device.c, virtio/pci.c),
  * and what the buffers mean (the devices). Those two call us.
+ *
+ * Tour 4.20
  */
 #include "virtio/ring.h"
 

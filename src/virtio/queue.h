@@ -10,6 +10,8 @@
  *
  * queue.c is what both kinds share; each has a file of its own (split.c, packed.c),
  * which queue.c reaches through the table in ring.h.
+ *
+ * Tour 4.10: Virtqueues
  */
 #ifndef VIRTIO_QUEUE_H
 #define VIRTIO_QUEUE_H

@@ -6,6 +6,8 @@
  * A kind says where descriptors lie, how one sees that a chain is there, and how
  * it goes back. What a chain may consist of is the same in both, and queue.c's:
  * the kind walks, and hands over each descriptor that it comes by.
+ *
+ * Tour 4.30: What two kinds of ring have to answer
  */
 #ifndef VIRTIO_RING_H
 #define VIRTIO_RING_H

@@ -9,6 +9,8 @@
  * A chain may be of 4 GiB, which takes the host's generator many seconds. So it is
  * filled a piece at a time, with a look between two of them at whether anybody
  * wants the queue to stop.
+ *
+ * Tour 4.210
  */
 #include "virtio/rng.h"
 

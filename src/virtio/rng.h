@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The virtio entropy device (virtio: Entropy Device): random bytes from the host.
+ *
+ * Tour 4.200: The simplest device
  */
 #ifndef VIRTIO_RNG_H
 #define VIRTIO_RNG_H

@@ -9,6 +9,8 @@
  * how far each ring has got.
  *
  * Called through the table at the end, by virtio/queue.c.
+ *
+ * Tour 4.40: Split rings
  */
 #include "virtio/ring.h"
 

@@ -6,6 +6,8 @@
  * virtio_device; virtio_plug() puts it on the PCI bus. The transport
  * (virtio/pci.c) is the registers; virtio/device.c is the life of a device:
  * status, features, one thread per queue, violations, interrupts.
+ *
+ * Tour 4.100: What a device is
  */
 #ifndef VIRTIO_VIRTIO_H
 #define VIRTIO_VIRTIO_H

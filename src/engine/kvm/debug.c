@@ -14,6 +14,8 @@
  *
  * The lock is held for moments. What it guards is who is stopped and who may go on; points
  * change only while nobody runs.
+ *
+ * Tour 8.30: Debugging on KVM
  */
 #include "engine/kvm/internal.h"
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the KVM engine share.
+ *
+ * Tour 5.110
  */
 #ifndef ENGINE_KVM_INTERNAL_H
 #define ENGINE_KVM_INTERNAL_H

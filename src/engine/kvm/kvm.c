@@ -7,6 +7,8 @@
  * IOAPIC is not ("split irqchip"): it is ours, as on every engine, and KVM only
  * needs to know which of its pins are level-triggered, so that it tells us when
  * the guest is done with one.
+ *
+ * Tour 5.120
  */
 #include "engine/kvm/kvm.h"
 

@@ -9,6 +9,8 @@
  * be used: a loop of two lengths, whose difference in time is the speed
  * without the cost of entering and leaving; then one each of three instructions
  * that such hosts were seen to lack.
+ *
+ * Tour 5.140: Is this KVM worth having?
  */
 #include "engine/kvm/internal.h"
 

@@ -15,6 +15,8 @@
  * Going there and back takes microseconds, so it is for those who stay for a while: a user who is
  * interrupted by the clock is tried, and one that comes back at once, again and again, is left to
  * the translator for some time.
+ *
+ * Tour 6.1010
  */
 #include "engine/soft/fpu.h"
 #include "engine/soft/paging.h"

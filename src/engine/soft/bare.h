@@ -2,6 +2,8 @@
 /*
  * Running the guest's user code as it is, in a cell: what a vCPU keeps for it. The whole story is
  * in bare.c.
+ *
+ * Tour 6.1000: User code, as it is
  */
 #ifndef ENGINE_SOFT_BARE_H
 #define ENGINE_SOFT_BARE_H

@@ -13,6 +13,8 @@
  * two processes share the code of a library wherever it is mapped. A page with code in it is
  * never writable through the TLB: each write to it comes to C, which compares it with the
  * 64-byte chunks that have code.
+ *
+ * Tour 6.290: Where code is kept
  */
 #include "engine/soft/translate.h"
 #include "engine/soft/tuning.h"

@@ -5,6 +5,8 @@
  * A stop is a system call of the cell's thread that the kernel holds until we answer (seccomp's
  * user notification). That it is held is the kernel's word and not the guest's: only then are
  * orders given to the mapper, and only then may the caller believe that nobody touches the pages.
+ *
+ * Tour 6.1030
  */
 #include "engine/soft/cell.h"
 

@@ -12,6 +12,8 @@
  * does, even to the stub's own memory, it touches nothing but the pages that it was given.
  *
  * Nothing here knows what a guest is: that is bare.c.
+ *
+ * Tour 6.1020: The cell
  */
 #ifndef ENGINE_SOFT_CELL_H
 #define ENGINE_SOFT_CELL_H

@@ -7,6 +7,8 @@
  * guest the launcher put into the frame of that first signal; and whatever happens to that guest
  * (a fault, a system call, a kick) is a signal again, whose handler stops. The guest's registers
  * are in the frame on the signal stack, where the launcher reads and writes them.
+ *
+ * Tour 6.1040: The program in the cell
  */
 #define CELL_STUB
 #include "engine/soft/cell.h"

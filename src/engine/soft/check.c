@@ -10,6 +10,8 @@
  * machine before it happens, and is a bug of ours, whatever the guest did.
  *
  * Accesses by C are not looked at: they go through mem_read() and its like. Called by run.c.
+ *
+ * Tour 8.240: Believing nobody
  */
 #include "board/board.h"
 #include "engine/soft/translate.h"

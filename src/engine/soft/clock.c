@@ -10,6 +10,8 @@
  * from which to count; all vCPUs get the same, once, and so never disagree.
  *
  * Callers: soft.c when the engine opens, msr.c, lapic.c.
+ *
+ * Tour 6.610: What a tick is worth
  */
 #include "engine/soft/internal.h"
 

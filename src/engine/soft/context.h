@@ -16,6 +16,8 @@
  * a site, on the way to C, and what the kernel puts there for a signal. So there it is
  * just below those tables, wherever they are, and rsp is that pointer. It is so far below that its
  * low six bits say 12, and SHRX by rsp is a shift by the bits of an offset in a page.
+ *
+ * Tour 6.30: Where the guest's registers live
  */
 #ifndef ENGINE_SOFT_CONTEXT_H
 #define ENGINE_SOFT_CONTEXT_H

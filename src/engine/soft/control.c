@@ -8,6 +8,8 @@
  * 2; what remains is a handful of assignments, and telling those who derived
  * something from the old value: the TLB, and the mode that code is translated
  * for. EFER, a control register by any other name, is an MSR and in msr.c.
+ *
+ * Tour 6.730: The part of the CPU that says no
  */
 #include "engine/soft/paging.h"
 #include "engine/soft/system.h"

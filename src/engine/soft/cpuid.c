@@ -21,6 +21,8 @@
  *
  * On a host that is virtual itself, CPUID costs microseconds or tens of them. So the
  * host is asked once, in cpuid_check_host(), and the guest is answered from a table.
+ *
+ * Tour 6.750: Who are we?
  */
 #include "engine/soft/internal.h"
 

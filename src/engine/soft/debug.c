@@ -18,6 +18,8 @@
  *
  * All of it after Intel SDM 3B, "Debug, Branch Profile, TSC, and Intel Resource Director
  * Technology Features".
+ *
+ * Tour 6.540
  */
 #include "engine/soft/system.h"
 

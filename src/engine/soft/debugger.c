@@ -8,6 +8,8 @@
  * it is told by a kick, as of everything else. While it waits, nobody but the debugger touches
  * it: neither its memory nor its registers are locked for that, for the thread that waits
  * does nothing, and the lock by which it began to wait has ordered all that it did before.
+ *
+ * Tour 8.40: Debugging on the soft engine
  */
 #include "board/board.h"
 #include "engine/soft/fpu.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Instructions that C executes: what is left of the decoder's answer, for the handler.
+ *
+ * Tour 6.120: What is left of an instruction, for C
  */
 #include "engine/soft/translation.h"
 

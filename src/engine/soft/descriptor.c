@@ -7,6 +7,8 @@
  * left that could fail.
  *
  * The system instructions that look into the same tables are in tables.c.
+ *
+ * Tour 6.510
  */
 #include "engine/soft/segment.h"
 

@@ -2,6 +2,8 @@
 /*
  * MOVDIR64B: 64 bytes from one place to another, of which nobody ever sees half. It has two memory
  * operands, so it does not pass; MOVDIRI, which has one, does. Called by the run loop.
+ *
+ * Tour 6.860: Sixty-four bytes at once
  */
 #include "engine/soft/segment.h"
 

@@ -5,6 +5,8 @@
  *
  * The caller made sure that there is room (struct emit has no end to run past: a block's
  * worst case is reserved before it is begun).
+ *
+ * Tour 6.260: Writing machine code
  */
 #ifndef ENGINE_SOFT_EMIT_H
 #define ENGINE_SOFT_EMIT_H

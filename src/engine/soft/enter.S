@@ -7,6 +7,8 @@
  * guest's registers where C finds them, call soft_event(), and go on at the address
  * that it returns - or go back to soft_enter()'s caller, if that is NULL. See context.h
  * for which register is where.
+ *
+ * Tour 6.60: The border
  */
 #include "engine/soft/context.h"
 

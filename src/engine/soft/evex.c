@@ -13,6 +13,8 @@
  * only at their pages, and lets the instruction run on the bounce buffer.
  *
  * Gathers and scatters are in elements.c.
+ *
+ * Tour 6.240: AVX-512, as far as it is different
  */
 #include "engine/soft/translation.h"
 

@@ -5,6 +5,8 @@
  * Where CS is flat, an offset in it is a linear address: there jumps inside a page are linked, and
  * others find their way through the jump cache. Where it is not, each jump leaves through C, which
  * compares it with the limit (run.c: SITE_JUMP). Operands of 16 bits cut the target to as many.
+ *
+ * Tour 6.270: From block to block
  */
 #include "engine/soft/translation.h"
 

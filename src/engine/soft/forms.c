@@ -2,6 +2,8 @@
 /*
  * The allow-list itself: see forms.h. Integer instructions by name, vector and
  * x87 ones by the set they came with, less those that are special.
+ *
+ * Tour 6.110
  */
 #include "engine/soft/forms.h"
 

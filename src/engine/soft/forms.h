@@ -2,6 +2,8 @@
 /*
  * The allow-list: what the translator does with each instruction that it knows.
  * What is not on it is undefined to the guest, and never executed.
+ *
+ * Tour 6.100: Who may pass
  */
 #ifndef ENGINE_SOFT_FORMS_H
 #define ENGINE_SOFT_FORMS_H

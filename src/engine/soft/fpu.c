@@ -12,6 +12,8 @@
  *
  * Nothing here computes with floating-point numbers. Called by the run loop, and by
  * everybody in this folder who is about to call libc.
+ *
+ * Tour 6.830
  */
 #include "engine/soft/fpu.h"
 #include "engine/soft/system.h"

@@ -3,6 +3,8 @@
  * The guest's vector and x87 state as an image in memory: between fpu.c, which takes it out of the
  * host's registers, xsave.c, which copies it to and from the guest's memory, and elements.c, which
  * changes single elements.
+ *
+ * Tour 6.820: Vectors, when they are not at home
  */
 #ifndef ENGINE_SOFT_FPU_H
 #define ENGINE_SOFT_FPU_H

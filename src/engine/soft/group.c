@@ -19,6 +19,8 @@
  * each asks for itself, up to where no group is left that has begun: so each fault is found where
  * it belongs, and what crosses a page, is a device or has code is dealt with as ever. The leader is
  * the first access of its instruction, before which that has changed nothing.
+ *
+ * Tour 6.410: One question for several accesses
  */
 #include "engine/soft/translation.h"
 

@@ -11,6 +11,8 @@
  * Functions that return bool and may meet a guest's fault return false with the
  * exception recorded (raise()); the caller returns false at once and leaves nothing half
  * done. The run loop delivers it with rip at the instruction's first byte.
+ *
+ * Tour 6.40: The rules of the house
  */
 #ifndef ENGINE_SOFT_INTERNAL_H
 #define ENGINE_SOFT_INTERNAL_H

@@ -9,6 +9,8 @@
  * interrupt_loop(). Three at once end the machine.
  *
  * As in segment.c, all is read and checked before anything changes.
+ *
+ * Tour 6.520: From "something happened" to the handler
  */
 #include "engine/soft/segment.h"
 

@@ -24,6 +24,8 @@
  * Entry 0 is no call's: its number is one more than what the place on the stack comes to, and a
  * return, which looks when the address is off the stack, comes to the same without adding one. So
  * who wants us makes the mask of returns 0, and none is found any more.
+ *
+ * Tour 6.300: Where to jump, and where to return
  */
 #include "engine/soft/translate.h"
 #include "engine/soft/tuning.h"

@@ -16,6 +16,8 @@
  * The timer counts at 1 GHz, or compares with the guest's TSC. It is not a thing that
  * runs: it is a moment, which is compared with the clock whenever someone looks. A host
  * timer only sees to it that someone does.
+ *
+ * Tour 6.600: The local APIC
  */
 #include "board/board.h"
 #include "engine/soft/internal.h"

@@ -6,6 +6,8 @@
  *
  * Manuals call some of the flags undefined. The silicon always does the same; so do we. Handlers,
  * called from translated code; PUSHA and POPA are in near.c.
+ *
+ * Tour 6.950: What 64-bit mode has no more
  */
 #include "engine/soft/segment.h"
 

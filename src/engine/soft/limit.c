@@ -10,6 +10,8 @@
  * name.
  *
  * Loading segments is segment.c's; the page tables have their say afterwards.
+ *
+ * Tour 6.920: Limits
  */
 #include "engine/soft/segment.h"
 

@@ -8,6 +8,8 @@
  * crosses into another page, a device, a page that holds code - runs on the bounce
  * buffer: we fill it, translated code executes the very same instruction on it, and
  * mmu_commit() carries the result where it belongs.
+ *
+ * Tour 6.430: When the TLB does not know
  */
 #include "board/board.h"
 #include "board/layout.h"

@@ -11,6 +11,8 @@
  * host's write-back memory in truth. And whatever the guest is told of flaws of
  * speculation here: it is protected from them as well, or as badly, as any other
  * process of the host.
+ *
+ * Tour 6.740: Model-specific registers
  */
 #include "engine/soft/system.h"
 

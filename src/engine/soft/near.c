@@ -6,6 +6,8 @@
  * in a few host instructions. Far transfers are segment.c's.
  *
  * Handlers, called from translated code; struct stack knows about widths and limits.
+ *
+ * Tour 6.930: Near, on stacks that are not flat
  */
 #include "engine/soft/segment.h"
 

@@ -6,6 +6,8 @@
  * or adds one to vcpu->stats. A trace goes to a file, in the order in which things
  * happened, and is meant for grep; statistics go to standard error when the guest
  * is gone, and are meant for people.
+ *
+ * Tour 8.200: Traces and statistics
  */
 #include "engine/soft/internal.h"
 #include "host/log.h"

@@ -3,6 +3,8 @@
  * Memory operands in translated code: the address as the instruction forms it, the
  * segment, and the probe of the TLB that makes it a host address. Also the two things that
  * everything in a block is made of: sites, and marks.
+ *
+ * Tour 6.400: An operand becomes a host address
  */
 #include "engine/soft/translation.h"
 

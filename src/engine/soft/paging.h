@@ -3,6 +3,8 @@
  * What the memory management unit's files share: mmu.c, which accesses memory, walk.c,
  * which reads the guest's page tables, and tlb.c, which forgets what they said. Nobody
  * else wants it; everybody else's questions are in internal.h.
+ *
+ * Tour 6.420: What the MMU's files share
  */
 #ifndef ENGINE_SOFT_PAGING_H
 #define ENGINE_SOFT_PAGING_H

@@ -2,6 +2,8 @@
 /*
  * Instructions that pass: put together again from their own bits, with other registers.
  * What they compute is the silicon's affair.
+ *
+ * Tour 6.230: Instructions that pass
  */
 #include "engine/soft/translation.h"
 

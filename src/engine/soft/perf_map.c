@@ -6,6 +6,8 @@
  *
  * unit.c reports each new block. Nothing is said of blocks that are dropped: their place stays
  * empty until the whole cache is, and from then on an address may have several names.
+ *
+ * Tour 8.210: Names for perf
  */
 #include "engine/soft/translate.h"
 #include "host/log.h"

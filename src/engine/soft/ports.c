@@ -7,6 +7,8 @@
  * The string forms move one element after the other, and the guest's registers
  * with them, so that a fault, an interrupt or the end of the machine finds them
  * exact. Both are slow paths by nature: a port is a call to a device.
+ *
+ * Tour 6.770: Ports
  */
 #include "engine/soft/system.h"
 

@@ -4,6 +4,8 @@
  * to virtual-8086 mode, and to the task that this one was called by. As in
  * segment.c, whose other half this is, all is read and checked before anything
  * changes. Translated code calls the handlers.
+ *
+ * Tour 6.910: And back
  */
 #include "engine/soft/segment.h"
 

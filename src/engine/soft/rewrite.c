@@ -2,6 +2,8 @@
 /*
  * Instructions that the translator knows by heart, because what they do to memory or to the
  * stack is more than their operands tell: LEA and XLAT, bit strings, PUSH and POP.
+ *
+ * Tour 6.250: Instructions that are known by heart
  */
 #include "engine/soft/translation.h"
 

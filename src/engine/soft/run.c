@@ -9,6 +9,8 @@
  * The host's own traps come here too. A division by zero in translated code is a
  * division by zero in the guest: the signal's handler finds out which instruction it
  * was, and makes it an event.
+ *
+ * Tour 6.70: The life of a vCPU
  */
 #include "board/board.h"
 #include "engine/soft/segment.h"

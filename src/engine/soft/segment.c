@@ -11,6 +11,8 @@
  * tell which one came first. The second changes the state, and cannot fail. The
  * only trace that a failed attempt may leave is an accessed bit. The exception is
  * a target that is a task, which is a world of its own: task.c.
+ *
+ * Tour 6.900: Far away: segments
  */
 #include "engine/soft/segment.h"
 

@@ -2,6 +2,8 @@
 /*
  * What transfers of control have in common (segment.c, syscall.c, interrupt.c):
  * descriptors, gates, and the stack that words are left on. descriptor.c has it.
+ *
+ * Tour 6.500: Descriptors, gates and stacks
  */
 #ifndef ENGINE_SOFT_SEGMENT_H
 #define ENGINE_SOFT_SEGMENT_H

@@ -14,6 +14,8 @@
  * wait, and lets go of it between two instructions if somebody asks. Who has got it may touch
  * that vCPU's TLB. Nobody waits for another's while he holds his own, and who wants all of them
  * takes them in order, so they cannot wait for each other in a circle.
+ *
+ * Tour 6.460: What vCPUs settle among themselves
  */
 #include "engine/soft/translate.h"
 

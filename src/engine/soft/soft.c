@@ -8,6 +8,8 @@
  * told to stop, and thrown away: at a reboot all of them, with everything that they
  * translated, because a machine that was just switched on remembers nothing. What is
  * kept is the room for translated code, because nobody who is locked in can have new.
+ *
+ * Tour 6.20
  */
 #include "engine/soft/soft.h"
 

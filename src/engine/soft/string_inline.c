@@ -9,6 +9,8 @@
  * only what is wrong is left, and what is left is added up, which cannot wrap. That the end is in
  * the page of the tag says that the beginning is, too: pages with the same entry are farther apart
  * than such a length. Called by translate.c, instead of put_handler().
+ *
+ * Tour 6.810: Strings that are short
  */
 #include "engine/soft/paging.h"
 #include "engine/soft/translation.h"

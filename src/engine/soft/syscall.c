@@ -4,6 +4,8 @@
  * segments are flat and everybody has agreed on what their descriptors would say,
  * so nobody looks. Where to is in MSRs; what to come back with, in registers. The
  * slow ways are in segment.c and interrupt.c.
+ *
+ * Tour 6.780: System calls
  */
 #include "engine/soft/segment.h"
 

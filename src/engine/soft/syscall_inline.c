@@ -12,6 +12,8 @@
  *
  * Not asked: TF and RF, which are clear in all blocks but those of one instruction, which are not
  * made here. `--soft-without=syscalls` leaves this out.
+ *
+ * Tour 6.790: System calls without C
  */
 #include "engine/soft/system.h"
 #include "engine/soft/translation.h"

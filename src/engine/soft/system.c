@@ -7,6 +7,8 @@
  *
  * Each function here is the handler of an instruction that the translator did
  * not pass through.
+ *
+ * Tour 6.710
  */
 #include "engine/soft/paging.h"
 #include "engine/soft/segment.h"

@@ -4,6 +4,8 @@
  * and about segments have in common: names of bits that
  * <asm/processor-flags.h> lacks, and the questions that half of these
  * instructions begin with.
+ *
+ * Tour 6.700: Instructions of kernels
  */
 #ifndef ENGINE_SOFT_SYSTEM_H
 #define ENGINE_SOFT_SYSTEM_H

@@ -10,6 +10,8 @@
  *
  * put_form() asks here before it puts a call of the handler. `--soft-without=system` leaves all of
  * this out.
+ *
+ * Tour 6.720: The same, without C
  */
 #include "engine/soft/system.h"
 #include "engine/soft/translation.h"

@@ -8,6 +8,8 @@
  * a base address is collected from up to four places. Loading segment registers,
  * and transfers through these tables, are in segment.c; interrupts in
  * interrupt.c.
+ *
+ * Tour 6.760: Descriptor tables
  */
 #include "engine/soft/segment.h"
 #include "engine/soft/system.h"

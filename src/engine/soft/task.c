@@ -12,6 +12,8 @@
  *
  * Who may switch is asked by those who call: segment.c, return.c, interrupt.c.
  * IA-32e mode has no tasks.
+ *
+ * Tour 6.940: Hardware tasks
  */
 #include "engine/soft/segment.h"
 

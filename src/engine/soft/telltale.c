@@ -5,6 +5,8 @@
  *
  * It is only the guest's own view of things that is at stake, so a program that jumps into the
  * middle of its instructions to find out where it is may do so.
+ *
+ * Tour 6.1070: Code that would give us away
  */
 #include "engine/soft/internal.h"
 

@@ -10,6 +10,8 @@
  * one PCID: a load of CR3 that may keep what it finds (Intel SDM 3A, "Process-Context Identifiers
  * (PCIDs)") exchanges the pointer. When a PCID comes that nobody has, the one gives way that was
  * not used for longest. A guest without PCIDs uses one of them, for ever.
+ *
+ * Tour 6.450: Forgetting
  */
 #include "engine/soft/paging.h"
 #include "engine/soft/translate.h"

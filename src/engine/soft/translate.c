@@ -10,6 +10,8 @@
  *
  * What is rare - TLB misses, jumps that are not linked, system instructions - is an
  * event: a call with a struct site behind it, out of line where possible.
+ *
+ * Tour 6.220: A block of theirs becomes a block of ours
  */
 #include "engine/soft/translation.h"
 

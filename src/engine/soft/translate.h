@@ -2,6 +2,8 @@
 /*
  * Translated code: what a block is, where it lives, how it reports to C. Between
  * translate*.c, which write it, cache.c, which keeps it, and run.c, which serves it.
+ *
+ * Tour 6.200: What a block is
  */
 #ifndef ENGINE_SOFT_TRANSLATE_H
 #define ENGINE_SOFT_TRANSLATE_H

@@ -18,6 +18,8 @@
  *
  * A put_*() that returns bool returns false, with nothing put, for what it does not know: that is
  * #UD to the guest.
+ *
+ * Tour 6.210: Inside the translator
  */
 #ifndef ENGINE_SOFT_TRANSLATION_H
 #define ENGINE_SOFT_TRANSLATION_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The names of what can be left out. See tuning.h.
+ *
+ * Tour 8.230
  */
 #include "engine/soft/tuning.h"
 

@@ -3,6 +3,8 @@
  * What makes the soft engine faster and nothing else: each can be left out, by name
  * (--soft-without=), to see what it gains, or whether it is to blame. The guest runs the same
  * without any of them; the tests see to it. docs/speed.md says what each is worth.
+ *
+ * Tour 8.220: What can be left out
  */
 #ifndef ENGINE_SOFT_TUNING_H
 #define ENGINE_SOFT_TUNING_H

@@ -13,6 +13,8 @@
  * itself. A block that is dropped has others before it that fall through; they find
  * a jump where it was (cache.c: close_block()), to a stub that looks for what is there now. A unit
  * ends where a block begins that is in the cache already.
+ *
+ * Tour 6.280: Blocks that stay together
  */
 #include "engine/soft/translation.h"
 

@@ -9,6 +9,8 @@
  *
  * vcpu_new() and vcpu_free() are soft.c's, while no vCPU runs; vcpu_kick() is
  * anybody's; the rest belongs to the vCPU's thread.
+ *
+ * Tour 6.50: A virtual CPU
  */
 #include "engine/soft/segment.h"
 #include "engine/soft/translate.h"

@@ -8,6 +8,8 @@
  * of 32-bit entries; PAE, whose third level is four registers that are read from memory
  * when a control register is written, and at no other time; and long mode's.
  * Below the registers PAE looks like long mode, less its two top levels.
+ *
+ * Tour 6.440: Reading the guest's page tables
  */
 #include "engine/soft/paging.h"
 #include "engine/soft/system.h"

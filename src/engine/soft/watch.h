@@ -3,6 +3,8 @@
  * What a vCPU keeps about breakpoints, and the questions that the run loop, the memory
  * management unit and the ports ask about them. The answers are debug.c's. While nothing is
  * watched nobody gets further than the one byte that says so.
+ *
+ * Tour 6.530: Breakpoints that cost nobody else
  */
 #ifndef ENGINE_SOFT_WATCH_H
 #define ENGINE_SOFT_WATCH_H

@@ -9,6 +9,8 @@
  * lets them. All of them are there on any host.
  *
  * There are no supervisor components: XSAVES is XSAVEC for the kernel, IA32_XSS is 0.
+ *
+ * Tour 6.840: XSAVE and its relatives
  */
 #include "engine/soft/fpu.h"
 #include "engine/soft/system.h"
