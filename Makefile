@@ -6,6 +6,7 @@
 #   make run           boot a guest: KERNEL= INITRD= MEM= ARGS= to choose your own
 #   make check         every test that takes minutes; check-long: the rest
 #   make unit guests systest powercut	parts of it
+#   make tour          the source in reading order: here, and as build/tour/index.html
 #   make lint          clang-format, clang-tidy, cppcheck, tests/vectors.sh
 #   make bench-guest   how fast guests run on the soft engine: part of make bench
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
@@ -47,7 +48,7 @@ UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
 .PHONY: all run forms unit unit-programs unit-threads guests systest powercut fuzzers fuzzers-clang fuzz check check-long \
-	lint outer bench bench-guest install clean
+	lint outer bench bench-guest install clean tour
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -197,8 +198,12 @@ fuzz:
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/check.sh fuzz
 
 check check-long:
-	@scripts/deps build guest check
+	@scripts/deps build guest check tour
 	@MAKE='$(MAKE)' UNIT_THREADS='$(UNIT_THREADS)' tests/check.sh $@
+
+tour:
+	@scripts/deps tour
+	@scripts/tour
 
 lint:
 	@scripts/deps build check

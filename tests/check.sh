@@ -318,6 +318,17 @@ diff_tests() {
 		"--compat --forms" "--compat --count=200000" "--narrow --forms=20" "--narrow --count=100000"
 }
 
+# The page of the tour in a browser, which is a lot to install for one test.
+tour_in_browser() {
+	if scripts/deps browser; then
+		verdict tour-browser timeout -k 5 300 tests/tour/browser.py
+	else
+		begin tour-browser
+		echo "no Chromium here, and none to be had" | tee "$out/tour-browser.log"
+		end tour-browser 0 0 1
+	fi
+}
+
 # Nothing that a guest was promised is lost when the power is cut.
 powercut_tests() {
 	begin powercut
@@ -387,6 +398,8 @@ check() {
 	[ "$1" = check-long ] && verdict lint-tidy tests/lint.sh tidy
 	verdict lint-cppcheck tests/lint.sh cppcheck
 	verdict lint-vectors tests/lint.sh vectors
+	verdict tour python3 -B -m unittest discover -s tests/tour
+	[ "$1" = check-long ] && tour_in_browser
 
 	prepare build-fuzz $MAKE -k -j2 fuzzers-clang
 	fuzz 6 "$out/corpus" -seed=1
