@@ -22,7 +22,7 @@ static bool tells(const void *code, size_t length, unsigned at)
 
 	memset(page, 0x90, sizeof(page));
 	memcpy(page + at, code, length);
-	return page_tells_of_host(page, false);
+	return page_tells_of_host(page, false) == BARE_CODE_REFUSED;
 }
 
 static void test_instructions(void **state)
@@ -56,17 +56,61 @@ static void test_instructions(void **state)
 			fail_msg("case %zu", i);
 }
 
-/* What may go on in the next page, or began in the one before, counts. */
-static void test_ends(void **state)
+/* Three pages in a row, the middle one of which is looked at. */
+struct pages {
+	u8 before[PAGE_SIZE], page[PAGE_SIZE], after[PAGE_SIZE];
+};
+
+static bool edges_tell(const struct pages *pages)
 {
+	return page_edges_tell(pages->before, pages->page, pages->after, false);
+}
+
+/* Code that begins so many bytes after the beginning of the middle page. */
+static struct pages pages_with(const void *code, size_t length, int at)
+{
+	struct pages pages;
+
+	memset(&pages, 0x90, sizeof(pages));
+	memcpy((u8 *)&pages + PAGE_SIZE + at, code, length);
+	return pages;
+}
+
+/* What goes on in the next page, or began in the one before, is known if that is there. */
+static void test_edges(void **state)
+{
+	static const u8 xgetbv[] = {0x0f, 0x01, 0xd0}, jump[] = {0x0f, 0x84, 0x53, 0x0f, 0, 0};
+	struct pages pages;
+
 	(void)state;
-	assert_true(tells("\x0f", 1, PAGE_SIZE - 1));
-	assert_true(tells("\x0f\x01", 2, PAGE_SIZE - 2));
-	assert_true(tells("\x0f\x34", 2, PAGE_SIZE - 2));
-	assert_true(tells("\x0f\x01\xd0", 3, PAGE_SIZE - 3));
-	assert_true(tells("\x01\xd0", 2, 0) == false);
-	assert_true(tells("\x0f\x01\xd0", 3, 0));
-	assert_false(tells("\x0f\x05", 2, PAGE_SIZE - 2));
+	for (unsigned at = PAGE_SIZE - 2; at < PAGE_SIZE; at++) {
+		pages = pages_with(xgetbv, sizeof(xgetbv), at);
+		assert_int_equal(page_tells_of_host(pages.page, false), BARE_CODE_DEPENDS);
+		assert_true(edges_tell(&pages));
+		pages = pages_with(jump, sizeof(jump), at);
+		assert_int_equal(page_tells_of_host(pages.page, false), BARE_CODE_DEPENDS);
+		assert_false(edges_tell(&pages));
+		/* It could be anything. */
+		assert_true(page_edges_tell(pages.before, pages.page, NULL, false));
+	}
+	for (int at = 0; at < 16; at++) {
+		pages = pages_with(xgetbv, sizeof(xgetbv), at);
+		assert_int_equal(page_tells_of_host(pages.page, false), BARE_CODE_DEPENDS);
+		assert_true(edges_tell(&pages));
+		assert_true(page_edges_tell(NULL, pages.page, pages.after, false));
+	}
+	for (int at = -3; at < 16; at++) {
+		pages = pages_with(jump, sizeof(jump), at);
+		assert_int_equal(page_tells_of_host(pages.page, false), BARE_CODE_DEPENDS);
+		assert_false(edges_tell(&pages));
+	}
+	/* Within the page that is looked at and nowhere else. */
+	pages = pages_with(xgetbv, sizeof(xgetbv), -3);
+	assert_int_equal(page_tells_of_host(pages.page, false), BARE_CODE_FINE);
+	pages = pages_with(xgetbv, sizeof(xgetbv), PAGE_SIZE);
+	assert_int_equal(page_tells_of_host(pages.page, false), BARE_CODE_FINE);
+	pages = pages_with(xgetbv, sizeof(xgetbv), PAGE_SIZE - 3);
+	assert_int_equal(page_tells_of_host(pages.page, false), BARE_CODE_REFUSED);
 }
 
 /* Where it does not fault. */
@@ -77,15 +121,15 @@ static void test_cpuid(void **state)
 	(void)state;
 	memset(page, 0x90, sizeof(page));
 	memcpy(page + PLACE, "\x0f\xa2", 2);
-	assert_true(page_tells_of_host(page, true));
-	assert_false(page_tells_of_host(page, false));
+	assert_int_equal(page_tells_of_host(page, true), BARE_CODE_REFUSED);
+	assert_int_equal(page_tells_of_host(page, false), BARE_CODE_FINE);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_instructions),
-		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_cpuid),
 	};
 

@@ -140,8 +140,33 @@ void bare_forget_page(struct vcpu *vcpu, u64 address)
 			~(1ull << address / PAGE_SIZE % BARE_WINDOW);
 }
 
+/* The page of RAM that the guest has at that address; NULL: none. */
+static const u8 *page_at(struct vcpu *vcpu, u64 address)
+{
+	struct mapping mapping;
+
+	return paging_look(vcpu, address, &mapping) ? ram_at(vcpu->soft, mapping.gpa) : NULL;
+}
+
+/*
+ * What about the code of the page at that address, which is there in RAM? What the pages beside it
+ * say is looked at once: a program that changes them afterwards, and not the page itself, so that
+ * an instruction goes across that tells of the host, may find out where it is.
+ */
+static enum bare_code code_of(struct vcpu *vcpu, u64 address, u64 gpa)
+{
+	enum bare_code code = cache_bare_code(vcpu, gpa);
+
+	if (code != BARE_CODE_DEPENDS)
+		return code;
+	return page_edges_tell(page_at(vcpu, address - PAGE_SIZE), ram_at(vcpu->soft, gpa),
+			       page_at(vcpu, address + PAGE_SIZE), !vcpu->bare.cell->cpuid_faults)
+		       ? BARE_CODE_REFUSED
+		       : BARE_CODE_FINE;
+}
+
 /* What a page that the guest has may be here: PROT_*, 0: nothing. */
-static int protection_of(struct vcpu *vcpu, const struct mapping *mapping)
+static int protection_of(struct vcpu *vcpu, u64 address, const struct mapping *mapping)
 {
 	int protection = 0;
 
@@ -154,7 +179,7 @@ static int protection_of(struct vcpu *vcpu, const struct mapping *mapping)
 	    page_allow_writing(vcpu, mapping->gpa))
 		protection |= PROT_WRITE;
 	else if (paging_allowed(vcpu, ACCESS_FETCH, mapping->rights) &&
-		 cache_bare_code(vcpu, mapping->gpa) == BARE_CODE_FINE)
+		 code_of(vcpu, address, mapping->gpa) == BARE_CODE_FINE)
 		protection |= PROT_EXEC;
 	return protection;
 }
@@ -207,7 +232,7 @@ static void map_around(struct vcpu *vcpu, u64 address)
 		if ((known->mapped >> i & 1 && page != align_down(address, PAGE_SIZE)) ||
 		    is_outside(page) || !paging_look(vcpu, page, &mapping))
 			continue;
-		protection = protection_of(vcpu, &mapping);
+		protection = protection_of(vcpu, page, &mapping);
 		if (!protection)
 			continue;
 		bare->large |= !!(mapping.flags & TLB_LARGE);
@@ -262,7 +287,8 @@ static enum bare_code next_code(struct vcpu *vcpu)
 
 	if (!paging_look(vcpu, vcpu->ctx.rip, &mapping) || !ram_at(vcpu->soft, mapping.gpa))
 		return BARE_CODE_UNKNOWN;
-	return cache_bare_code(vcpu, mapping.gpa);
+	return code_of(vcpu, align_down(vcpu->ctx.rip, PAGE_SIZE),
+		       align_down(mapping.gpa, PAGE_SIZE));
 }
 
 /* ------------------------------------------------------------------ registers */

@@ -245,7 +245,7 @@ void cache_protect(struct vcpu *vcpu, u64 gpa)
 
 static void release_page(struct vcpu *vcpu, struct code_page *page)
 {
-	vcpu->bare.stale |= page->bare == BARE_CODE_FINE;
+	vcpu->bare.stale |= page->bare >= BARE_CODE_DEPENDS;
 	atomic_store(page_slot(vcpu, page->gpa), NULL);
 	page_has_no_code(vcpu, page->gpa);
 	page->free_next = vcpu->cache->free_pages;
@@ -471,7 +471,7 @@ static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to
 		}
 	}
 	/* Bytes may come that must not run bare. */
-	vcpu->bare.stale |= page->bare == BARE_CODE_FINE;
+	vcpu->bare.stale |= page->bare >= BARE_CODE_DEPENDS;
 	page->bare = BARE_CODE_UNKNOWN;
 	/* The page may be gone by now: only one that is still there has chunks. */
 	if (!last && page_of(vcpu, page_gpa) == page) {
@@ -493,9 +493,7 @@ enum bare_code cache_bare_code(struct vcpu *vcpu, u64 gpa)
 		/* Whoever writes from here on tells us: before we look. */
 		show_more(page, ~0ull);
 		page->bare = page_tells_of_host(ram_at(vcpu->soft, page->gpa),
-						!vcpu->bare.cell->cpuid_faults)
-				     ? BARE_CODE_REFUSED
-				     : BARE_CODE_FINE;
+						!vcpu->bare.cell->cpuid_faults);
 	}
 	return page->bare;
 }

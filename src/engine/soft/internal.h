@@ -610,8 +610,19 @@ enum bare_result { BARE_RAN, BARE_ALONE, BARE_NOT } bare_run(struct vcpu *vcpu);
 /* What an address space has there is not so any more. */
 void bare_forget_page(struct vcpu *vcpu, u64 address);
 
-/* telltale.c: has this page code that must not run there? Is CPUID such? After vectors_save(). */
-bool page_tells_of_host(const u8 *page, bool cpuid);
+/*
+ * telltale.c: has this page code that must not run there? Is CPUID such? Where its first or last
+ * bytes may be, that depends on the pages on either side, of which NULL are those that the guest
+ * has not. After vectors_save().
+ */
+enum bare_code {
+	BARE_CODE_UNKNOWN,
+	BARE_CODE_REFUSED,
+	BARE_CODE_DEPENDS,
+	BARE_CODE_FINE,
+};
+enum bare_code page_tells_of_host(const u8 *page, bool cpuid);
+bool page_edges_tell(const u8 *before, const u8 *page, const u8 *after, bool cpuid);
 
 /* ------------------------------------------------------------------ cache.c: translated code */
 
@@ -630,7 +641,6 @@ void cache_flush(struct vcpu *vcpu);
  * May the code of that page run bare? Then we hear of each write to it from now on: bare.stale. We
  * know only of pages that there are translations of: those are watched already.
  */
-enum bare_code { BARE_CODE_UNKNOWN, BARE_CODE_REFUSED, BARE_CODE_FINE };
 enum bare_code cache_bare_code(struct vcpu *vcpu, u64 gpa);
 
 /* ------------------------------------------------------------------ sharing.c: several vCPUs */

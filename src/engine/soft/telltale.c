@@ -8,7 +8,7 @@
  *
  * Tour 6.1070: Code that would give us away
  */
-#include "engine/soft/internal.h"
+#include "engine/soft/fpu.h"
 
 #include <Zydis/Zydis.h>
 
@@ -53,60 +53,97 @@ static bool is_prefix(u8 byte)
 	       byte == 0xf0 || byte == 0xf2 || byte == 0xf3;
 }
 
-/* Sweeps that begin at so many places before. */
-#define SWEEPS	   8
-#define SWEEP_FROM 24
-
 /* Decoding from there on, is the byte at `at` an opcode, behind no more than prefixes? */
-static bool leads_to(const ZydisDecoder *decoder, const u8 *page, unsigned from, unsigned at)
+static bool leads_to(const ZydisDecoder *decoder, const u8 *code, unsigned size, unsigned from,
+		     unsigned at)
 {
 	ZydisDecodedInstruction insn;
 	unsigned i = from, next = from;
 
 	while (next <= at) {
 		i = next;
-		next += ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(decoder, NULL, page + i,
-								   PAGE_SIZE - i, &insn))
+		next += ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(decoder, NULL, code + i,
+								   size - i, &insn))
 				? insn.length
 				: 1;
 	}
-	while (i < at && is_prefix(page[i]))
+	while (i < at && is_prefix(code[i]))
 		i++;
 	return i == at;
 }
 
+/* So many sweeps begin, one byte after the other, so far before what they are about. */
+#define SWEEPS	   16
+#define SWEEP_FROM 64
+
 /*
- * Are these bytes an instruction, or part of another's? Decoders fall into step with code within a
- * few instructions, wherever they begin: so most of them agree.
+ * Are the bytes at `at` an instruction that tells, or part of another's? Decoders fall into step
+ * with code within some instructions, wherever they begin: so most of them agree.
  */
-static bool is_opcode(const u8 *page, unsigned at)
+static bool tells_at(const u8 *code, unsigned size, unsigned at, bool cpuid)
 {
+	unsigned from = at > SWEEP_FROM ? at - SWEEP_FROM : 0, sweeps = MIN(SWEEPS, at + 1);
 	ZydisDecoder decoder;
 	unsigned found = 0;
 
-	if (at < SWEEP_FROM)
-		return true;
+	if (!tells_of_host(code + at, cpuid))
+		return false;
 	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-	for (unsigned i = 0; i < SWEEPS; i++)
-		found += leads_to(&decoder, page, at - SWEEP_FROM + i, at);
-	return found > SWEEPS / 2;
+	for (unsigned i = 0; i < sweeps; i++)
+		found += leads_to(&decoder, code, size, from + i, at);
+	return found > sweeps / 2;
 }
 
-/* The last two bytes of a page, if what goes on in the next were the worst that it can be. */
-static bool may_tell(const u8 *page, unsigned at, bool cpuid)
-{
-	u8 second = at + 1 < PAGE_SIZE ? page[at + 1] : 0x34;
+/* What comes behind the first byte of an opcode, as far as tells_of_host() looks. */
+#define REST 2
 
-	return page[at] == 0x0f && (second <= 0x03 || second == 0x34 || second == 0xae ||
-				    second == 0xc7 || (cpuid && second == 0xa2));
+/* Where the pages on either side say what the bytes are. */
+#define HEAD SWEEP_FROM
+#define TAIL (PAGE_SIZE - REST)
+
+enum bare_code page_tells_of_host(const u8 *page, bool cpuid)
+{
+	bool edges = false;
+
+	for (unsigned i = 0; i < TAIL; i++) {
+		if (i < HEAD)
+			edges |= tells_of_host(page + i, cpuid);
+		else if (tells_at(page, PAGE_SIZE, i, cpuid))
+			return BARE_CODE_REFUSED;
+	}
+	edges |= page[TAIL] == 0x0f || page[TAIL + 1] == 0x0f;
+	return edges ? BARE_CODE_DEPENDS : BARE_CODE_FINE;
 }
 
-bool page_tells_of_host(const u8 *page, bool cpuid)
+/* What is not there is not code: it says nothing of where instructions begin. */
+static bool head_tells(const u8 *before, const u8 *page, bool cpuid)
 {
-	for (unsigned i = 0; i < PAGE_SIZE; i++)
-		if ((i + 2 < PAGE_SIZE ? tells_of_host(page + i, cpuid)
-				       : may_tell(page, i, cpuid)) &&
-		    is_opcode(page, i))
+	u8 code[SWEEP_FROM + HEAD + REST];
+	unsigned lead = before ? SWEEP_FROM : 0;
+
+	if (before)
+		fpu_copy(code, before + PAGE_SIZE - lead, lead);
+	fpu_copy(code + lead, page, HEAD + REST);
+	for (unsigned i = lead; i < lead + HEAD; i++)
+		if (tells_at(code, lead + HEAD + REST, i, cpuid))
 			return true;
 	return false;
+}
+
+/* What is not there may become anything. */
+static bool tail_tells(const u8 *page, const u8 *after, bool cpuid)
+{
+	u8 code[SWEEP_FROM + REST + REST];
+
+	if (!after)
+		return page[TAIL] == 0x0f || page[TAIL + 1] == 0x0f;
+	fpu_copy(code, page + TAIL - SWEEP_FROM, SWEEP_FROM + REST);
+	fpu_copy(code + SWEEP_FROM + REST, after, REST);
+	return tells_at(code, sizeof(code), SWEEP_FROM, cpuid) ||
+	       tells_at(code, sizeof(code), SWEEP_FROM + 1, cpuid);
+}
+
+bool page_edges_tell(const u8 *before, const u8 *page, const u8 *after, bool cpuid)
+{
+	return head_tells(before, page, cpuid) || tail_tells(page, after, cpuid);
 }

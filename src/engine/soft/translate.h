@@ -131,7 +131,7 @@ struct code_page {
 	u64 chunks;	   /* bit n: of its 64 bytes number n */
 	_Atomic u64 shown; /* to other threads: the same; all while a block is made */
 	struct block *blocks;
-	enum bare_code bare; /* FINE: it may be in a cell */
+	enum bare_code bare; /* FINE, DEPENDS: it may be in a cell */
 	struct code_page *free_next;
 };
 
