@@ -311,7 +311,11 @@ static int load(struct launcher *launcher, struct problem *why)
 	return boot_load(&boot, &launcher->first, why);
 }
 
-/* The kernel is loaded, the engine is as new; afterwards the vCPUs could run. */
+/*
+ * The kernel is loaded, the engine is as new; afterwards the vCPUs could run.
+ *
+ * Tour 2.21, 2 items: Switched on, again and again
+ */
 static int power_on(struct launcher *launcher, struct problem *why)
 {
 	const struct options *options = launcher->options;
@@ -347,6 +351,12 @@ static int power_cycle(struct launcher *launcher, struct problem *why)
 	return err ? err : power_on(launcher, why);
 }
 
+/*
+ * The whole of a vCPU, as the launcher sees it: a name, a filter of system calls, and the
+ * engine, which comes back when the machine has ended.
+ *
+ * Tour 2.22, 2 items: A vCPU is a thread
+ */
 static void *vcpu_main(void *opaque)
 {
 	struct vcpu_thread *vcpu = opaque;
@@ -481,7 +491,11 @@ static int look_after_timeout(const struct launcher *launcher, bool waiting)
 
 #define OWN_DESCRIPTORS 5
 
-/* Terminal, signals and children, until the machine no longer runs. */
+/*
+ * Terminal, signals and children, until the machine no longer runs.
+ *
+ * Tour 2.23: What the main thread does all day
+ */
 static void look_after(struct launcher *launcher)
 {
 	struct machine *machine = &launcher->machine;
@@ -598,7 +612,11 @@ static void stop_vcpus(struct launcher *launcher)
 	pthread_join(thread, NULL);
 }
 
-/* Before the guest's first instruction, once: a reboot finds the door shut. */
+/*
+ * Before the guest's first instruction, once: a reboot finds the door shut.
+ *
+ * Tour 2.24, 2 items: A life, and the next
+ */
 static int lock_in(struct launcher *launcher, struct problem *why)
 {
 	int err;
@@ -650,7 +668,14 @@ static void leave_terminal(struct launcher *launcher)
 		terminal_flush(&launcher->terminal, launcher->signal_fd, patience_left(launcher));
 }
 
-/* Build what outlives a reboot, run, and take down what was built, in reverse. */
+/*
+ * Build what outlives a reboot, run, and take down what was built, in reverse.
+ *
+ * The functions below are all alike: each makes one thing, hands on to the one above, and
+ * unmakes it. The last of them is where main() comes in.
+ *
+ * Tour 2.25: Built up, and taken down
+ */
 static int with_engine(struct launcher *launcher, struct problem *why)
 {
 	int err = load(launcher, why);
@@ -771,6 +796,13 @@ static int with_sandbox(struct launcher *launcher, struct problem *why)
 	return err;
 }
 
+/*
+ * Here it begins, and goes up from here: launcher_run() has the files, with_sandbox() the
+ * rules, with_memory() the RAM, then come devices, debugger, machine, terminal, board, engine;
+ * and at the top, run().
+ *
+ * Tour 2.26: In at the bottom
+ */
 int launcher_run(const struct options *options)
 {
 	struct launcher *launcher = calloc(1, sizeof(*launcher));

@@ -28,6 +28,12 @@ static void hold_standard_descriptors(void)
 			open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
+/*
+ * A run of lguest, from above. Everything that can go wrong has been said by the time that it
+ * comes back to this function: what is left is a number.
+ *
+ * Tour 1.11
+ */
 int main(int argc, char **argv)
 {
 	struct options options;

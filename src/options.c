@@ -314,6 +314,12 @@ static int set_chroot(struct options *options, const char *name, const char *val
 	return 0;
 }
 
+/*
+ * What there is: the name, what its value is called, what --help says, and who takes it. An
+ * option is a line here, and a function above.
+ *
+ * Tour 1.91, 12 lines: All options in one table
+ */
 static const struct option known[] = {
 	{"initrd", "FILE", "initial RAM disk for the kernel", set_initrd},
 	{"block", "FILE", "a disk: FILE[,ro][,id=NAME][,direct] (,, for a comma in FILE)",
@@ -450,6 +456,13 @@ static int complete(struct options *options, struct problem *why)
 	return 0;
 }
 
+/*
+ * One pass over the arguments. First come memory and kernel, with options of ours around them;
+ * once there is a kernel, whatever is not an option of ours is the kernel's, and so is all
+ * that follows.
+ *
+ * Tour 1.92: Whose argument is it?
+ */
 int options_parse(struct options *options, int argc, char **argv, struct problem *why)
 {
 	bool have_memory = false;

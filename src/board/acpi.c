@@ -261,6 +261,8 @@ static void build_fadt(struct fadt *fadt)
 /*
  * No interrupt source overrides: they tell where ISA interrupts went, and there is no ISA here.
  * Whoever uses GSI 4 is told in the DSDT that it is an edge.
+ *
+ * Tour 3.311: The CPUs, for instance
  */
 static void build_madt(struct tables *tables, unsigned cpus)
 {
@@ -283,6 +285,12 @@ static void build_madt(struct tables *tables, unsigned cpus)
 			     cpus * sizeof(struct madt_lapic));
 }
 
+/*
+ * From the back to the front, because each says where the next one is, and sums up its own
+ * bytes.
+ *
+ * Tour 3.312: All tables
+ */
 void acpi_build(struct memory *memory, unsigned cpus)
 {
 	struct tables *tables = memory_at(memory, LAYOUT_ACPI, sizeof(*tables));

@@ -15,6 +15,12 @@
 #include <errno.h>
 #include <string.h>
 
+/*
+ * A machine in ten lines: a bus first, and then each part is told of the bus that it answers
+ * on, and of the wire that it pulls.
+ *
+ * Tour 3.21: Who is on the board
+ */
 int board_init(struct board *board, struct machine *machine, struct memory *memory,
 	       struct terminal *terminal, bool debug_exit, struct problem *why)
 {
@@ -50,6 +56,11 @@ void board_destroy(struct board *board)
 	bus_free(board->bus);
 }
 
+/*
+ * For each life of the guest. What a part remembers of the last one goes here, and here alone.
+ *
+ * Tour 3.22: Switched on
+ */
 void board_power_on(struct board *board, struct engine *engine, unsigned cpus)
 {
 	board->engine = engine;

@@ -127,6 +127,8 @@ void bus_remove(struct bus *bus, enum space space, const struct region *region)
  * The first region that has any byte of the access decides: if it has them all,
  * it answers (*found is a copy, the region itself may be gone a moment later).
  * If it has only some, somebody else has the others, or nobody.
+ *
+ * Tour 3.41: The search
  */
 static enum answer bus_find(struct bus *bus, enum space space, u64 address, unsigned len,
 			    struct region *found)
@@ -194,6 +196,13 @@ static u64 cut_to(u64 value, unsigned len)
 	return len >= sizeof(value) ? value : value & ((1ull << (8 * len)) - 1);
 }
 
+/*
+ * The way of every access that an engine cannot answer itself. An access that lies half in one
+ * device and half in another is what no sane driver does; so it is done byte by byte, and
+ * nobody has to think about it again.
+ *
+ * Tour 3.42, 2 items: An access
+ */
 u64 bus_read(struct bus *bus, enum space space, u64 address, unsigned len)
 {
 	struct region region;

@@ -102,6 +102,12 @@ static bool entry_is_level(u64 entry)
 	return (entry & ENTRY_LEVEL) && (mode == MODE_FIXED || mode == MODE_LOWEST);
 }
 
+/*
+ * Sixty-four bits that the guest has programmed, put into the two words of a message: whom it
+ * is for, and what it says. From here on it is as if the device had sent it itself.
+ *
+ * Tour 3.211: A wire becomes a message
+ */
 static struct message entry_message(u64 entry)
 {
 	struct message message = {
@@ -134,6 +140,8 @@ static void outbox_send(const struct outbox *outbox, struct engine *engine)
 
 /*
  * A level-triggered pin sends if it is asserted, may, and is not being handled already. Lock held.
+ *
+ * Tour 3.212: Levels
  */
 static void level_update(struct ioapic_pin *pin, struct outbox *outbox)
 {
@@ -305,6 +313,12 @@ void ioapic_reset(struct ioapic *ioapic, struct engine *engine)
 	pthread_mutex_unlock(&ioapic->lock);
 }
 
+/*
+ * The two kinds of pins side by side. A level is looked at as a whole; an edge is the moment
+ * in which the first one pulls.
+ *
+ * Tour 3.213: A device pulls its wire
+ */
 void ioapic_set(struct ioapic *ioapic, unsigned pin, unsigned source, bool asserted)
 {
 	struct ioapic_pin *wire = &ioapic->pins[pin];

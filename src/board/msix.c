@@ -97,6 +97,13 @@ bool pci_msix_enabled(struct pci_device *device)
 	return enabled;
 }
 
+/*
+ * What every virtio device says when it is done. Whether the guest wants to hear it now is in
+ * the table and in three bits elsewhere; if not, it is noted, and msix_collect() finds it as
+ * soon as one of them changes.
+ *
+ * Tour 3.251: An interrupt is sent
+ */
 void pci_msix_send(struct pci_device *device, unsigned vector)
 {
 	struct msix_outbox outbox;

@@ -203,6 +203,13 @@ u32 pci_config_read(struct pci_device *device, unsigned offset, unsigned len)
 	return get_le(dword + offset % 4, len);
 }
 
+/*
+ * A guest writes some bytes of configuration space. Which bits of them take is in `writable`;
+ * whatever else follows - BARs that move, interrupts that may go out at last - follows from
+ * what the bytes are now, and not from what was written.
+ *
+ * Tour 3.231: A write, and what becomes of it
+ */
 void pci_config_write(struct pci_device *device, unsigned offset, unsigned len, u32 value)
 {
 	struct msix_outbox outbox;

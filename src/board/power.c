@@ -52,6 +52,12 @@ static u8 acpi_read_register(struct power *power, u64 number)
 	return 0;
 }
 
+/*
+ * The guest's last word. If it says S5, it means off; and if somebody writes the reset value,
+ * once more from the top.
+ *
+ * Tour 3.171: Off
+ */
 static void acpi_write_register(struct power *power, u64 number, u8 value)
 {
 	if (number == REGISTER_RESET && value == ACPI_RESET_VALUE)
@@ -189,6 +195,8 @@ void power_reset(struct power *power)
  * Linux on a hardware-reduced machine believes that only EFI can reboot it; without EFI it goes
  * back to real mode and jumps to where a PC's firmware begins. No firmware waits there, but
  * seven bytes that do what was wanted.
+ *
+ * Tour 3.172: Seven bytes of firmware
  */
 void power_place_vector(struct memory *memory)
 {

@@ -128,6 +128,8 @@ static u8 modem_lines(const struct serial *serial)
  * Characters below the trigger level time out when nobody touches the FIFO for the length of four.
  * On a wire of infinite speed that is at once, and again at once if some are left: so there is no
  * timer here.
+ *
+ * Tour 3.111: Which interrupt it is
  */
 static u8 interrupt_cause(const struct serial *serial)
 {
@@ -180,6 +182,8 @@ static bool next_level(struct serial *serial, bool *level)
  * A guest could keep a thread in that loop with another vCPU that does nothing but raise and lower
  * the line, and the main thread has better things to do. So it gives up after some rounds, and has
  * the main thread come back (serial_pump()) for the rest.
+ *
+ * Tour 3.112: Telling the IOAPIC, and nothing twice
  */
 static void serial_settle(struct serial *serial)
 {

@@ -93,7 +93,11 @@ static int refuse_stranger(const struct file *kernel, const struct kernel_head *
 		      "%s: expected an x86 bzImage (\"HdrS\" at byte 0x202) or an ELF file", is);
 }
 
-/* LOAD-4: the order matters. An ELF kernel may be Multiboot and carry a PVH note as well. */
+/*
+ * LOAD-4: the order matters. An ELF kernel may be Multiboot and carry a PVH note as well.
+ *
+ * Tour 2.211: Which kind of kernel is it?
+ */
 static int recognise(const struct file *kernel, const struct kernel_head *head,
 		     enum kernel_format *format, struct problem *why)
 {
@@ -273,6 +277,8 @@ void *boot_area(const struct load *load, u64 gpa, u64 len)
  * LOAD-7. Page 0 and what we placed above it are reserved; from there to the
  * firmware's area is free, for the code that starts further CPUs; the firmware's
  * area, ACPI tables included, is not RAM to a kernel.
+ *
+ * Tour 2.212: The map that the guest gets
  */
 unsigned boot_memory_map(const struct memory *memory, struct boot_e820_entry map[MEMORY_MAP_MAX])
 {
@@ -301,6 +307,11 @@ static void log_memory_map(const struct memory *memory)
 	}
 }
 
+/*
+ * From a file to a first CPU that only has to be let go.
+ *
+ * Tour 2.213: All of it, in one function
+ */
 int boot_load(const struct boot *boot, struct cpu_state *cpu, struct problem *why)
 {
 	static int (*const loaders[])(struct load *, struct cpu_state *) = {

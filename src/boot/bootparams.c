@@ -15,6 +15,12 @@
 /* A boot loader without an assigned number: boot.rst, "type_of_loader". */
 #define LOADER_UNASSIGNED 0xff
 
+/*
+ * This page is all that a Linux kernel is told. On a PC the BIOS would be asked, by code that
+ * runs in 16-bit mode; here the answers are simply there.
+ *
+ * Tour 2.241
+ */
 void bootparams_place(const struct load *load, const struct setup_header *header, size_t len)
 {
 	struct boot_params *params = boot_area(load, BOOT_PARAMS, sizeof(*params));

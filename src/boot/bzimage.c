@@ -162,6 +162,8 @@ static void choose_address(const struct load *load, struct bzimage *image, u64 p
  * boot.rst, "init_size": the kernel will run at its load address aligned up, or
  * at pref_address where it cannot be moved. Linux never runs below its
  * pref_address though, wherever it was loaded, so that counts too.
+ *
+ * Tour 2.231: How much room does it need?
  */
 static int plan(const struct load *load, struct bzimage *image)
 {
@@ -234,6 +236,12 @@ static int place(const struct load *load, const struct bzimage *image)
 	return 0;
 }
 
+/*
+ * Nothing touches the guest's memory before place(), when all that could be wrong has been
+ * found not to be.
+ *
+ * Tour 2.232: Step by step
+ */
 int bzimage_load(struct load *load, struct cpu_state *cpu)
 {
 	struct bzimage image = {0};

@@ -293,6 +293,12 @@ int elf_load(struct load *load, struct cpu_state *cpu,
 	return err;
 }
 
+/*
+ * First a look at every segment, then the first byte. A kernel that does not fit leaves
+ * nothing behind.
+ *
+ * Tour 2.251
+ */
 int elf_place(const struct elf *elf, const struct load *load)
 {
 	char what[32];

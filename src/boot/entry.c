@@ -75,6 +75,8 @@ static void place_gdt(const struct load *load, struct cpu_state *cpu)
 /*
  * What both modes have in common. The IDT is empty: an early exception is a triple fault, and ends
  * with a clear line.
+ *
+ * Tour 2.281: A processor, set by hand
  */
 static void start_flat(const struct load *load, struct cpu_state *cpu, bool is_64)
 {
@@ -113,7 +115,11 @@ void entry_32(const struct load *load, struct cpu_state *cpu, u32 rip)
 	cpu->rip = rip;
 }
 
-/* PML4, one page directory pointer table, and four page directories full of 2 MiB pages. */
+/*
+ * PML4, one page directory pointer table, and four page directories full of 2 MiB pages.
+ *
+ * Tour 2.282, 2 items: And its page tables
+ */
 static void place_page_tables(const struct load *load)
 {
 	u64 *pml4 = boot_area(load, BOOT_PAGE_TABLES, (2 + MAPPED_TABLES) * PAGE_SIZE);

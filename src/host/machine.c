@@ -38,6 +38,13 @@ void machine_destroy(struct machine *machine)
 	pthread_mutex_destroy(&machine->lock);
 }
 
+/*
+ * Any thread may say this, and several may at once: a vCPU triple-faults while the user types
+ * ^C. Whoever comes first has the last word. stop_fd wakes the main thread, which does the
+ * rest.
+ *
+ * Tour 1.131, 2 items: The first word counts
+ */
 void machine_stop(struct machine *machine, int status, const char *format, ...)
 {
 	va_list args;

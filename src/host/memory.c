@@ -70,6 +70,12 @@ static int map_ram(struct memory *memory)
 	return err ? err : map_private(memory, MEMORY_HIGH_BASE, memory->high, -1, 0);
 }
 
+/*
+ * Reserve everything, then make RAM of the parts that are RAM. What remains of the reservation
+ * is not there: neither for us, nor for the guest.
+ *
+ * Tour 2.111: One mapping for all of it
+ */
 struct memory *memory_new(u64 size, struct problem *why)
 {
 	struct memory *memory = calloc(1, sizeof(*memory));
@@ -145,6 +151,13 @@ int memory_clear(struct memory *memory, struct problem *why)
 	return 0;
 }
 
+/*
+ * Every address that a guest ever gives us comes through here, or through something that is
+ * made of it. Lengths are compared with what is left, never added to addresses: a sum could go
+ * around.
+ *
+ * Tour 2.112: The one check that counts
+ */
 void *memory_at(const struct memory *memory, u64 gpa, u64 len)
 {
 	if (gpa < memory->low)
@@ -177,6 +190,12 @@ static int map_file(struct memory *memory, u64 gpa, const struct file *file, u64
 	return map_private(memory, gpa, len, file->fd, offset);
 }
 
+/*
+ * A file is mapped, not copied, as far as pages allow, and copied at both ends. So ten guests
+ * with one kernel have it in memory once; a page that a guest writes to becomes its own.
+ *
+ * Tour 2.113: A kernel that takes no memory
+ */
 int memory_place_file(struct memory *memory, u64 gpa, const struct file *file, u64 offset, u64 len,
 		      struct problem *why)
 {

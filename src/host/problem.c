@@ -9,6 +9,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/*
+ * It returns the error, so that a function can fail in one line: `return problem(why, ENOMEM,
+ * "...")`.
+ *
+ * Tour 1.41
+ */
 int problem(struct problem *problem, int err, const char *format, ...)
 {
 	va_list args;

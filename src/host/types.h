@@ -24,6 +24,13 @@ typedef int64_t s64;
 
 #define PAGE_SIZE KiB(4)
 
+/*
+ * The only macros that everybody has to know. The last but one is how C does without classes:
+ * who has a pointer to a member, and knows what it is a member of, gets a pointer to the
+ * whole.
+ *
+ * Tour 1.21
+ */
 #define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b)			((a) < (b) ? (a) : (b))
 #define MAX(a, b)			((a) > (b) ? (a) : (b))
