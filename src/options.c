@@ -26,7 +26,7 @@
 struct option {
 	const char *name;
 	const char *argument; /* what --help calls it; NULL: takes none */
-	const char *help;     /* NULL: not shown */
+	const char *help;     /* NULL: it shares a line, and what is said there, with the next */
 	int (*set)(struct options *options, const char *name, const char *value,
 		   struct problem *why);
 };
@@ -322,36 +322,31 @@ static int set_chroot(struct options *options, const char *name, const char *val
  */
 static const struct option known[] = {
 	{"initrd", "FILE", "initial RAM disk for the kernel", set_initrd},
-	{"block", "FILE", "a disk: FILE[,ro][,id=NAME][,direct] (,, for a comma in FILE)",
-	 set_block},
-	{"tunnet", "ADDRESS", "a network: the host's IP[/BITS][:MAC], or bridge:NAME[:MAC]",
-	 set_net},
-	{"net", "user", "a network without root: user[,hostfwd=tcp:PORT:PORT]", set_net},
-	{"sharenet", "NAME", "a network of all guests that give this name", set_net},
+	{"block", "FILE[,ro][,id=NAME][,direct]", "a disk: a file, or a block device", set_block},
+	{"net", "user[,hostfwd=tcp:PORT:PORT]", "a network that takes no rights", set_net},
+	{"tunnet", "IP[/BITS][:MAC]", "a network: a tap, or bridge:NAME[:MAC]", set_net},
+	{"sharenet", "NAME[:MAC]", "a network of all guests that say NAME", set_net},
 	{"rng", NULL, "a source of random numbers", set_rng},
 	{"cpus", "N", "virtual CPUs (1)", set_cpus},
-	{"engine", "NAME", "what runs the guest: auto, kvm, soft; help says which can", set_engine},
-	{"console", "NAME", "where standard input goes: serial or virtio", set_console},
+	{"engine", "auto|kvm|soft|help", "what runs it; help: what could, and why", set_engine},
+	{"console", "serial|virtio", "where standard input goes", set_console},
 	{"no-reboot", NULL, "a guest that reboots is done", set_flag},
-	{"strict", NULL, "stop at the first rule that a driver breaks", set_flag},
-	{"username", "NAME", "run as this user, once all is open", set_username},
-	{"chroot", "FOLDER", "and with this as the root of all files", set_chroot},
-	{"no-sandbox", NULL, "without a filter on what lguest may ask of the host", set_flag},
-	{"gdb", "SOCKET|PORT", "where a debugger may come: a Unix socket, or a port of localhost",
-	 set_gdb},
-	{"gdb-wait", NULL, "and nothing runs before it has", set_flag},
-	{"debug-exit", NULL, "byte b written to port 0xF4 ends with status (b << 1) | 1", set_flag},
-	{"soft-cache", "SIZE", "translated code of each CPU, on the soft engine (64M)",
-	 set_soft_cache},
-	{"soft-stats", NULL, "say at the end what the soft engine did", set_flag},
-	{"soft-perf", NULL, "name translated code for perf, in /tmp/perf-PID.map", set_flag},
-	{"soft-without", "LIST", "leave out what makes the soft engine faster: docs/speed.md",
-	 set_soft_without},
-	{"trace", "WHAT", "write down what the soft engine does: exec,int,mmu,io", set_trace},
-	{"trace-file", "FILE", "and where to (" TRACE_FILE ")", set_trace_file},
-	{"verbose", NULL, "say what happens, on standard error (also -v)", set_flag},
-	{"help", NULL, "this", set_action},
-	{"version", NULL, "which lguest this is", set_action},
+	{"debug-exit", NULL, "port 0xF4 ends it, with a status", set_flag},
+	{"strict", NULL, "a driver that breaks a rule ends it", set_flag},
+	{"username", "NAME", NULL, set_username},
+	{"chroot", "FOLDER", "once all is open: as NAME, in FOLDER", set_chroot},
+	{"no-sandbox", NULL, "without the filter of system calls", set_flag},
+	{"gdb", "SOCKET|PORT", NULL, set_gdb},
+	{"gdb-wait", NULL, "let gdb in; run nothing before it came", set_flag},
+	{"soft-cache", "SIZE", "translated code of each CPU, up to (64M)", set_soft_cache},
+	{"soft-stats", NULL, NULL, set_flag},
+	{"soft-perf", NULL, "what soft did, at the end; map for perf", set_flag},
+	{"soft-without", "LIST", "leave out what makes soft faster", set_soft_without},
+	{"trace", "LIST", NULL, set_trace},
+	{"trace-file", "FILE", "exec,int,mmu,io to FILE (" TRACE_FILE ")", set_trace_file},
+	{"verbose", NULL, NULL, set_flag},
+	{"help", NULL, NULL, set_action},
+	{"version", NULL, "say what happens (-v); this; the version", set_action},
 };
 
 /*
@@ -515,26 +510,27 @@ void options_free(struct options *options)
 	free(options->command_line);
 }
 
+/* 23 lines of 80: they and the shell's next prompt are a screen. So options share lines. */
+#define HELP_COLUMN 36
+
 void options_help(void)
 {
-	printf("usage: lguest [options] <memory> <kernel> [kernel arguments...]\n"
-	       "Boot a Linux kernel as an ordinary process. Memory is in MiB, or has a suffix K, "
-	       "M, G.\n"
-	       "\n");
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		char left[32];
+	char left[80];
+	size_t used = 0;
 
-		if (!known[i].help)
+	printf("usage: lguest [options] <memory> <kernel> [kernel arguments...]\n"
+	       "Memory is in MiB, or ends in K, M or G. Three ^C within a second end the guest.\n");
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		const struct option *option = &known[i];
+
+		used += snprintf(left + used, sizeof(left) - used, "%s--%s%s%s", used ? " " : "",
+				 option->name, option->argument ? "=" : "",
+				 option->argument ? option->argument : "");
+		if (!option->help)
 			continue;
-		snprintf(left, sizeof(left), "--%s%s%s", known[i].name,
-			 known[i].argument ? "=" : "", known[i].argument ? known[i].argument : "");
-		printf("  %-18s %s\n", left, known[i].help);
+		printf("  %-*s  %s\n", HELP_COLUMN, left, option->help);
+		used = 0;
 	}
-	printf("\n"
-	       "Options of ours may also follow the kernel, up to the first argument that is not "
-	       "one,\n"
-	       "or --. Three ^C within a second end lguest.\n"
-	       "\n"
-	       "Exit status: 0 powered off; 1 lguest failed; 2 the guest crashed; 3 its kernel\n"
-	       "panicked; 128 + n ended by signal n.\n");
+	printf("Exit status: 0 powered off, 1 lguest failed, 2 crash, 3 panic, 128 + n signal "
+	       "n.\n");
 }
