@@ -401,6 +401,8 @@ check() {
 	verdict tour python3 -B -m unittest discover -s tests/tour
 	[ "$1" = check-long ] && tour_in_browser
 
+	verdict manual tests/manual.sh
+
 	prepare build-fuzz $MAKE -k -j2 fuzzers-clang
 	fuzz 6 "$out/corpus" -seed=1
 
