@@ -227,34 +227,30 @@ static inline void emit_rorx(struct emit *e, unsigned to, unsigned from, u8 coun
 	emit_u8(e, count);
 }
 
-/* sarx to, from, count */
+/* sarx, shrx or shlx to, from, count: VEX.pp tells them apart. */
+static inline void emit_shift_by(struct emit *e, unsigned pp, unsigned to, unsigned from,
+				 unsigned count)
+{
+	emit_u8(e, 0xc4);
+	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
+	emit_u8(e, 0x80 | (~count & 15) << 3 | pp);
+	emit_u8(e, 0xf7);
+	emit_modrm(e, 3, to, from);
+}
+
 static inline void emit_sarx(struct emit *e, unsigned to, unsigned from, unsigned count)
 {
-	emit_u8(e, 0xc4);
-	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
-	emit_u8(e, 0x80 | (~count & 15) << 3 | 2);
-	emit_u8(e, 0xf7);
-	emit_modrm(e, 3, to, from);
+	emit_shift_by(e, 2, to, from, count);
 }
 
-/* shrx to, from, count */
 static inline void emit_shrx(struct emit *e, unsigned to, unsigned from, unsigned count)
 {
-	emit_u8(e, 0xc4);
-	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
-	emit_u8(e, 0x80 | (~count & 15) << 3 | 3);
-	emit_u8(e, 0xf7);
-	emit_modrm(e, 3, to, from);
+	emit_shift_by(e, 3, to, from, count);
 }
 
-/* shlx to, from, count */
 static inline void emit_shlx(struct emit *e, unsigned to, unsigned from, unsigned count)
 {
-	emit_u8(e, 0xc4);
-	emit_u8(e, (to & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
-	emit_u8(e, 0x80 | (~count & 15) << 3 | 1);
-	emit_u8(e, 0xf7);
-	emit_modrm(e, 3, to, from);
+	emit_shift_by(e, 1, to, from, count);
 }
 
 /* movzx to32, from16 */
