@@ -21,6 +21,10 @@ enum { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI };
 #define H_GUEST_RCX 11
 #define H_GUEST_RSP 15
 
+/* MOV of more than a byte, from and to what ModRM.rm says. */
+#define OPCODE_LOAD  0x8b
+#define OPCODE_STORE 0x89
+
 struct emit {
 	u8 *at;		 /* where we write */
 	ptrdiff_t shift; /* from there to where it will run */
@@ -73,29 +77,18 @@ static inline void emit_gs(struct emit *e, u8 opcode, bool w, unsigned reg, u32 
 
 static inline void emit_load_gs(struct emit *e, unsigned reg, u32 offset)
 {
-	emit_gs(e, 0x8b, true, reg, offset);
+	emit_gs(e, OPCODE_LOAD, true, reg, offset);
 }
 
 static inline void emit_store_gs(struct emit *e, u32 offset, unsigned reg)
 {
-	emit_gs(e, 0x89, true, reg, offset);
-}
-
-/* mov reg, gs:[index * 8 + offset] */
-static inline void emit_load_gs_indexed(struct emit *e, unsigned reg, unsigned index, u32 offset)
-{
-	emit_u8(e, 0x65);
-	emit_rex(e, true, reg, index, 0);
-	emit_u8(e, 0x8b);
-	emit_modrm(e, 0, reg, 4);
-	emit_u8(e, 3 << 6 | (index & 7) << 3 | 5);
-	emit_u32(e, offset);
+	emit_gs(e, OPCODE_STORE, true, reg, offset);
 }
 
 static inline void emit_mov(struct emit *e, unsigned to, unsigned from)
 {
 	emit_rex(e, true, from, 0, to);
-	emit_u8(e, 0x89);
+	emit_u8(e, OPCODE_STORE);
 	emit_modrm(e, 3, from, to);
 }
 
@@ -103,7 +96,7 @@ static inline void emit_mov(struct emit *e, unsigned to, unsigned from)
 static inline void emit_mov32(struct emit *e, unsigned to, unsigned from)
 {
 	emit_rex(e, false, from, 0, to);
-	emit_u8(e, 0x89);
+	emit_u8(e, OPCODE_STORE);
 	emit_modrm(e, 3, from, to);
 }
 
@@ -169,17 +162,8 @@ static inline void emit_lea(struct emit *e, bool wide, unsigned to, unsigned bas
 static inline void emit_load32(struct emit *e, unsigned reg, unsigned base, int32_t offset)
 {
 	emit_rex(e, false, reg, 0, base);
-	emit_u8(e, 0x8b);
+	emit_u8(e, OPCODE_LOAD);
 	emit_memory(e, reg, base, NO_REGISTER, 1, offset);
-}
-
-/* mov reg, [base + index * 8 + offset] */
-static inline void emit_load_indexed(struct emit *e, unsigned reg, unsigned base, unsigned index,
-				     int32_t offset)
-{
-	emit_rex(e, true, reg, index, base);
-	emit_u8(e, 0x8b);
-	emit_memory(e, reg, base, index, 8, offset);
 }
 
 /* pext to, from, gs:[offset], or, with the other prefix, pdep */

@@ -24,21 +24,11 @@ static void put_narrowing(struct translation *t)
 
 #define RETURN_TAG     offsetof(struct return_cache, tag)
 #define RETURN_CODE    offsetof(struct return_cache, code)
-#define OPCODE_STORE   0x89
 #define OPCODE_POP     0x8f
 #define OPCODE_GROUP5  0xff
 #define EXTENSION_POP  0
 #define EXTENSION_JMP  4
 #define EXTENSION_PUSH 6
-
-/* op [word number r10 of the view's table that is at this offset] */
-static void put_with_table(struct translation *t, bool w, u8 opcode, unsigned extension, u32 table)
-{
-	if (t->user)
-		emit_op_indexed(&t->e, w, opcode, extension, H_RSP, H_ADDEND, table);
-	else
-		emit_op_gs_indexed(&t->e, w, opcode, extension, H_ADDEND, table);
-}
 
 /* By RET, which is a jump through the stack, and what the processor expects behind a call. */
 static void put_host_return(struct translation *t, u32 table)

@@ -265,12 +265,17 @@ static void put_check(struct translation *t, unsigned size)
 	emit_jrcxz_here(e, last);
 }
 
-void put_from_table(struct translation *t, unsigned reg, u32 table)
+void put_with_table(struct translation *t, bool w, u8 opcode, unsigned extension, u32 table)
 {
 	if (t->user)
-		emit_load_indexed(&t->e, reg, H_RSP, H_ADDEND, table);
+		emit_op_indexed(&t->e, w, opcode, extension, H_RSP, H_ADDEND, table);
 	else
-		emit_load_gs_indexed(&t->e, reg, H_ADDEND, table);
+		emit_op_gs_indexed(&t->e, w, opcode, extension, H_ADDEND, table);
+}
+
+void put_from_table(struct translation *t, unsigned reg, u32 table)
+{
+	put_with_table(t, true, OPCODE_LOAD, reg, table);
 }
 
 /* r10 = which entry of the TLB is for the address in that register. */

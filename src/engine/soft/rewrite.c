@@ -18,7 +18,7 @@ void put_gpr(struct translation *t, unsigned gpr, unsigned size, unsigned from)
 	if (register_home[gpr] == NOT_A_HOME) {
 		if (size == 2) {
 			emit_u8(e, 0x66);
-			emit_gs(e, 0x89, false, from, CTX_GPR + 8 * gpr);
+			emit_gs(e, OPCODE_STORE, false, from, CTX_GPR + 8 * gpr);
 		} else {
 			emit_store_gs(e, CTX_GPR + 8 * gpr, from);
 		}

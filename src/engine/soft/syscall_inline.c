@@ -20,7 +20,6 @@
 
 #define VCPU(member) ((u32)offsetof(struct vcpu, member))
 
-#define OPCODE_LOAD   0x8b
 #define OPCODE_OR     0x0b
 #define OPCODE_AND    0x23
 #define OPCODE_STORE8 0x88

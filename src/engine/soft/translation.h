@@ -213,7 +213,12 @@ void put_truncation(struct translation *t);
 void put_segment(struct translation *t, const ZydisDecodedOperand *operand);
 void put_address(struct translation *t, const ZydisDecodedOperand *operand, s64 more);
 
-/* reg = word number r10 of the view's table that is at this offset: t->tlb or t->jump and more. */
+/*
+ * op [word number r10 of the view's table that is at this offset: t->tlb or t->jump and more];
+ * `extension`: a register, or what takes its place in ModRM.
+ */
+void put_with_table(struct translation *t, bool w, u8 opcode, unsigned extension, u32 table);
+/* reg = that word. */
 void put_from_table(struct translation *t, unsigned reg, u32 table);
 
 /* rcx = the tag of the TLB's entry for the address in that register, r10 = its addend. */
