@@ -25,6 +25,10 @@ enum { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI };
 #define OPCODE_LOAD  0x8b
 #define OPCODE_STORE 0x89
 
+/* Call, jump to or push what ModRM.rm says; ModRM.reg says which of them. */
+#define OPCODE_GROUP5 0xff
+enum { EXTENSION_CALL = 2, EXTENSION_JMP = 4, EXTENSION_PUSH = 6 };
+
 struct emit {
 	u8 *at;		 /* where we write */
 	ptrdiff_t shift; /* from there to where it will run */
@@ -33,12 +37,6 @@ struct emit {
 static inline void emit_u8(struct emit *e, u8 byte)
 {
 	*e->at++ = byte;
-}
-
-static inline void emit_u16(struct emit *e, u16 value)
-{
-	__builtin_memcpy(e->at, &value, 2);
-	e->at += 2;
 }
 
 static inline void emit_u32(struct emit *e, u32 value)
@@ -386,24 +384,25 @@ static inline void emit_store_imm_gs(struct emit *e, unsigned size, u32 offset, 
 		emit_u32(e, value);
 }
 
-/* jmp gs:[offset] */
-static inline void emit_jmp_gs(struct emit *e, u32 offset)
+/* jmp gs:[offset], or call; `extension` says which. */
+static inline void emit_group5_gs(struct emit *e, unsigned extension, u32 offset)
 {
 	emit_u8(e, 0x65);
-	emit_u8(e, 0xff);
-	emit_modrm(e, 0, 4, 4);
+	emit_u8(e, OPCODE_GROUP5);
+	emit_modrm(e, 0, extension, 4);
 	emit_u8(e, 0x25);
 	emit_u32(e, offset);
 }
 
-/* call gs:[CTX_EVENT]; a struct site must follow. */
+static inline void emit_jmp_gs(struct emit *e, u32 offset)
+{
+	emit_group5_gs(e, EXTENSION_JMP, offset);
+}
+
+/* A struct site must follow. */
 static inline void emit_call_event(struct emit *e)
 {
-	emit_u8(e, 0x65);
-	emit_u8(e, 0xff);
-	emit_modrm(e, 0, 2, 4);
-	emit_u8(e, 0x25);
-	emit_u32(e, CTX_EVENT);
+	emit_group5_gs(e, EXTENSION_CALL, CTX_EVENT);
 }
 
 #endif

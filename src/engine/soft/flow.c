@@ -22,13 +22,10 @@ static void put_narrowing(struct translation *t)
 		emit_movzx16(&t->e, H_ADDRESS, H_ADDRESS);
 }
 
-#define RETURN_TAG     offsetof(struct return_cache, tag)
-#define RETURN_CODE    offsetof(struct return_cache, code)
-#define OPCODE_POP     0x8f
-#define OPCODE_GROUP5  0xff
-#define EXTENSION_POP  0
-#define EXTENSION_JMP  4
-#define EXTENSION_PUSH 6
+#define RETURN_TAG    offsetof(struct return_cache, tag)
+#define RETURN_CODE   offsetof(struct return_cache, code)
+#define OPCODE_POP    0x8f
+#define EXTENSION_POP 0
 
 /* By RET, which is a jump through the stack, and what the processor expects behind a call. */
 static void put_host_return(struct translation *t, u32 table)
