@@ -78,6 +78,12 @@ static inline void emit_load_gs(struct emit *e, unsigned reg, u32 offset)
 	emit_gs(e, OPCODE_LOAD, true, reg, offset);
 }
 
+/* mov reg32, gs:[offset] */
+static inline void emit_load32_gs(struct emit *e, unsigned reg, u32 offset)
+{
+	emit_gs(e, OPCODE_LOAD, false, reg, offset);
+}
+
 static inline void emit_store_gs(struct emit *e, u32 offset, unsigned reg)
 {
 	emit_gs(e, OPCODE_STORE, true, reg, offset);

@@ -160,7 +160,7 @@ static void put_link_back(struct translation *t, int32_t target)
 	const struct block *part = unit_part_at(t, target);
 	u8 *quiet;
 
-	emit_gs(e, 0x8b, false, H_SCRATCH, CTX_POLL);
+	emit_load32_gs(e, H_SCRATCH, CTX_POLL);
 	if (part && emit_jrcxz_to(e, part->inner - e->shift)) {
 		jump_to_part(t, part);
 		put_off(t, LATE_GO, emit_jmp(e), target);

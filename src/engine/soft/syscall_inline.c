@@ -181,7 +181,7 @@ bool put_sysret(struct translation *t, const struct form *form)
 	emit_pext_gs(e, H_SCRATCH, H_ADDRESS, VCPU(crossing.odd));
 	emit_pext_gs(e, H_ADDEND, H_GUEST_RCX, VCPU(crossing.high));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDEND, 1, 0);
-	emit_gs(e, OPCODE_LOAD, false, H_ADDEND, CTX_POLL);
+	emit_load32_gs(e, H_ADDEND, CTX_POLL);
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDEND, 1, 0);
 	put_and_byte(t, VCPU(interrupt_waiting));
 	put_and_byte(t, VCPU(crossing.slow));

@@ -48,7 +48,7 @@ static void put_sti(struct translation *t, struct form *form)
 	struct emit *e = &t->e;
 	u8 *quiet;
 
-	emit_gs(e, 0x8b, false, H_SCRATCH, CTX_POLL);
+	emit_load32_gs(e, H_SCRATCH, CTX_POLL);
 	emit_load_small_gs(e, H_ADDRESS, 1, VCPU(interrupt_waiting));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 	emit_load_small_gs(e, H_ADDRESS, 1, VCPU(watch.armed));
@@ -109,7 +109,7 @@ void put_check_of_cache(struct translation *t, u32 mode, const struct form *form
 	if (t->user)
 		emit_load32(e, H_SCRATCH, H_RSP, t->lookup + offsetof(struct lookup, jump_mode));
 	else
-		emit_gs(e, 0x8b, false, H_SCRATCH, t->lookup + offsetof(struct lookup, jump_mode));
+		emit_load32_gs(e, H_SCRATCH, t->lookup + offsetof(struct lookup, jump_mode));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, -(int32_t)mode);
 	same = emit_jrcxz(e);
 	put_handler(t, form);
@@ -272,7 +272,7 @@ static bool put_rdtsc(struct translation *t, bool with_number)
 	emit_rorx(e, H_RDX, H_RDX, half);
 	emit_mov32(e, H_RDX, H_RDX);
 	if (with_number)
-		emit_gs(e, 0x8b, false, H_GUEST_RCX, CTX_AUX);
+		emit_load32_gs(e, H_GUEST_RCX, CTX_AUX);
 	return true;
 }
 
@@ -288,7 +288,7 @@ static bool put_rdpkru(struct translation *t, const struct form *form)
 	first = emit_jrcxz(e);
 	put_handler(t, form);
 	emit_jrcxz_here(e, first);
-	emit_gs(e, 0x8b, false, H_RAX, VCPU(pkru));
+	emit_load32_gs(e, H_RAX, VCPU(pkru));
 	emit_mov_imm32(e, H_RDX, 0);
 	return true;
 }
