@@ -18,8 +18,6 @@
 #include "engine/soft/system.h"
 #include "engine/soft/translation.h"
 
-#define VCPU(member) ((u32)offsetof(struct vcpu, member))
-
 #define OPCODE_OR     0x0b
 #define OPCODE_AND    0x23
 #define OPCODE_STORE8 0x88
@@ -55,22 +53,6 @@ static void put_and_byte(struct translation *t, u32 offset)
 {
 	emit_load_small_gs(&t->e, H_ADDEND, 1, offset);
 	emit_lea(&t->e, true, H_SCRATCH, H_SCRATCH, H_ADDEND, 1, 0);
-}
-
-/* Unless rcx is 0, go to the handler. */
-static void put_unless(struct translation *t, const struct form *form)
-{
-	u8 *fast = emit_jrcxz(&t->e);
-
-	put_handler(t, form);
-	emit_jrcxz_here(&t->e, fast);
-}
-
-/* rcx = 0: DF is clear. */
-static void put_direction(struct translation *t)
-{
-	emit_load_gs(&t->e, H_SCRATCH, CTX_STEP);
-	emit_lea(&t->e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, -1);
 }
 
 /* CS, SS, the privilege level and the mode are those of the other side. Flags stay. */

@@ -16,8 +16,6 @@
 #include "engine/soft/system.h"
 #include "engine/soft/translation.h"
 
-#define VCPU(member) ((u32)offsetof(struct vcpu, member))
-
 /* ------------------------------------------------------------------ who runs it */
 
 static bool is_kernel(const struct translation *t)
@@ -29,6 +27,22 @@ static bool is_kernel(const struct translation *t)
 static unsigned register_size(const struct translation *t)
 {
 	return t->wide ? 8 : 4;
+}
+
+/* ------------------------------------------------------------------ what is asked first */
+
+void put_unless(struct translation *t, const struct form *form)
+{
+	u8 *fast = emit_jrcxz(&t->e);
+
+	put_handler(t, form);
+	emit_jrcxz_here(&t->e, fast);
+}
+
+void put_direction(struct translation *t)
+{
+	emit_load_gs(&t->e, H_SCRATCH, CTX_STEP);
+	emit_lea(&t->e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, -1);
 }
 
 /* ------------------------------------------------------------------ flags */
@@ -46,16 +60,13 @@ static void put_cli(struct translation *t)
 static void put_sti(struct translation *t, struct form *form)
 {
 	struct emit *e = &t->e;
-	u8 *quiet;
 
 	emit_load32_gs(e, H_SCRATCH, CTX_POLL);
 	emit_load_small_gs(e, H_ADDRESS, 1, VCPU(interrupt_waiting));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
 	emit_load_small_gs(e, H_ADDRESS, 1, VCPU(watch.armed));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, H_ADDRESS, 1, 0);
-	quiet = emit_jrcxz(e);
-	put_handler(t, form);
-	emit_jrcxz_here(e, quiet);
+	put_unless(t, form);
 	emit_store_imm_gs(e, 1, CTX_INTFLAG, 1);
 	form->last = false;
 }
@@ -63,14 +74,8 @@ static void put_sti(struct translation *t, struct form *form)
 /* It is nearly always clear: then there is nothing to do. */
 static void put_cld(struct translation *t, const struct form *form)
 {
-	struct emit *e = &t->e;
-	u8 *clear;
-
-	emit_load_gs(e, H_SCRATCH, CTX_STEP);
-	emit_lea(e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, -1);
-	clear = emit_jrcxz(e);
-	put_handler(t, form);
-	emit_jrcxz_here(e, clear);
+	put_direction(t);
+	put_unless(t, form);
 }
 
 /* Of 64 bits. RF is clear wherever one block goes on to the next without C, and VM is in no such
@@ -104,16 +109,13 @@ static void put_pushf(struct translation *t)
 void put_check_of_cache(struct translation *t, u32 mode, const struct form *form)
 {
 	struct emit *e = &t->e;
-	u8 *same;
 
 	if (t->user)
 		emit_load32(e, H_SCRATCH, H_RSP, t->lookup + offsetof(struct lookup, jump_mode));
 	else
 		emit_load32_gs(e, H_SCRATCH, t->lookup + offsetof(struct lookup, jump_mode));
 	emit_lea(e, true, H_SCRATCH, H_SCRATCH, NO_REGISTER, 1, -(int32_t)mode);
-	same = emit_jrcxz(e);
-	put_handler(t, form);
-	emit_jrcxz_here(e, same);
+	put_unless(t, form);
 }
 
 /*
@@ -184,7 +186,6 @@ static bool put_write_base(struct translation *t, unsigned segment, const struct
 	const unsigned unused = 16;
 	struct emit *e = &t->e;
 	unsigned reg;
-	u8 *canonical;
 
 	if (!t->wide || !(t->mode & MODE_FSGSBASE))
 		return false;
@@ -198,9 +199,7 @@ static bool put_write_base(struct translation *t, unsigned segment, const struct
 		emit_sarx(e, H_ADDEND, H_ADDEND, H_SCRATCH);
 		emit_not(e, H_ADDEND);
 		emit_lea(e, true, H_SCRATCH, H_ADDRESS, H_ADDEND, 1, 1);
-		canonical = emit_jrcxz(e);
-		put_handler(t, form);
-		emit_jrcxz_here(e, canonical);
+		put_unless(t, form);
 	}
 	emit_store_gs(e, CTX_BASE + 8 * segment, H_ADDRESS);
 	return true;
@@ -280,14 +279,11 @@ static bool put_rdtsc(struct translation *t, bool with_number)
 static bool put_rdpkru(struct translation *t, const struct form *form)
 {
 	struct emit *e = &t->e;
-	u8 *first;
 
 	if (!(t->mode & MODE_PKE))
 		return false;
 	emit_mov32(e, H_SCRATCH, H_GUEST_RCX);
-	first = emit_jrcxz(e);
-	put_handler(t, form);
-	emit_jrcxz_here(e, first);
+	put_unless(t, form);
 	emit_load32_gs(e, H_RAX, VCPU(pkru));
 	emit_mov_imm32(e, H_RDX, 0);
 	return true;

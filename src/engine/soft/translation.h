@@ -137,6 +137,9 @@ struct translation {
 	struct mark mark[MARKS_MAX];
 };
 
+/* Where translated code finds what struct vcpu has, behind gs. */
+#define VCPU(member) ((u32)offsetof(struct vcpu, member))
+
 /* Was it left out (--soft-without=)? WITHOUT_* */
 static inline bool without(const struct translation *t, unsigned what)
 {
@@ -353,6 +356,10 @@ void put_raise(struct translation *t, enum vector vector);
 
 /* Instead of put_handler(). False: nothing was put. Where more follows, form->last says so. */
 bool put_system(struct translation *t, struct form *form);
+/* Go to the handler unless rcx is 0: what was asked has the usual answer. */
+void put_unless(struct translation *t, const struct form *form);
+/* rcx = 0: DF is clear. */
+void put_direction(struct translation *t);
 /* Go to the handler unless the jump cache of the view is for that mode. */
 void put_check_of_cache(struct translation *t, u32 mode, const struct form *form);
 
