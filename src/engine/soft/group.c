@@ -144,11 +144,6 @@ static const ZydisDecodedOperand *memory_of(const struct decoded *d)
 	return NULL;
 }
 
-static bool locks(const struct decoded *d)
-{
-	return d->zi.attributes & ZYDIS_ATTRIB_HAS_LOCK || d->zi.mnemonic == ZYDIS_MNEMONIC_XCHG;
-}
-
 /* In the order in which begin_access() will be asked for them. */
 static void add_accesses(struct plan *plan, unsigned n)
 {
@@ -160,14 +155,10 @@ static void add_accesses(struct plan *plan, unsigned n)
 	below.more -= size;
 	switch (d->form.kind) {
 	case FORM_PASS:
-		if (memory && !locks(d))
+		if (memory && !locks(&d->zi))
 			add_operand(plan, n, memory);
 		return;
 	case FORM_PUSH:
-		if (memory)
-			add_operand(plan, n, memory);
-		add_stack(plan, n, !!memory, below, size, true);
-		return;
 	case FORM_CALL:
 		if (memory)
 			add_operand(plan, n, memory);
@@ -380,7 +371,7 @@ void group_accesses(struct translation *t, unsigned begin, unsigned end)
 	for (unsigned gpr = 0; gpr < 16; gpr++)
 		plan.gpr[gpr] = new_value(&plan);
 	for (unsigned n = begin; n < end; n++) {
-		if (locks(&t->decoded[n]))
+		if (locks(&t->decoded[n].zi))
 			plan.begin = t->groups;
 		add_accesses(&plan, n);
 		follow_registers(&plan, &t->decoded[n]);

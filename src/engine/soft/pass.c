@@ -492,19 +492,13 @@ static unsigned access_size(const struct translation *t, const ZydisDecodedOpera
 	return memory->size / 8;
 }
 
-/* XCHG with memory locks, prefix or not. */
-static bool locks(const struct translation *t)
-{
-	return t->zi.attributes & ZYDIS_ATTRIB_HAS_LOCK || t->zi.mnemonic == ZYDIS_MNEMONIC_XCHG;
-}
-
 static u8 access_flags(const struct translation *t, const ZydisDecodedOperand *memory)
 {
 	/* With an unmasked exception an x87 store stores nothing. */
 	return (operand_reads(memory) || t->unit == UNIT_X87 ? SITE_READS : 0) |
 	       (is_stack(memory) ? SITE_STACK : 0) |
 	       (wants_alignment(&t->zi, memory) ? SITE_ALIGNED : 0) | (waits(t) ? SITE_WAITS : 0) |
-	       (locks(t) ? SITE_LOCKED : 0);
+	       (locks(&t->zi) ? SITE_LOCKED : 0);
 }
 
 /*

@@ -196,6 +196,12 @@ static inline bool operand_writes(const ZydisDecodedOperand *operand)
 	return operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 }
 
+/* XCHG with memory locks, prefix or not. */
+static inline bool locks(const ZydisDecodedInstruction *zi)
+{
+	return zi->attributes & ZYDIS_ATTRIB_HAS_LOCK || zi->mnemonic == ZYDIS_MNEMONIC_XCHG;
+}
+
 /* Addresses of 64 bits; else the upper half is clear. */
 static inline bool is_address64(const struct translation *t)
 {
