@@ -259,6 +259,7 @@ static bool decode_run(struct translation *t, const ZydisDecoder *decoder, const
 void put_decoded(struct translation *t, unsigned n)
 {
 	struct decoded *d = &t->decoded[n];
+	bool spoils;
 
 	t->current = n;
 	t->access = 0;
@@ -272,10 +273,11 @@ void put_decoded(struct translation *t, unsigned n)
 	t->zi = d->zi;
 	for (unsigned i = 0; i < d->zi.operand_count; i++)
 		t->op[i] = d->op[i];
-	if (spoils_addend(d))
+	spoils = spoils_addend(d);
+	if (spoils)
 		t->held = NULL;
 	put_instruction(t, d->form);
-	if (spoils_addend(d))
+	if (spoils)
 		t->held = NULL;
 }
 

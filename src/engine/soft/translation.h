@@ -152,12 +152,6 @@ static inline bool without(const struct translation *t, unsigned what)
 void translation_set_view(struct translation *t, enum view view);
 /* Is the next instruction in the same block, whatever it is? */
 bool another_follows(const struct translation *t);
-
-/* Where the guest's registers live while it runs: see context.h. */
-extern const u8 register_home[16];
-
-/* ------------------------------------------------------------------ translate.c */
-
 /* Number n of t->decoded. */
 void put_decoded(struct translation *t, unsigned n);
 
@@ -173,6 +167,9 @@ struct group *group_of_access(const struct translation *t, unsigned size, bool w
 void put_plain_copy(struct translation *t, const struct late *late);
 
 /* ------------------------------------------------------------------ operand.c */
+
+/* Where the guest's registers live while it runs: see context.h. */
+extern const u8 register_home[16];
 
 void put_site(struct emit *e, enum site_kind kind, u8 flags, u16 size, int32_t offset, u64 arg);
 /* What comes next may trap on the host, and is the guest's instruction at that offset. */
