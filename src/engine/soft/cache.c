@@ -185,13 +185,10 @@ struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 
 static _Atomic(struct code_page *) *page_slot(const struct vcpu *vcpu, u64 gpa)
 {
-	for (unsigned i = 0; i < vcpu->soft->ram_count; i++) {
-		const struct ram *ram = &vcpu->soft->ram[i];
+	const struct ram *ram = ram_piece(vcpu->soft, gpa);
 
-		if (gpa - ram->gpa < ram->size)
-			return &vcpu->cache->pages[i][(gpa - ram->gpa) / PAGE_SIZE];
-	}
-	return NULL;
+	return ram ? &vcpu->cache->pages[ram - vcpu->soft->ram][(gpa - ram->gpa) / PAGE_SIZE]
+		   : NULL;
 }
 
 static struct code_page *page_of(const struct vcpu *vcpu, u64 gpa)

@@ -474,6 +474,15 @@ void tlb_flush_spaces(struct vcpu *vcpu);
 /* MOV to CR3: another address space is the current one. */
 void tlb_switch(struct vcpu *vcpu, u32 pcid, bool keep);
 
+/* The piece of RAM that this guest-physical address is in; NULL: it is in none. */
+static inline const struct ram *ram_piece(const struct soft *soft, u64 gpa)
+{
+	for (unsigned i = 0; i < soft->ram_count; i++)
+		if (gpa - soft->ram[i].gpa < soft->ram[i].size)
+			return &soft->ram[i];
+	return NULL;
+}
+
 /* Guest-physical RAM, by the page: NULL where there is none. */
 u8 *ram_at(const struct soft *soft, u64 gpa);
 /* Device memory: the local APIC's page, else the bus. */

@@ -20,10 +20,9 @@
 
 u8 *ram_at(const struct soft *soft, u64 gpa)
 {
-	for (unsigned i = 0; i < soft->ram_count; i++)
-		if (gpa - soft->ram[i].gpa < soft->ram[i].size)
-			return soft->ram[i].host + (gpa - soft->ram[i].gpa);
-	return NULL;
+	const struct ram *ram = ram_piece(soft, gpa);
+
+	return ram ? ram->host + (gpa - ram->gpa) : NULL;
 }
 
 static bool in_apic(const struct vcpu *vcpu, u64 gpa)

@@ -108,13 +108,9 @@ static u64 coder_bit(const struct vcpu *vcpu)
 
 static _Atomic u64 *page_word(const struct soft *soft, u64 gpa)
 {
-	for (unsigned i = 0; i < soft->ram_count; i++) {
-		const struct ram *ram = &soft->ram[i];
+	const struct ram *ram = ram_piece(soft, gpa);
 
-		if (gpa - ram->gpa < ram->size)
-			return &ram->pages[(gpa - ram->gpa) / PAGE_SIZE];
-	}
-	return NULL;
+	return ram ? &ram->pages[(gpa - ram->gpa) / PAGE_SIZE] : NULL;
 }
 
 bool page_allow_writing(struct vcpu *vcpu, u64 gpa)
