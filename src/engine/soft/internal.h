@@ -664,6 +664,7 @@ void vcpu_give_way(struct vcpu *vcpu);
  * before must be looked up again.
  */
 void vcpu_stop_others(struct vcpu *vcpu);
+/* If they were stopped at all. */
 void vcpu_let_others_run(struct vcpu *vcpu);
 
 /* May this vCPU have a tag for writing that page of RAM? Not if anybody has code of it. */

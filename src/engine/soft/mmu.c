@@ -600,7 +600,6 @@ bool mmu_commit(struct vcpu *vcpu)
 		}
 		from += vcpu->bounce.length[i];
 	}
-	if (vcpu->alone)
-		vcpu_let_others_run(vcpu);
+	vcpu_let_others_run(vcpu);
 	return code;
 }

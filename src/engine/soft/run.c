@@ -398,8 +398,7 @@ static const void *serve_insn(struct vcpu *vcpu, const struct site *site)
 
 static const void *serve_fault(struct vcpu *vcpu)
 {
-	if (vcpu->alone)
-		vcpu_let_others_run(vcpu);
+	vcpu_let_others_run(vcpu);
 	vcpu->ctx.rip = vcpu->insn_rip;
 	return next_code(vcpu);
 }
@@ -593,8 +592,7 @@ void soft_vcpu_run(struct vcpu *vcpu)
 		vectors_save(vcpu);
 	}
 	/* The checking build may end the machine in the middle of an instruction. */
-	if (vcpu->alone)
-		vcpu_let_others_run(vcpu);
+	vcpu_let_others_run(vcpu);
 	vcpu_rest(vcpu);
 	debugger_leave(vcpu);
 	vcpu->tid = 0;

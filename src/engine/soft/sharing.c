@@ -88,6 +88,8 @@ void vcpu_let_others_run(struct vcpu *vcpu)
 {
 	struct soft *soft = vcpu->soft;
 
+	if (!vcpu->alone)
+		return;
 	for (unsigned i = 0; i < soft->vcpus_added; i++)
 		if (i != vcpu->index)
 			vcpu_release(vcpu, soft->vcpus[i]);
