@@ -146,6 +146,32 @@ static u8 size_flag(bool wide, unsigned level)
 	return level == 1 ? TLB_2M : TLB_1G;
 }
 
+/* The rights that are left behind an entry, be it a table's or the leaf. */
+static u64 rights_through(u64 rights, u64 entry)
+{
+	return (rights & (entry | PTE_NX)) | (entry & PTE_NX);
+}
+
+/* What the leaf at this level says of the address, with the rights of the whole way. */
+static struct mapping mapping_of(const struct vcpu *vcpu, u64 address, unsigned level, u64 leaf,
+				 u64 rights)
+{
+	const bool wide = is_wide(vcpu);
+	struct mapping mapping = {
+		.gpa = frame_of(wide, level, leaf) |
+		       (address & ((1ull << level_shift(wide, level)) - 1)),
+		.rights = rights,
+		.leaf = leaf,
+		.flags = size_flag(wide, level),
+	};
+
+	if (vcpu->cr4 & X86_CR4_PKE)
+		mapping.flags |= (leaf & PTE_KEY) >> PTE_KEY_SHIFT << TLB_KEY_SHIFT;
+	if (leaf & PTE_GLOBAL && vcpu->cr4 & X86_CR4_PGE)
+		mapping.flags |= TLB_GLOBAL;
+	return mapping;
+}
+
 /* Where the first table in memory is, and its level plus 1. False: there is none. */
 static bool first_table(const struct vcpu *vcpu, u64 address, u64 *table, unsigned *levels)
 {
@@ -252,7 +278,7 @@ static void keep_walk(struct vcpu *vcpu, u64 address, u64 *entry, u64 rights)
 static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
 {
 	void *entries[MAX_LEVELS];
-	u64 values[MAX_LEVELS], table = 0, entry, offset, rights = PTE_WRITE | PTE_USER, above;
+	u64 values[MAX_LEVELS], table = 0, entry, rights = PTE_WRITE | PTE_USER, above;
 	const struct walk *kept = kept_walk(vcpu, address);
 	const bool wide = is_wide(vcpu);
 	unsigned levels = 1, level;
@@ -272,8 +298,7 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 			return fault(vcpu, address, access, 0);
 		if (entry & reserved_bits(vcpu, level, entry))
 			return fault(vcpu, address, access, FAULT_PRESENT | FAULT_RESERVED);
-		rights &= entry | PTE_NX;
-		rights |= entry & PTE_NX;
+		rights = rights_through(rights, entry);
 		table = entry & PTE_ADDRESS;
 	} while (!is_leaf(vcpu, level, entry));
 	rights |= entry & PTE_KEY;
@@ -290,17 +315,7 @@ static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct 
 		keep_walk(vcpu, address, entries[0], above);
 	if (access & ACCESS_WRITE)
 		entry |= PTE_DIRTY;
-	offset = (1ull << level_shift(wide, level)) - 1;
-	*found = (struct mapping){
-		.gpa = frame_of(wide, level, entry) | (address & offset),
-		.rights = rights,
-		.leaf = entry,
-		.flags = size_flag(wide, level),
-	};
-	if (vcpu->cr4 & X86_CR4_PKE)
-		found->flags |= (rights & PTE_KEY) >> PTE_KEY_SHIFT << TLB_KEY_SHIFT;
-	if (entry & PTE_GLOBAL && vcpu->cr4 & X86_CR4_PGE)
-		found->flags |= TLB_GLOBAL;
+	*found = mapping_of(vcpu, address, level, entry, rights);
 	return true;
 }
 
@@ -341,19 +356,10 @@ static bool descend(const struct vcpu *vcpu, u64 address, u64 wanted, struct map
 		entry = read_entry(entry_at(vcpu, table, address, level), wide);
 		if ((entry & wanted) != wanted || entry & reserved_bits(vcpu, level, entry))
 			return false;
-		rights &= entry | PTE_NX;
-		rights |= entry & PTE_NX;
+		rights = rights_through(rights, entry);
 		table = entry & PTE_ADDRESS;
 	} while (!is_leaf(vcpu, level, entry));
-	*found = (struct mapping){
-		.gpa = frame_of(wide, level, entry) |
-		       (address & ((1ull << level_shift(wide, level)) - 1)),
-		.rights = rights | (entry & PTE_KEY),
-		.leaf = entry,
-		.flags = size_flag(wide, level),
-	};
-	if (vcpu->cr4 & X86_CR4_PKE)
-		found->flags |= (entry & PTE_KEY) >> PTE_KEY_SHIFT << TLB_KEY_SHIFT;
+	*found = mapping_of(vcpu, address, level, entry, rights | (entry & PTE_KEY));
 	return true;
 }
 
