@@ -137,47 +137,11 @@ static int set_soft_cache(struct options *options, const char *name, const char 
 	return 0;
 }
 
-/* One word of --trace=, which ends at a comma. 0: there is no such word. */
-static unsigned trace_bit(const char *word, size_t length)
-{
-	static const struct {
-		const char *name;
-		unsigned bit;
-	} kinds[] = {
-		{"exec", SOFT_TRACE_EXEC},
-		{"int", SOFT_TRACE_INT},
-		{"mmu", SOFT_TRACE_MMU},
-		{"io", SOFT_TRACE_IO},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-		if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, word, length))
-			return kinds[i].bit;
-	return 0;
-}
-
 static int set_trace(struct options *options, const char *name, const char *value,
 		     struct problem *why)
 {
-	const char *word = value;
-	size_t length;
-
 	(void)name;
-	do {
-		unsigned bit;
-
-		length = strcspn(word, ",");
-		bit = trace_bit(word, length);
-		if (!bit)
-			return problem(
-				why, EINVAL,
-				"--trace=%s: \"%.*s\" cannot be traced; exec, int, mmu and io "
-				"can, with commas between",
-				value, (int)length, word);
-		options->vm.trace |= bit;
-		word += length + 1;
-	} while (word[-1]);
-	return 0;
+	return tuning_parse_trace(value, &options->vm.trace, why);
 }
 
 static int set_trace_file(struct options *options, const char *name, const char *value,
@@ -427,6 +391,18 @@ static int take_option(struct options *options, const struct option *option, con
 	return option->set(options, option->name, value, why);
 }
 
+/* An option that was given and that only the soft engine has; NULL: none. */
+static const char *soft_option(const struct engine_options *vm)
+{
+	if (vm->trace)
+		return "trace";
+	if (vm->soft_stats)
+		return "soft-stats";
+	if (vm->soft_perf)
+		return "soft-perf";
+	return vm->soft_without ? "soft-without" : NULL;
+}
+
 /* What only makes sense together, and what was not said. */
 static int complete(struct options *options, struct problem *why)
 {
@@ -439,13 +415,9 @@ static int complete(struct options *options, struct problem *why)
 			vm->trace_file);
 	if (!vm->trace_file)
 		vm->trace_file = TRACE_FILE;
-	if (!strcmp(options->engine, "kvm") &&
-	    (vm->trace || vm->soft_stats || vm->soft_perf || vm->soft_without))
+	if (!strcmp(options->engine, "kvm") && soft_option(vm))
 		return problem(why, EINVAL, "--%s: only the soft engine has that, and not kvm",
-			       vm->trace	? "trace"
-			       : vm->soft_stats ? "soft-stats"
-			       : vm->soft_perf	? "soft-perf"
-						: "soft-without");
+			       soft_option(vm));
 	if (options->gdb.wait && !options->gdb.path && !options->gdb.port)
 		return problem(why, EINVAL, "--gdb-wait: for whom? --gdb=SOCKET|PORT says it");
 	return 0;

@@ -27,5 +27,7 @@
 
 /* Names with commas between. -EINVAL: one is not known; *without is as it was. */
 int tuning_parse(const char *list, unsigned *without, struct problem *why);
+/* The same for what it writes down (--trace=): SOFT_TRACE_*. */
+int tuning_parse_trace(const char *list, unsigned *trace, struct problem *why);
 
 #endif
