@@ -34,10 +34,10 @@ struct memory_overlay {
 	const struct file *file;
 };
 
-/* Anonymous zeroes, or with a file its bytes from `offset` on. */
-static int map_private(const struct memory *memory, u64 gpa, u64 len, int fd, u64 offset)
+/* What is from `offset` on in that file; fd -1: zeroes. `sharing`: MAP_PRIVATE or MAP_SHARED. */
+static int map(const struct memory *memory, u64 gpa, u64 len, int sharing, int fd, u64 offset)
 {
-	int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
+	int flags = sharing | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
 
 	if (!len)
 		return 0;
@@ -54,20 +54,26 @@ static u64 span(const struct memory *memory)
 	return memory->high ? MEMORY_HIGH_BASE + memory->high : memory->low;
 }
 
-static int map_shared(const struct memory *memory, u64 gpa, u64 len)
+static int map_ram(const struct memory *memory)
 {
-	if (len && mmap(memory->base + gpa, len, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_NORESERVE | MAP_FIXED, memory->fd, gpa) == MAP_FAILED)
-		return -errno;
-	madvise(memory->base + gpa, len, MADV_DONTDUMP);
-	return 0;
+	int sharing = memory->fd < 0 ? MAP_PRIVATE : MAP_SHARED;
+	int err = map(memory, 0, memory->low, sharing, memory->fd, 0);
+
+	return err ? err
+		   : map(memory, MEMORY_HIGH_BASE, memory->high, sharing, memory->fd,
+			 MEMORY_HIGH_BASE);
 }
 
-static int map_ram(struct memory *memory)
+/* Address space for all of it. */
+static int reserve(struct memory *memory)
 {
-	int err = map_private(memory, 0, memory->low, -1, 0);
-
-	return err ? err : map_private(memory, MEMORY_HIGH_BASE, memory->high, -1, 0);
+	memory->reservation_len = span(memory) + 2 * GUARD + BASE_ALIGN;
+	memory->reservation = mmap(NULL, memory->reservation_len, PROT_NONE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory->reservation == MAP_FAILED)
+		return -errno;
+	memory->base = (u8 *)align_up((u64)memory->reservation + GUARD, BASE_ALIGN);
+	return 0;
 }
 
 /*
@@ -88,16 +94,13 @@ struct memory *memory_new(u64 size, struct problem *why)
 	memory->fd = -1;
 	memory->low = MIN(size, MEMORY_LOW_LIMIT);
 	memory->high = size - memory->low;
-	memory->reservation_len = span(memory) + 2 * GUARD + BASE_ALIGN;
-	memory->reservation = mmap(NULL, memory->reservation_len, PROT_NONE,
-				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory->reservation == MAP_FAILED) {
-		problem(why, errno, "cannot reserve %" PRIu64 " MiB of memory for the guest: %s",
-			size >> 20, strerror(errno));
+	err = reserve(memory);
+	if (err) {
+		problem(why, -err, "cannot reserve %" PRIu64 " MiB of memory for the guest: %s",
+			size >> 20, strerror(-err));
 		free(memory);
 		return NULL;
 	}
-	memory->base = (u8 *)align_up((u64)memory->reservation + GUARD, BASE_ALIGN);
 	err = map_ram(memory);
 	if (err) {
 		problem(why, -err, "cannot map %" PRIu64 " MiB of memory for the guest: %s",
@@ -119,22 +122,38 @@ void memory_free(struct memory *memory)
 	free(memory);
 }
 
+/* RAM as a file, at another place. On failure there is none. */
+static int map_anew(struct memory *memory)
+{
+	int err = ftruncate(memory->fd, span(memory)) ? -errno : reserve(memory);
+
+	if (err)
+		return err;
+	err = map_ram(memory);
+	if (err)
+		munmap(memory->reservation, memory->reservation_len);
+	return err;
+}
+
+/* Not over what is there: a mapping that fails may have taken that away. */
 int memory_share(struct memory *memory, struct problem *why)
 {
-	int err, fd = memfd_create("lguest-ram", MFD_CLOEXEC);
+	struct memory shared = *memory;
+	int err;
 
-	if (fd < 0 || ftruncate(fd, span(memory))) {
-		err = -errno;
-		if (fd >= 0)
-			close(fd);
-		return problem(why, -err, "no file for the guest's memory: %s", strerror(-err));
+	shared.fd = memfd_create("lguest-ram", MFD_CLOEXEC);
+	if (shared.fd < 0)
+		return problem(why, errno, "no file for the guest's memory: %s", strerror(errno));
+	err = map_anew(&shared);
+	if (err) {
+		close(shared.fd);
+		return problem(why, -err, "cannot map the guest's memory as a file: %s",
+			       strerror(-err));
 	}
-	memory->fd = fd;
-	memory->overlay_count = 0;
-	err = map_shared(memory, 0, memory->low);
-	if (!err)
-		err = map_shared(memory, MEMORY_HIGH_BASE, memory->high);
-	return err ? problem(why, -err, "cannot map the guest's memory: %s", strerror(-err)) : 0;
+	munmap(memory->reservation, memory->reservation_len);
+	shared.overlay_count = 0;
+	*memory = shared;
+	return 0;
 }
 
 int memory_clear(struct memory *memory, struct problem *why)
@@ -187,7 +206,7 @@ static int map_file(struct memory *memory, u64 gpa, const struct file *file, u64
 
 	if (err)
 		return err;
-	return map_private(memory, gpa, len, file->fd, offset);
+	return map(memory, gpa, len, MAP_PRIVATE, file->fd, offset);
 }
 
 /*

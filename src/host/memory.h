@@ -49,8 +49,8 @@ int memory_clear(struct memory *memory, struct problem *problem);
 
 /*
  * From now on RAM is a file that can be mapped elsewhere, at the guest-physical address as its
- * offset; and empty: what was in it must be loaded again. -errno with *problem filled, and nothing
- * has changed.
+ * offset; it is at another launcher address; and empty: what was in it must be loaded again.
+ * -errno with *problem filled, and nothing has changed.
  */
 int memory_share(struct memory *memory, struct problem *problem);
 

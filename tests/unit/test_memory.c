@@ -11,11 +11,13 @@
 
 #include "host/memory.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -266,6 +268,33 @@ static void test_share(void **state)
 	close(file.fd);
 }
 
+/* There is room for one such guest, but not for a file of it beside that. */
+static void test_share_refused(void **state)
+{
+	struct memory *memory = new_memory(MiB(64));
+	struct file file = new_file(3 * PAGE_SIZE);
+	struct rlimit limit, none;
+	const u8 *base = memory->base;
+	int err;
+
+	(void)state;
+	memory->base[0] = 1;
+	assert_int_equal(memory_place_file(memory, MiB(1), &file, 0, file.size, &why), 0);
+	assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
+	none = (struct rlimit){.rlim_cur = PAGE_SIZE, .rlim_max = limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	err = memory_share(memory, &why);
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	assert_int_equal(err, -ENOMEM);
+	assert_non_null(strstr(why.text, "as a file"));
+	assert_int_equal(memory->fd, -1);
+	assert_ptr_equal(memory->base, base);
+	assert_int_equal(memory->base[0], 1);
+	assert_ptr_equal(memory_file_at(memory, memory->base + MiB(1)), &file);
+	memory_free(memory);
+	close(file.fd);
+}
+
 static void test_too_large(void **state)
 {
 	(void)state;
@@ -281,7 +310,7 @@ int main(void)
 		cmocka_unit_test(test_place), cmocka_unit_test(test_place_refused),
 		cmocka_unit_test(test_clear), cmocka_unit_test(test_written),
 		cmocka_unit_test(test_files), cmocka_unit_test(test_too_large),
-		cmocka_unit_test(test_share),
+		cmocka_unit_test(test_share), cmocka_unit_test(test_share_refused),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);

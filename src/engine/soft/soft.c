@@ -100,20 +100,22 @@ static void make_cells(struct soft *soft)
 {
 	struct memory *memory = soft->engine.board->memory;
 	struct problem why;
+	int err;
 
 	if (soft->options.soft_without & WITHOUT_BARE || !soft->options.may_share)
 		return;
 	soft->cells = calloc(soft->vcpu_count, sizeof(*soft->cells));
-	if (!soft->cells || memory_share(memory, &why))
+	if (!soft->cells)
 		return;
-	for (unsigned i = 0; i < MIN(soft->vcpu_count, CELLS_MAX); i++) {
+	err = memory_share(memory, &why);
+	for (unsigned i = 0; !err && i < MIN(soft->vcpu_count, CELLS_MAX); i++) {
 		soft->cells[i] = cell_new(memory->fd, xsave_size(&soft->cpuid.xsave), &why);
-		if (soft->cells[i])
-			continue;
-		log_verbose("user code is translated, all of it: %s", why.text);
-		free_cells(soft);
-		return;
+		err = soft->cells[i] ? 0 : -ENOMEM;
 	}
+	if (!err)
+		return;
+	log_verbose("user code is translated, all of it: %s", why.text);
+	free_cells(soft);
 }
 
 static void soft_close(struct engine *engine)
