@@ -24,6 +24,7 @@
 #include "engine/soft/translate.h"
 #include "engine/soft/tuning.h"
 
+#include <Zydis/Zydis.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -165,16 +166,14 @@ static enum bare_code code_of(struct vcpu *vcpu, u64 address, u64 gpa)
 		       : BARE_CODE_FINE;
 }
 
-/* What a page that the guest has may be here: PROT_*, 0: nothing. */
+/* What a page that the guest has, and has accessed, may be here: PROT_*, 0: nothing. */
 static int protection_of(struct vcpu *vcpu, u64 address, const struct mapping *mapping)
 {
-	int protection = 0;
+	int protection = PROT_READ;
 
-	if (!(mapping->leaf & PTE_ACCESSED) || mapping->flags >> TLB_KEY_SHIFT ||
-	    !ram_at(vcpu->soft, mapping->gpa) ||
+	if (mapping->flags >> TLB_KEY_SHIFT || !ram_at(vcpu->soft, mapping->gpa) ||
 	    !paging_allowed(vcpu, ACCESS_READ, mapping->rights))
 		return 0;
-	protection = PROT_READ;
 	if (mapping->leaf & PTE_DIRTY && paging_allowed(vcpu, ACCESS_WRITE, mapping->rights) &&
 	    page_allow_writing(vcpu, mapping->gpa))
 		protection |= PROT_WRITE;
@@ -403,6 +402,7 @@ static void take_stop(struct vcpu *vcpu)
 {
 	struct bare *bare = &vcpu->bare;
 	const siginfo_t *info = bare->cell->info;
+	u64 trap;
 
 	switch (bare->cell->signal) {
 	case SIGURG:
@@ -414,14 +414,13 @@ static void take_stop(struct vcpu *vcpu)
 		take_trap(vcpu, info);
 		break;
 	case SIGSEGV:
-		bare->alone = true;
+		trap = bare->cell->context->uc_mcontext.gregs[REG_TRAPNO];
 		/* INT 4 is a trap, and all else here a fault. */
-		if (bare->cell->context->uc_mcontext.gregs[REG_TRAPNO] == VECTOR_OF)
-			step_back(vcpu, 2);
+		step_back(vcpu, trap == VECTOR_OF ? 2 : 0);
 		if (info->si_code != SEGV_MAPERR && info->si_code != SEGV_ACCERR)
 			break;
 		bare->fault = (u64)info->si_addr;
-		bare->fault_code = bare->fault - vcpu->ctx.rip < 15;
+		bare->fault_code = bare->fault - vcpu->ctx.rip < ZYDIS_MAX_INSTRUCTION_LENGTH;
 		break;
 	default:
 		bare->alone = true;

@@ -23,12 +23,11 @@
 #endif
 
 /* Where the stub is: an odd place, or a guest would want it. */
-#define CELL_BASE      0x6f3b00000000
-#define CELL_CODE_SIZE 0x1000
-#define CELL_CONTROL   (CELL_BASE + 0x1000) /* written by the launcher, read by the stub */
-#define CELL_STATE     (CELL_BASE + 0x2000) /* the other way round; the guest may write it, too */
-#define CELL_STACK     (CELL_BASE + 0x3000) /* of signals */
-#define CELL_END       (CELL_BASE + 0xb000)
+#define CELL_BASE    0x6f3b00000000
+#define CELL_CONTROL (CELL_BASE + 0x1000) /* written by the launcher, read by the stub */
+#define CELL_STATE   (CELL_BASE + 0x2000) /* the other way round; the guest may write it, too */
+#define CELL_STACK   (CELL_BASE + 0x3000) /* of signals */
+#define CELL_END     (CELL_BASE + 0xb000)
 /* What the host gives nobody: the first pages (vm.mmap_min_addr), and the last. */
 #define CELL_USER_BEGIN 0x10000
 #define CELL_USER_END	0x7ffffffff000

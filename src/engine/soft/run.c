@@ -227,6 +227,7 @@ static const void *next_code(struct vcpu *vcpu)
 {
 	for (;;) {
 		bool shadow = vcpu->shadow, polled = false;
+		bool remembered; /* by jump caches: nobody has to come by here the next time */
 		struct block *block;
 		const void *known;
 		u64 linear;
@@ -277,8 +278,8 @@ static const void *next_code(struct vcpu *vcpu)
 		}
 		vcpu->watch.alone = mode & MODE_SINGLE;
 		vcpu->shadow = SHADOW_NONE;
-		known = mode & MODE_SINGLE || bare_is_wanted(vcpu) ? NULL
-								   : known_code(vcpu, linear);
+		remembered = !(mode & MODE_SINGLE) && !bare_is_wanted(vcpu);
+		known = remembered ? known_code(vcpu, linear) : NULL;
 		if (known)
 			return known;
 		block = find_code(vcpu, mode);
@@ -286,7 +287,7 @@ static const void *next_code(struct vcpu *vcpu)
 			continue;
 		TRACE(vcpu, EXEC, "%c%u 0x%llx%s", "ku"[vcpu->cpl == 3], block -> insns,
 		      (unsigned long long)linear, mode &MODE_SINGLE ? " alone" : "");
-		if (!(mode & MODE_SINGLE) && !is_limited(mode) && !bare_is_wanted(vcpu))
+		if (remembered && !is_limited(mode))
 			jump_remember(vcpu, linear, block);
 		vcpu->ctx.address = linear;
 		return block->code;
