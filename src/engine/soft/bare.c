@@ -43,11 +43,11 @@ static bool is_possible(const struct vcpu *vcpu)
 {
 	const u32 without =
 		MODE_NO_FPU | MODE_NO_SSE | MODE_NO_AVX | MODE_ALIGN | MODE_NO_MMX | MODE_NO_WAIT;
-	bool avx512 = vcpu->soft->cpuid.xsave.components & COMPONENTS_AVX512;
 
 	return (vcpu->mode & (MODE_VIEW | MODE_CODE)) == VIEW_USER && !(vcpu->mode & without) &&
-	       !(avx512 && vcpu->mode & MODE_NO_AVX512) && vcpu->seg[CS].selector == USER_CS &&
-	       vcpu->seg[SS].selector == USER_SS && vcpu->cr4 & X86_CR4_FSGSBASE &&
+	       !(fpu_avx512_components(vcpu) && vcpu->mode & MODE_NO_AVX512) &&
+	       vcpu->seg[CS].selector == USER_CS && vcpu->seg[SS].selector == USER_SS &&
+	       vcpu->cr4 & X86_CR4_FSGSBASE &&
 	       !(vcpu->seg[ES].selector | vcpu->seg[DS].selector | vcpu->seg[FS].selector |
 		 vcpu->seg[GS].selector) &&
 	       vcpu->ctx.intflag && vcpu->cr0 & X86_CR0_PG && !vcpu->watch.armed &&
@@ -303,8 +303,7 @@ static const u8 frame_register[16] = {
 
 static void copy_vectors(const struct vcpu *vcpu, u8 *to, const u8 *from)
 {
-	const u64 ours =
-		COMPONENTS_ALWAYS | (vcpu->soft->cpuid.xsave.components & COMPONENTS_AVX512);
+	const u64 ours = COMPONENTS_ALWAYS | fpu_avx512_components(vcpu);
 	u64 theirs = ((const struct image *)(const void *)to)->xstate_bv;
 	struct image *image = (struct image *)(void *)to;
 

@@ -290,8 +290,7 @@ static void add_caches(struct cpuid_table *table, cpuid_source *host)
 	}
 }
 
-/* Bytes of an image in the standard format with these components. */
-static u32 image_size(const struct xsave_layout *layout, u64 components)
+u32 cpuid_image_size(const struct xsave_layout *layout, u64 components)
 {
 	u32 size = XSAVE_LEGACY;
 
@@ -329,7 +328,7 @@ static bool has_avx512(const struct xsave_layout *layout, cpuid_source *host, u6
 	host(LEAF_XSAVE, SUBLEAF_XSAVE, &xsave);
 	return (xcr0 & XCR0_AVX512) == XCR0_AVX512 && xsave.eax & EAXD_XGETBV_1 &&
 	       structured.ebx & EBX7_AVX512F && structured.ebx & EBX7_AVX512BW &&
-	       image_size(layout, XCR0_NEEDED | XCR0_AVX512) <= XSAVE_ROOM;
+	       cpuid_image_size(layout, XCR0_NEEDED | XCR0_AVX512) <= XSAVE_ROOM;
 }
 
 /* Before there is anything that depends on it. */
@@ -355,7 +354,7 @@ static void lay_out_xsave(struct xsave_layout *layout, cpuid_source *host, u64 x
 	host(LEAF_XSAVE, COMPONENT_PKRU, &pkru);
 	layout->length[COMPONENT_PKRU] = PKRU_LENGTH;
 	layout->offset[COMPONENT_PKRU] =
-		pkru.eax == PKRU_LENGTH ? pkru.ebx : image_size(layout, layout->components);
+		pkru.eax == PKRU_LENGTH ? pkru.ebx : cpuid_image_size(layout, layout->components);
 	layout->components |= BIT(COMPONENT_PKRU);
 }
 
@@ -363,7 +362,7 @@ static void lay_out_xsave(struct xsave_layout *layout, cpuid_source *host, u64 x
 static void add_xsave(struct cpuid_table *table)
 {
 	const struct xsave_layout *layout = &table->xsave;
-	const u32 size = image_size(layout, layout->components);
+	const u32 size = cpuid_image_size(layout, layout->components);
 
 	table_add(table, LEAF_XSAVE, 0, (struct cpuid_result){layout->components, size, size, 0});
 	table_add(table, LEAF_XSAVE, SUBLEAF_XSAVE,
@@ -537,7 +536,7 @@ void cpuid_read(const struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid_res
 	if (leaf == LEAF_STRUCTURED && subleaf == 0 && vcpu->cr4 & X86_CR4_PKE)
 		result->ecx |= ECX7_OSPKE;
 	if (leaf == LEAF_XSAVE && subleaf == 0)
-		result->ebx = image_size(&vcpu->soft->cpuid.xsave, vcpu->xcr0);
+		result->ebx = cpuid_image_size(&vcpu->soft->cpuid.xsave, vcpu->xcr0);
 	if (leaf == LEAF_XSAVE && subleaf == SUBLEAF_XSAVE)
 		result->ebx = compacted_size(&vcpu->soft->cpuid.xsave, vcpu->xcr0);
 }

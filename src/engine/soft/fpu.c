@@ -34,11 +34,6 @@ static struct image *image_of(struct vcpu *vcpu)
 	return (struct image *)(void *)vcpu->xsave;
 }
 
-static u64 components_avx512(const struct vcpu *vcpu)
-{
-	return vcpu->soft->cpuid.xsave.components & COMPONENTS_AVX512;
-}
-
 /*
  * Of AVX-512's components XSAVE would write 1600 zeros each time, for guests that never touch them:
  * so it is asked for those that are in use (XGETBV with ECX = 1; AVX-512 is not offered on
@@ -51,7 +46,7 @@ void vectors_save(struct vcpu *vcpu)
 
 	if (vcpu->vectors_saved)
 		return;
-	if (components_avx512(vcpu)) {
+	if (fpu_avx512_components(vcpu)) {
 		asm volatile("xgetbv" : "=a"(in_use), "=d"(high) : "c"(1));
 		components |= in_use & COMPONENTS_AVX512;
 		image_of(vcpu)->xstate_bv = 0;
@@ -74,7 +69,7 @@ void vectors_restore(struct vcpu *vcpu)
 	if (!vcpu->vectors_saved)
 		return;
 	asm volatile("xrstor64 (%0)" ::"r"(vcpu->xsave),
-		     "a"(COMPONENTS_ALWAYS | components_avx512(vcpu)), "d"(0)
+		     "a"(COMPONENTS_ALWAYS | fpu_avx512_components(vcpu)), "d"(0)
 		     : "memory");
 	vcpu->vectors_saved = false;
 }

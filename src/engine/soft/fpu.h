@@ -70,6 +70,12 @@ static inline void fpu_clear(void *at, u64 length)
 	asm volatile("rep stosb" : "+D"(at), "+c"(length) : "a"(0) : "memory");
 }
 
+/* AVX-512's, where guests are offered them; else none. */
+static inline u64 fpu_avx512_components(const struct vcpu *vcpu)
+{
+	return vcpu->soft->cpuid.xsave.components & COMPONENTS_AVX512;
+}
+
 /*
  * The saved state, to be read and changed. XSAVE writes what is in its initial state
  * too, and so do we: all of it is always there, whatever XSTATE_BV says, but for AVX-512's

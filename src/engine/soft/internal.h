@@ -563,6 +563,8 @@ typedef void cpuid_source(u32 leaf, u32 subleaf, struct cpuid_result *result);
 int cpuid_fill(struct cpuid_table *table, cpuid_source *host, u64 xcr0, struct problem *why);
 void cpuid_read(const struct vcpu *vcpu, u32 leaf, u32 subleaf, struct cpuid_result *result);
 unsigned cpuid_address_bits(void); /* guest-physical */
+/* Bytes of XSAVE's image in the standard format with these components. */
+u32 cpuid_image_size(const struct xsave_layout *layout, u64 components);
 
 /* msr.c: false and #GP where there is no such MSR, or it does not take the value */
 bool msr_read(struct vcpu *vcpu, u32 index, u64 *value);

@@ -84,21 +84,12 @@ static void free_cells(struct soft *soft)
 /* A process each: more vCPUs than processors gain nothing by it. */
 #define CELLS_MAX 32
 
-/* Of an image with all that guests are offered. */
-static u32 xsave_size(const struct xsave_layout *layout)
-{
-	u32 size = sizeof(struct image);
-
-	for (unsigned i = 0; i < ARRAY_SIZE(layout->offset); i++)
-		if (layout->components >> i & 1 && i != PKRU)
-			size = MAX(size, (u32)layout->offset[i] + layout->length[i]);
-	return size;
-}
-
 /* Without them we are slower, and that is all. */
 static void make_cells(struct soft *soft)
 {
+	const struct xsave_layout *layout = &soft->cpuid.xsave;
 	struct memory *memory = soft->engine.board->memory;
+	u32 vectors = cpuid_image_size(layout, layout->components & ~(u64)COMPONENT_PKRU);
 	struct problem why;
 	int err;
 
@@ -109,7 +100,7 @@ static void make_cells(struct soft *soft)
 		return;
 	err = memory_share(memory, &why);
 	for (unsigned i = 0; !err && i < MIN(soft->vcpu_count, CELLS_MAX); i++) {
-		soft->cells[i] = cell_new(memory->fd, xsave_size(&soft->cpuid.xsave), &why);
+		soft->cells[i] = cell_new(memory->fd, vectors, &why);
 		err = soft->cells[i] ? 0 : -ENOMEM;
 	}
 	if (!err)
