@@ -57,6 +57,10 @@ struct stock {
 void become_stock_lguest(const struct launcher *launcher, const void *stock);
 void become_stock_tcg(const struct launcher *launcher, const void *stock);
 
+/* Both, with a label each, and qemu's behind ours. */
+#define STOCK_LAUNCHERS 2
+void stock_launchers(const struct choices *choices, struct launcher both[STOCK_LAUNCHERS]);
+
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* What the launcher has to say about it comes first. */

@@ -145,27 +145,21 @@ static void look_once(struct prompt *prompt, unsigned round, const struct stock 
 
 void bench_prompts(const struct choices *choices)
 {
-	const struct launcher both[] = {
-		{.label = "lguest --engine=soft",
-		 .path = choices->lguest,
-		 .become = become_stock_lguest,
-		 .engine = "--engine=soft"},
-		{.label = "qemu -accel tcg", .path = choices->qemu, .become = become_stock_tcg},
-	};
+	struct launcher both[STOCK_LAUNCHERS];
 	const struct stock stock = {.folder = choices->folder, .append = APPEND};
-	const unsigned count = sizeof(both) / sizeof(both[0]);
-	struct prompt *prompts = calloc(count, sizeof(*prompts));
+	struct prompt *prompts = calloc(STOCK_LAUNCHERS, sizeof(*prompts));
 
 	if (!prompts)
 		fail("out of memory");
-	for (unsigned i = 0; i < count; i++)
+	stock_launchers(choices, both);
+	for (unsigned i = 0; i < STOCK_LAUNCHERS; i++)
 		prompts[i].launcher = both[i];
 	for (unsigned round = 0; round < choices->rounds; round++)
-		for (unsigned i = 0; i < count; i++)
+		for (unsigned i = 0; i < STOCK_LAUNCHERS; i++)
 			look_once(&prompts[i], round, &stock);
 	printf("%-20s %14s %26s %22s\n", "", "idle", "memory beside RAM, busy",
 	       "pages counted once");
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < STOCK_LAUNCHERS; i++)
 		printf("%-20s %7.2f%% of CPU %22.1f MiB %18.1f MiB\n", prompts[i].launcher.label,
 		       median(prompts[i].idle, choices->rounds) * 100,
 		       median(prompts[i].resident, choices->rounds) / 1024,

@@ -151,20 +151,15 @@ void bench_guests(const struct choices *choices)
 
 void bench_boots(const struct choices *choices)
 {
-	const struct launcher both[] = {
-		{.label = "lguest --engine=soft",
-		 .path = choices->lguest,
-		 .become = become_stock_lguest,
-		 .engine = "--engine=soft"},
-		{.label = "qemu -accel tcg", .path = choices->qemu, .become = become_stock_tcg},
-	};
+	struct launcher both[STOCK_LAUNCHERS];
 	const struct stock stock = {.folder = choices->folder, .append = BOOT_APPEND};
-	const unsigned count = sizeof(both) / sizeof(both[0]);
-	struct timed *timed = new_timed(both, count);
+	struct timed *timed;
 
+	stock_launchers(choices, both);
+	timed = new_timed(both, STOCK_LAUNCHERS);
 	for (unsigned round = 0; round < choices->rounds; round++)
-		for (unsigned i = 0; i < count; i++)
+		for (unsigned i = 0; i < STOCK_LAUNCHERS; i++)
 			time_once(&timed[i], round, &stock, "poweroff");
-	report_boots(timed, count, choices->rounds);
+	report_boots(timed, STOCK_LAUNCHERS, choices->rounds);
 	free(timed);
 }

@@ -40,3 +40,13 @@ void become_stock_tcg(const struct launcher *launcher, const void *guest)
 	       stock->append, stock->disk ? "-drive" : NULL, disk, "-device",
 	       "virtio-blk-pci,drive=disk", (char *)NULL);
 }
+
+void stock_launchers(const struct choices *choices, struct launcher both[STOCK_LAUNCHERS])
+{
+	both[0] = (struct launcher){.label = "lguest --engine=soft",
+				    .path = choices->lguest,
+				    .become = become_stock_lguest,
+				    .engine = "--engine=soft"};
+	both[1] = (struct launcher){
+		.label = "qemu -accel tcg", .path = choices->qemu, .become = become_stock_tcg};
+}

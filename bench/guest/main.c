@@ -2,7 +2,7 @@
 /*
  * The program of small kernels (kernels.h): runs each for a while and says how many of its
  * operations it did in a second. One binary, linked statically, for the bare host and for
- * guests with nothing else in them; bench/kernels.c runs it and compares.
+ * guests with nothing else in them; bench/speed.c runs it and compares.
  *
  *   kernels [--ms=N] [NAME...]	prints NAME OPERATIONS-PER-SECOND UNIT of all, or of those
  *   kernels --list
