@@ -159,17 +159,6 @@ static void run_on(void)
 	}
 }
 
-static bool all_go_on(void)
-{
-	for (unsigned cpu = 1; cpu < state.cpus; cpu++) {
-		u64 before = state.progress[cpu];
-
-		if (!wait_for(state.progress[cpu] >= before + 2))
-			return false;
-	}
-	return true;
-}
-
 static bool all_serialize(void)
 {
 	state.round++;
@@ -241,7 +230,7 @@ static void check_under_way(const char *name, u64 code, u64 at, bool (*patch)(u6
 	hung += !patch(at, 0);
 	crew_give_all(run_on);
 	for (u32 n = 1; n <= MIN(state.rounds, NUMBERS) && !hung; n++) {
-		hung += !patch(at, n) || !all_go_on();
+		hung += !patch(at, n) || !crew_goes_on(state.progress);
 		wrong += call(code) != spread(n);
 		for (unsigned cpu = 1; cpu < state.cpus; cpu++)
 			wrong += state.last[cpu] != spread(n);

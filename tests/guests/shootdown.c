@@ -108,18 +108,6 @@ static void run_on(void)
 
 /* ------------------------------------------------------------------ the first */
 
-/* Everybody has done so, and done it twice, since we looked. */
-static bool all_go_on(void)
-{
-	for (unsigned cpu = 1; cpu < state.cpus; cpu++) {
-		u64 before = state.progress[cpu];
-
-		if (!wait_for(state.progress[cpu] >= before + 2))
-			return false;
-	}
-	return true;
-}
-
 /* True: all have forgotten the old one. */
 static bool change(u64 entry)
 {
@@ -140,7 +128,7 @@ static void begin(void (*work)(void), u64 entry)
 	state.stop = false;
 	*state.entry = entry;
 	crew_give_all(work);
-	if (!all_go_on())
+	if (!crew_goes_on(state.progress))
 		give_up("the others begin");
 }
 
@@ -165,7 +153,7 @@ static void check_moved(void)
 			before[0][cpu] = *cell(old, cpu);
 			before[1][cpu] = *cell(new, cpu);
 		}
-		hung += !all_go_on();
+		hung += !crew_goes_on(state.progress);
 		for (unsigned cpu = 1; cpu < state.cpus; cpu++) {
 			wrong += *cell(old, cpu) != before[0][cpu];
 			wrong += *cell(new, cpu) == before[1][cpu];
@@ -184,7 +172,7 @@ static void check_read(void)
 		*cell(frame(i), CREW_MOST) = i;
 	begin(read_on, frame(0) | PTE_ALL);
 	for (unsigned n = 1; n <= state.rounds && !hung; n++) {
-		hung += !change(frame(n % 3) | PTE_ALL) || !all_go_on();
+		hung += !change(frame(n % 3) | PTE_ALL) || !crew_goes_on(state.progress);
 		for (unsigned cpu = 1; cpu < state.cpus; cpu++)
 			wrong += state.result[cpu] != n % 3;
 	}
@@ -205,7 +193,7 @@ static void check_run(void)
 	}
 	begin(run_on, frame(0) | PTE_ALL);
 	for (unsigned n = 1; n <= state.rounds && !hung; n++) {
-		hung += !change(frame(n % 3) | PTE_ALL) || !all_go_on();
+		hung += !change(frame(n % 3) | PTE_ALL) || !crew_goes_on(state.progress);
 		for (unsigned cpu = 1; cpu < state.cpus; cpu++)
 			wrong += state.result[cpu] != n % 3;
 	}
@@ -232,7 +220,7 @@ static void check_taken_away(const char *name, u64 denied)
 		for (unsigned cpu = 1; cpu < state.cpus; cpu++)
 			wrong += *cell(frame(0), cpu) != before[cpu];
 		*(volatile u64 *)state.entry = frame(0) | PTE_ALL;
-		hung += !all_go_on();
+		hung += !crew_goes_on(state.progress);
 	}
 	end();
 	check_equal(hung, 0, "%s, %u times", name, state.rounds);
@@ -277,7 +265,7 @@ static void check_dirty(void)
 			     : "e"((int)~(PTE_ACCESSED | PTE_DIRTY))
 			     : "cc");
 		if (n % TOGGLES == 0) {
-			wrong += !all_go_on();
+			wrong += !crew_goes_on(state.progress);
 			lost += !(*entry & PTE_DIRTY);
 		}
 	}

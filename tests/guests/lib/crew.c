@@ -90,3 +90,14 @@ void crew_wait_all(void)
 	for (unsigned cpu = 1; cpu < crew.here; cpu++)
 		crew_wait(cpu);
 }
+
+bool crew_goes_on(const volatile u64 progress[CREW_MOST])
+{
+	for (unsigned cpu = 1; cpu < crew.here; cpu++) {
+		u64 before = progress[cpu];
+
+		if (!wait_for(progress[cpu] >= before + 2))
+			return false;
+	}
+	return true;
+}

@@ -37,6 +37,12 @@ void crew_wait(unsigned cpu);
 void crew_give_all(void (*work)(void));
 void crew_wait_all(void);
 
+/*
+ * All but the first count what they do, each in its place: wait until it was done twice since we
+ * looked, once at least from its beginning. False: one of them does not go on.
+ */
+bool crew_goes_on(const volatile u64 progress[CREW_MOST]);
+
 /* Intel SDM 3A, "Serializing Instructions". */
 static inline void serialize(void)
 {
