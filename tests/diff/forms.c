@@ -526,6 +526,19 @@ static void find_legacy(struct forms *forms)
 		}
 }
 
+/* With a register in VVVV; without, if there is no such instruction. */
+static void try_vvvv(struct forms *forms, struct form form)
+{
+	unsigned before = forms->count;
+
+	form.vvvv = true;
+	try_opcode(forms, form);
+	if (forms->count > before)
+		return;
+	form.vvvv = false;
+	try_opcode(forms, form);
+}
+
 static void find_vex(struct forms *forms)
 {
 	for (unsigned map = 1; map < 4; map++)
@@ -536,15 +549,9 @@ static void find_vex(struct forms *forms)
 						    .opcode = opcode,
 						    .prefix = mandatory[bits & 3],
 						    .wide = bits & 4,
-						    .length = bits >> 3,
-						    .vvvv = true};
-				unsigned before = forms->count;
+						    .length = bits >> 3};
 
-				try_opcode(forms, form);
-				if (forms->count > before)
-					continue;
-				form.vvvv = false;
-				try_opcode(forms, form);
+				try_vvvv(forms, form);
 			}
 }
 
@@ -562,15 +569,9 @@ static void find_evex(struct forms *forms)
 						    .prefix = mandatory[bits & 3],
 						    .wide = bits & 4,
 						    .b = bits & 8,
-						    .length = bits >> 4,
-						    .vvvv = true};
-				unsigned before = forms->count;
+						    .length = bits >> 4};
 
-				try_opcode(forms, form);
-				if (forms->count > before)
-					continue;
-				form.vvvv = false;
-				try_opcode(forms, form);
+				try_vvvv(forms, form);
 			}
 }
 
