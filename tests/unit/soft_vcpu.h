@@ -238,6 +238,29 @@ static inline struct insn with_register(unsigned rm, unsigned opsize)
 	return insn;
 }
 
+/* Between a control or debug register and RDX. 0F 20 to 0F 23; what writes has bit 1. */
+#define MOV_CR_OPCODE 0x20
+#define MOV_DR_OPCODE 0x21
+
+static inline struct insn mov_special(u8 opcode, unsigned number, bool write)
+{
+	struct insn insn = with_register(RDX, 8);
+
+	insn.reg = number;
+	insn.opcode = opcode | (write ? 2 : 0);
+	return insn;
+}
+
+static inline struct insn mov_cr(unsigned cr, bool write)
+{
+	return mov_special(MOV_CR_OPCODE, cr, write);
+}
+
+static inline struct insn mov_dr(unsigned dr, bool write)
+{
+	return mov_special(MOV_DR_OPCODE, dr, write);
+}
+
 /* As the run loop does it. */
 static inline bool run(struct fixture *f, handler *what, struct insn insn)
 {
@@ -268,6 +291,17 @@ static inline bool run(struct fixture *f, handler *what, struct insn insn)
 		assert_true((f)->vcpu->exception.has_error);                                       \
 		assert_int_equal((f)->vcpu->exception.error, code);                                \
 	} while (0)
+
+/* False: #GP. */
+static inline bool write_cr(struct fixture *f, unsigned cr, u64 value)
+{
+	f->vcpu->ctx.gpr[RDX] = value;
+	if (run(f, system_mov_cr, mov_cr(cr, true)))
+		return true;
+	assert_int_equal(f->vcpu->exception.vector, VECTOR_GP);
+	assert_int_equal(f->vcpu->exception.error, 0);
+	return false;
+}
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 

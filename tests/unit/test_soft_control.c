@@ -10,25 +10,6 @@
 
 #define MSR_EFER 0xc0000080
 
-static struct insn mov_cr(unsigned cr, bool write)
-{
-	struct insn insn = with_register(RDX, 8);
-
-	insn.reg = cr;
-	insn.opcode = write ? 0x22 : 0x20;
-	return insn;
-}
-
-static bool write_cr(struct fixture *f, unsigned cr, u64 value)
-{
-	f->vcpu->ctx.gpr[RDX] = value;
-	if (run(f, system_mov_cr, mov_cr(cr, true)))
-		return true;
-	assert_int_equal(f->vcpu->exception.vector, VECTOR_GP);
-	assert_int_equal(f->vcpu->exception.error, 0);
-	return false;
-}
-
 static u64 read_cr(struct fixture *f, unsigned cr)
 {
 	assert_done(f, system_mov_cr, mov_cr(cr, false));

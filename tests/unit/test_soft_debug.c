@@ -19,15 +19,6 @@ static u64 point(unsigned n, u64 type, u64 length)
 	return 1ull << 2 * n | (type | length) << (DR_CONTROL_SHIFT + n * DR_CONTROL_SIZE);
 }
 
-static struct insn mov_dr(unsigned dr, bool write)
-{
-	struct insn insn = with_register(RDX, 4);
-
-	insn.reg = dr;
-	insn.opcode = write ? 0x23 : 0x21;
-	return insn;
-}
-
 static void set_dr(struct fixture *f, unsigned dr, u64 value)
 {
 	f->vcpu->ctx.gpr[RDX] = value;

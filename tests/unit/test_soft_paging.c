@@ -46,19 +46,6 @@ static u32 get32(struct fixture *f, u64 at)
 	return value;
 }
 
-static bool write_cr(struct fixture *f, unsigned cr, u64 value)
-{
-	struct insn insn = with_register(RDX, 8);
-
-	insn.reg = cr;
-	insn.opcode = 0x22;
-	f->vcpu->ctx.gpr[RDX] = value;
-	if (run(f, system_mov_cr, insn))
-		return true;
-	assert_int_equal(f->vcpu->exception.vector, VECTOR_GP);
-	return false;
-}
-
 /* Entries with all rights, for LINEAR at SOMEWHERE and the page behind it. */
 static void mode_2_level(struct fixture *f, u64 cr4)
 {
