@@ -177,34 +177,53 @@ static void *write_by_tag(void *opaque)
 	return NULL;
 }
 
-static void test_no_tag_outlives_code(void **state)
+/* One translates from a page, again and again, while another writes to it. */
+struct race {
+	struct vcpu *coder;
+	u64 before;		  /* what was translated the last time */
+	unsigned written, missed; /* times, of ROUNDS */
+};
+
+/* `look` is called while the writer is stopped: what was translated, and what is there now. */
+static struct race run_race(struct crew *crew, void *(*writer)(void *crew),
+			    void (*look)(struct race *race, u64 translated, u64 now))
 {
-	struct crew *crew = *state;
-	struct vcpu *coder = crew->vcpu[1];
 	const u64 *word = (const u64 *)(const void *)(crew->one->ram + CODE);
-	unsigned written = 0, missed = 0;
-	u64 before = 0;
+	struct race race = {.coder = crew->vcpu[1]};
 	pthread_t thread;
 
-	assert_int_equal(pthread_create(&thread, NULL, write_by_tag, crew), 0);
-	vcpu_resume(coder);
+	assert_int_equal(pthread_create(&thread, NULL, writer, crew), 0);
+	vcpu_resume(race.coder);
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		u64 translated = make_block(coder, CODE);
+		u64 translated = make_block(race.coder, CODE);
 
 		sched_yield();
-		vcpu_stop_others(coder);
-		missed += __atomic_load_n(word, __ATOMIC_RELAXED) != translated;
-		vcpu_let_others_run(coder);
-		written += translated != before;
-		before = translated;
-		cache_flush(coder);
+		vcpu_stop_others(race.coder);
+		look(&race, translated, __atomic_load_n(word, __ATOMIC_RELAXED));
+		vcpu_let_others_run(race.coder);
+		cache_drop_written(race.coder);
+		cache_flush(race.coder);
 		sched_yield();
 	}
-	vcpu_rest(coder);
+	vcpu_rest(race.coder);
 	atomic_store(&crew->over, true);
 	pthread_join(thread, NULL);
-	assert_int_equal(missed, 0);
-	assert_true(written > 0);
+	return race;
+}
+
+static void look_for_a_change(struct race *race, u64 translated, u64 now)
+{
+	race->missed += now != translated;
+	race->written += translated != race->before;
+	race->before = translated;
+}
+
+static void test_no_tag_outlives_code(void **state)
+{
+	struct race race = run_race(*state, write_by_tag, look_for_a_change);
+
+	assert_int_equal(race.missed, 0);
+	assert_true(race.written > 0);
 }
 
 /* Writes as C does, which reports where there is no tag. */
@@ -222,36 +241,19 @@ static void *write_on(void *opaque)
 	return NULL;
 }
 
+/* Whoever wrote that has told us when he comes to his next instruction. */
+static void look_for_a_report(struct race *race, u64 translated, u64 now)
+{
+	race->written += now != translated;
+	race->missed += now != translated && !race->coder->written.count;
+}
+
 static void test_no_write_is_missed(void **state)
 {
-	struct crew *crew = *state;
-	struct vcpu *coder = crew->vcpu[1];
-	const u64 *word = (const u64 *)(const void *)(crew->one->ram + CODE);
-	unsigned changed = 0, missed = 0;
-	pthread_t thread;
+	struct race race = run_race(*state, write_on, look_for_a_report);
 
-	assert_int_equal(pthread_create(&thread, NULL, write_on, crew), 0);
-	vcpu_resume(coder);
-	for (unsigned i = 0; i < ROUNDS; i++) {
-		u64 translated, now;
-
-		translated = make_block(coder, CODE);
-		sched_yield();
-		/* Whoever wrote that has told us when he comes to his next instruction. */
-		vcpu_stop_others(coder);
-		now = __atomic_load_n(word, __ATOMIC_RELAXED);
-		changed += now != translated;
-		missed += now != translated && !coder->written.count;
-		vcpu_let_others_run(coder);
-		cache_drop_written(coder);
-		cache_flush(coder);
-		sched_yield();
-	}
-	vcpu_rest(coder);
-	atomic_store(&crew->over, true);
-	pthread_join(thread, NULL);
-	assert_int_equal(missed, 0);
-	assert_true(changed > 0);
+	assert_int_equal(race.missed, 0);
+	assert_true(race.written > 0);
 }
 
 static void *add_alone(void *opaque)
