@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The soft engine's trace and statistics: what was asked for is there, in order, and
- * the times add up. The vCPU is made by hand, and nothing runs on it.
+ * the times add up. Nothing runs on the vCPU.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "engine/soft/internal.h"
+#include "soft_vcpu.h"
 
 #include <Zydis/Zydis.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -26,26 +17,15 @@ static char text[65536];
 
 static int make_vcpu(void **state)
 {
-	(void)state;
-	soft = calloc(1, sizeof(*soft) + sizeof(struct vcpu *));
-	vcpu = aligned_alloc(64, sizeof(*vcpu));
-	if (!soft || !vcpu)
+	struct fixture *f;
+
+	if (setup(state))
 		return -1;
-	memset(vcpu, 0, sizeof(*vcpu));
-	vcpu->soft = soft;
-	vcpu->vectors_saved = true;
+	f = *state;
+	soft = f->soft;
+	vcpu = f->vcpu;
 	soft->tsc_hz = HZ;
 	soft->tsc_start = clock_tsc();
-	soft->vcpus[0] = vcpu;
-	soft->vcpu_count = soft->vcpus_added = 1;
-	return 0;
-}
-
-static int free_vcpu(void **state)
-{
-	(void)state;
-	free(vcpu);
-	free(soft);
 	return 0;
 }
 
@@ -159,9 +139,9 @@ static void test_stats(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_trace, make_vcpu, free_vcpu),
-		cmocka_unit_test_setup_teardown(test_no_trace, make_vcpu, free_vcpu),
-		cmocka_unit_test_setup_teardown(test_stats, make_vcpu, free_vcpu),
+		cmocka_unit_test_setup_teardown(test_trace, make_vcpu, teardown),
+		cmocka_unit_test_setup_teardown(test_no_trace, make_vcpu, teardown),
+		cmocka_unit_test_setup_teardown(test_stats, make_vcpu, teardown),
 	};
 
 	return cmocka_run_group_tests_name("soft_observe", tests, NULL, NULL);

@@ -3,19 +3,12 @@
  * The map of translated code for perf: where it is made, what is in it, and that whoever was there
  * before us with a link gains nothing by it.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "soft_vcpu.h"
 
 #include "engine/soft/translate.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,28 +18,24 @@ static char map[64], target[] = "/tmp/test-perf-map-XXXXXX";
 
 static int make_vcpu(void **state)
 {
-	(void)state;
-	snprintf(map, sizeof(map), "/tmp/perf-%d.map", (int)getpid());
-	soft = calloc(1, sizeof(*soft));
-	vcpu = aligned_alloc(64, sizeof(*vcpu));
-	if (!soft || !vcpu)
+	struct fixture *f;
+
+	if (setup(state))
 		return -1;
-	memset(vcpu, 0, sizeof(*vcpu));
-	vcpu->soft = soft;
-	vcpu->vectors_saved = true;
+	f = *state;
+	soft = f->soft;
+	vcpu = f->vcpu;
 	soft->options.soft_perf = true;
+	snprintf(map, sizeof(map), "/tmp/perf-%d.map", (int)getpid());
 	return 0;
 }
 
 static int free_vcpu(void **state)
 {
-	(void)state;
 	perf_map_close(soft);
 	unlink(map);
 	rmdir(map);
-	free(vcpu);
-	free(soft);
-	return 0;
+	return teardown(state);
 }
 
 static void add(u64 code, u32 size, u32 mode, u64 linear)
