@@ -453,7 +453,10 @@ static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to
 	u64 chunks = 0;
 	bool found = false, last = false;
 
-	if (!page || !(page->chunks & chunk_mask(from, to - from)))
+	if (!page)
+		return false;
+	vcpu->stats.code_writes++;
+	if (!(page->chunks & chunk_mask(from, to - from)))
 		return false;
 	for (block = page->blocks; block; block = next) {
 		u64 taken = chunks_in_page(block, page);
@@ -499,7 +502,6 @@ bool cache_invalidate(struct vcpu *vcpu, u64 gpa, u64 length)
 {
 	bool found = false;
 
-	vcpu->stats.code_writes++;
 	while (length) {
 		u64 offset = gpa % PAGE_SIZE, piece = MIN(length, PAGE_SIZE - offset);
 

@@ -190,7 +190,7 @@ static void report_write(struct vcpu *to, u64 gpa, u64 length)
  * look at the page's word, and translators mark the page before they look at its bytes: one of
  * the two is seen by the other.
  */
-static void report_page(struct soft *soft, const struct vcpu *writer, u64 gpa, u64 length)
+static void report_page(struct soft *soft, struct vcpu *writer, u64 gpa, u64 length)
 {
 	u64 word = atomic_fetch_or(page_word(soft, gpa), 0);
 
@@ -201,12 +201,12 @@ static void report_page(struct soft *soft, const struct vcpu *writer, u64 gpa, u
 		    !cache_may_have(vcpu, gpa, length))
 			continue;
 		if (writer)
-			vectors_save((struct vcpu *)writer);
+			vectors_save(writer);
 		report_write(vcpu, gpa, length);
 	}
 }
 
-static void report(struct soft *soft, const struct vcpu *writer, u64 gpa, u64 length)
+static void report(struct soft *soft, struct vcpu *writer, u64 gpa, u64 length)
 {
 	while (length) {
 		u64 piece = MIN(length, PAGE_SIZE - gpa % PAGE_SIZE);
