@@ -6,6 +6,8 @@
  */
 #include "host/frames.h"
 
+#include "host/iovec.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
@@ -95,16 +97,16 @@ int frames_flush(struct frames *frames)
 
 int frames_send(struct frames *frames, const struct iovec *iov, unsigned count)
 {
-	size_t length;
+	const size_t length = iov_length(iov, count);
 	u32 prefix;
 	int err = frames_flush(frames);
 
 	if (err)
 		return err;
-	/* A copy: it may be sent by halves, and a guest's buffers change. */
-	length = frame_gather(iov, count, frames->out + FRAMES_LENGTH, FRAMES_MAX);
 	if (!length || length > FRAMES_MAX)
 		return -EMSGSIZE;
+	/* A copy: it may be sent by halves, and a guest's buffers change. */
+	iov_gather(iov, count, 0, frames->out + FRAMES_LENGTH, length);
 	prefix = htonl(length);
 	memcpy(frames->out, &prefix, FRAMES_LENGTH);
 	frames->out_at = 0;
@@ -131,36 +133,4 @@ bool frames_was_last(const struct frames *frames, const struct iovec *iov, unsig
 		left -= iov[i].iov_len;
 	}
 	return !left;
-}
-
-size_t frame_gather(const struct iovec *iov, unsigned count, u8 *to, size_t room)
-{
-	size_t total = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		if (iov[i].iov_len && total < room)
-			memcpy(to + total, iov[i].iov_base, MIN(iov[i].iov_len, room - total));
-		total += iov[i].iov_len;
-	}
-	return total;
-}
-
-size_t frame_scatter(const struct iovec *iov, unsigned count, size_t skip, const u8 *from,
-		     size_t length)
-{
-	size_t placed = 0;
-
-	for (unsigned i = 0; i < count && placed < length; i++) {
-		size_t part;
-
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		part = MIN(iov[i].iov_len - skip, length - placed);
-		memcpy((u8 *)iov[i].iov_base + skip, from + placed, part);
-		placed += part;
-		skip = 0;
-	}
-	return placed;
 }

@@ -56,11 +56,4 @@ int frames_flush(struct frames *frames);
 /* Was this the frame that was sent last? */
 bool frames_was_last(const struct frames *frames, const struct iovec *iov, unsigned count);
 
-/* All bytes of these buffers, up to `room` of them: how many there are, room or not. */
-size_t frame_gather(const struct iovec *iov, unsigned count, u8 *to, size_t room);
-
-/* Put bytes into these buffers, from `skip` on: how many found room. */
-size_t frame_scatter(const struct iovec *iov, unsigned count, size_t skip, const u8 *from,
-		     size_t length);
-
 #endif

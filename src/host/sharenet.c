@@ -14,7 +14,7 @@
  * Tour 4.520: A network of guests
  */
 #include "host/child.h"
-#include "host/frames.h"
+#include "host/iovec.h"
 #include "host/log.h"
 #include "host/netif.h"
 #include "host/runtime.h"
@@ -63,16 +63,17 @@ static ssize_t sharenet_receive(struct netif *netif, const struct iovec *iov, un
 	while (length < 0 && errno == EINTR);
 	if (length <= 0)
 		return length < 0 ? -errno : -ECONNRESET;
-	return frame_scatter(iov, count, 0, frame, NETIF_HEADER + length);
+	return iov_scatter(iov, count, 0, frame, NETIF_HEADER + length);
 }
 
 static int sharenet_send(struct netif *netif, const struct iovec *iov, unsigned count)
 {
 	u8 frame[SWITCH_FRAME_MAX];
-	const size_t length = frame_gather(iov + 1, count - 1, frame, sizeof(frame));
+	const size_t length = iov_length(iov + 1, count - 1);
 
 	if (length > sizeof(frame))
 		return -EMSGSIZE;
+	iov_gather(iov + 1, count - 1, 0, frame, length);
 	return send(netif->fd, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 

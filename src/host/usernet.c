@@ -17,6 +17,7 @@
  */
 #include "host/child.h"
 #include "host/frames.h"
+#include "host/iovec.h"
 #include "host/log.h"
 #include "host/netif.h"
 #include "host/slirp.h"
@@ -45,8 +46,8 @@ static ssize_t usernet_receive(struct netif *netif, const struct iovec *iov, uns
 
 	if (length < 0)
 		return length;
-	return frame_scatter(iov, count, 0, header, sizeof(header)) +
-	       frame_scatter(iov, count, sizeof(header), frame, length);
+	return iov_scatter(iov, count, 0, header, sizeof(header)) +
+	       iov_scatter(iov, count, sizeof(header), frame, length);
 }
 
 /*

@@ -16,6 +16,7 @@
 #include "virtio/net.h"
 
 #include "host/clock.h"
+#include "host/iovec.h"
 #include "host/log.h"
 
 #include <errno.h>
@@ -380,10 +381,10 @@ static void hand_over(struct net *net)
 	const unsigned buffers = share_out(receive);
 
 	receive->header.num_buffers = buffers;
-	buffers_write(held_iov(receive), receive->iov_count, 0, &receive->header, NETIF_HEADER);
+	iov_scatter(held_iov(receive), receive->iov_count, 0, &receive->header, NETIF_HEADER);
 	if (frame > receive->placed)
-		buffers_write(held_iov(receive), receive->iov_count, receive->placed, receive->rest,
-			      frame - receive->placed);
+		iov_scatter(held_iov(receive), receive->iov_count, receive->placed, receive->rest,
+			    frame - receive->placed);
 	tell_written(net, frame);
 	count_frame(net, &net->received, frame - NETIF_HEADER);
 	queue_push_heads(virtio_queue(&net->virtio, QUEUE_RECEIVE), receive->used, buffers);

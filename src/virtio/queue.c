@@ -21,6 +21,7 @@
  *
  * Tour 4.20
  */
+#include "host/iovec.h"
 #include "virtio/ring.h"
 
 #include <errno.h>
@@ -285,44 +286,12 @@ int queue_wants_interrupt(struct queue *queue, struct violation *violation)
 
 /* The data, however it was cut (VQ-10) */
 
-/* Copies to the buffers if `writing`, else from them. */
-static size_t iov_copy(const struct iovec *iov, unsigned count, u64 offset, void *data, size_t len,
-		       bool writing)
-{
-	size_t done = 0;
-
-	for (; count && done < len; iov++, count--) {
-		size_t part;
-		u8 *buffer;
-
-		if (offset >= iov->iov_len) {
-			offset -= iov->iov_len;
-			continue;
-		}
-		part = MIN(len - done, iov->iov_len - offset);
-		buffer = (u8 *)iov->iov_base + offset;
-		if (writing)
-			memcpy(buffer, (u8 *)data + done, part);
-		else
-			memcpy((u8 *)data + done, buffer, part);
-		done += part;
-		offset = 0;
-	}
-	return done;
-}
-
 size_t chain_read(const struct chain *chain, u64 offset, void *data, size_t len)
 {
-	return iov_copy(chain->iov, chain->readable, offset, data, len, false);
-}
-
-size_t buffers_write(const struct iovec *iov, unsigned count, u64 offset, const void *data,
-		     size_t len)
-{
-	return iov_copy(iov, count, offset, (void *)data, len, true);
+	return iov_gather(chain->iov, chain->readable, offset, data, len);
 }
 
 size_t chain_write(const struct chain *chain, u64 offset, const void *data, size_t len)
 {
-	return buffers_write(chain->iov + chain->readable, chain->writable, offset, data, len);
+	return iov_scatter(chain->iov + chain->readable, chain->writable, offset, data, len);
 }

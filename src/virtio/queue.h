@@ -143,8 +143,4 @@ int queue_wants_interrupt(struct queue *queue, struct violation *violation);
 size_t chain_read(const struct chain *chain, u64 offset, void *data, size_t len);
 size_t chain_write(const struct chain *chain, u64 offset, const void *data, size_t len);
 
-/* The same for buffers that are those of several chains. */
-size_t buffers_write(const struct iovec *iov, unsigned count, u64 offset, const void *data,
-		     size_t len);
-
 #endif

@@ -6,6 +6,7 @@
  */
 #include "host/child.h"
 #include "host/frames.h"
+#include "host/iovec.h"
 #include "host/netif.h"
 #include "host/slirp.h"
 
@@ -303,12 +304,15 @@ static void test_scatters_and_gathers(void **state)
 
 	(void)state;
 	fill_frame(from, sizeof(from));
-	assert_int_equal(frame_scatter(iov, 4, 2, from, 10), 10);
+	assert_int_equal(iov_scatter(iov, 4, 2, from, 10), 10);
 	assert_memory_equal(to + 2, from, 10);
-	assert_int_equal(frame_scatter(iov, 4, 5, from, 10), 7);
-	assert_int_equal(frame_scatter(iov, 4, 12, from, 10), 0);
-	assert_int_equal(frame_gather(iov, 4, back, sizeof(back)), 12);
-	assert_memory_equal(back, to, sizeof(back));
+	assert_int_equal(iov_scatter(iov, 4, 5, from, 10), 7);
+	assert_int_equal(iov_scatter(iov, 4, 12, from, 10), 0);
+	assert_int_equal(iov_length(iov, 4), sizeof(to));
+	assert_int_equal(iov_gather(iov, 4, 2, back, sizeof(back)), sizeof(back));
+	assert_memory_equal(back, to + 2, sizeof(back));
+	assert_int_equal(iov_gather(iov, 4, 5, back, sizeof(back)), 7);
+	assert_memory_equal(back, to + 5, 7);
 }
 
 /* Children */
