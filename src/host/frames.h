@@ -14,11 +14,12 @@
 
 #include "host/types.h"
 
+#include <linux/if_ether.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define FRAMES_MAX    65550 /* bytes of a frame: 64 KiB behind a MAC header */
-#define FRAMES_LENGTH 4	    /* bytes in front of it */
+#define FRAMES_MAX    (ETH_HLEN + 65536) /* bytes of a frame: 64 KiB behind a MAC header */
+#define FRAMES_LENGTH 4			 /* bytes in front of it */
 
 struct frames {
 	int fd; /* not blocking; the owner's to close */

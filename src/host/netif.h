@@ -13,19 +13,17 @@
 #ifndef HOST_NETIF_H
 #define HOST_NETIF_H
 
+#include "host/frames.h"
 #include "host/problem.h"
 
 #include <linux/if_ether.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define NETIF_HEADER 12 /* bytes in front of each frame */
-#define NETIF_FRAME_MAX                                                                            \
-	(NETIF_HEADER + 65550) /* and the most of both: 64 KiB behind a MAC header */
-#define NETIF_FORWARDS 16
-#define NETIF_SHARE_MAX                                                                            \
-	32 /* letters in the name of a shared segment: it becomes part of a path                   \
-	    */
+#define NETIF_HEADER	12			    /* bytes in front of each frame */
+#define NETIF_FRAME_MAX (NETIF_HEADER + FRAMES_MAX) /* no back end has a longer one */
+#define NETIF_FORWARDS	16
+#define NETIF_SHARE_MAX 32 /* letters in a shared segment's name: it becomes part of a path */
 
 enum netif_kind {
 	NETIF_TAP,     /* --tunnet=ADDRESS[/BITS][:MAC] */
