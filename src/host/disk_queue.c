@@ -16,6 +16,7 @@
  */
 #include "host/disk.h"
 
+#include "host/iovec.h"
 #include "host/log.h"
 
 #include <errno.h>
@@ -457,11 +458,7 @@ static void ring_send(struct disk_queue *queue)
 
 static u64 step_bytes(const struct step *step)
 {
-	u64 bytes = step->count ? 0 : step->len;
-
-	for (unsigned i = 0; i < step->count; i++)
-		bytes += step->iov[i].iov_len;
-	return bytes;
+	return step->count ? iov_length(step->iov, step->count) : step->len;
 }
 
 /*
