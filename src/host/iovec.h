@@ -3,6 +3,8 @@
  * Bytes that lie in several buffers, one behind the other: a driver cuts them as it likes, and
  * whoever moves them should not have to care. Queues (virtio/queue.c) and the back ends of
  * networks copy by these.
+ *
+ * Tour 4.25: Bytes in several buffers
  */
 #ifndef HOST_IOVEC_H
 #define HOST_IOVEC_H

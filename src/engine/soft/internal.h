@@ -579,13 +579,13 @@ u64 clock_ns_to_tsc(const struct soft *soft, u64 ns);
 void clock_publish_system_time(struct vcpu *vcpu);
 void clock_publish_wall_clock(struct vcpu *vcpu);
 
-/* lapic.c: registers are touched by the vCPU's thread; lapic_message() by any */
+/* lapic.c and lapic_*.c: all by the vCPU's thread, but for lapic_message() */
 #define APIC_BASE_BSP	 (1u << 8)
 #define APIC_BASE_X2	 (1u << 10)
 #define APIC_BASE_ENABLE (1u << 11)
 struct lapic *lapic_new(struct vcpu *vcpu);
 void lapic_free(struct lapic *lapic);
-u64 lapic_base_get(struct vcpu *vcpu);
+u64 lapic_base_get(const struct vcpu *vcpu);
 bool lapic_base_set(struct vcpu *vcpu,
 		    u64 value);		       /* IA32_APIC_BASE: false: #GP is due (not raised) */
 u32 lapic_read(struct vcpu *vcpu, u32 offset); /* xAPIC, offset in its page */

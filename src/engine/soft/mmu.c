@@ -28,8 +28,7 @@ u8 *ram_at(const struct soft *soft, u64 gpa)
 static bool in_apic(const struct vcpu *vcpu, u64 gpa)
 {
 	return align_down(gpa, PAGE_SIZE) == LAYOUT_LAPIC &&
-	       (lapic_base_get((struct vcpu *)vcpu) & (APIC_BASE_ENABLE | APIC_BASE_X2)) ==
-		       APIC_BASE_ENABLE;
+	       (lapic_base_get(vcpu) & (APIC_BASE_ENABLE | APIC_BASE_X2)) == APIC_BASE_ENABLE;
 }
 
 u64 mmio_read(struct vcpu *vcpu, u64 gpa, unsigned length)
