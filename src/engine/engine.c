@@ -55,6 +55,12 @@ static void add_reason(struct problem *reasons, const char *name, const struct p
 	free(reason);
 }
 
+/*
+ * --engine=auto. The list is in order of speed; who cannot says why, and all these reasons
+ * come out with the name of the one that can.
+ *
+ * Tour 5.21: The first one that can
+ */
 static struct engine *open_any(struct board *board, const struct engine_options *options,
 			       struct problem *why)
 {

@@ -407,6 +407,8 @@ static void ring_put(struct disk_queue *queue, struct disk_request *request,
 /*
  * The file is not registered with the ring, and so not made the only one: rings come apart some
  * time after their process has ended, and what is registered stays open and locked until then.
+ *
+ * Tour 4.341: A ring that may do six things
  */
 static int ring_restrict(struct io_uring *ring)
 {
@@ -472,7 +474,11 @@ static bool is_quick(const struct disk *disk, const struct step *step)
 	       !step->flags && step_bytes(step) <= QUICK_WRITE;
 }
 
-/* Step by step, until somebody else has to end one. */
+/*
+ * Step by step, until somebody else has to end one.
+ *
+ * Tour 4.342: On its way
+ */
 static void go_on(struct disk_queue *queue, struct disk_request *request)
 {
 	struct step step;

@@ -33,6 +33,11 @@ struct ruleset {
 	u64 handled_access_fs, handled_access_net, scoped;
 };
 
+/*
+ * All that this version of Landlock knows how to forbid.
+ *
+ * Tour 7.61
+ */
 static struct ruleset everything(int version)
 {
 	struct ruleset rules = {.handled_access_fs = FS_VERSION_1};

@@ -97,7 +97,11 @@ void privileges_release(struct privileges *privileges)
 	privileges->root_fd = -1;
 }
 
-/* Into it first: then we are at the new root, and not outside. */
+/*
+ * Into it first: then we are at the new root, and not outside.
+ *
+ * Tour 7.81, 3 items
+ */
 static int enter_root(struct privileges *privileges, struct problem *why)
 {
 	if (fchdir(privileges->root_fd) || chroot("."))

@@ -143,7 +143,11 @@ static int empty_hands(int rules)
 	return err || rules < 0 ? err : landlock_enter(rules);
 }
 
-/* The first filter. From here on what is denied is named. */
+/*
+ * The first filter. From here on what is denied is named.
+ *
+ * Tour 7.21: The door
+ */
 static int lock_in(struct sandbox *sandbox, const struct sock_fprog *program, bool every_thread,
 		   struct problem *why)
 {
@@ -155,6 +159,13 @@ static int lock_in(struct sandbox *sandbox, const struct sock_fprog *program, bo
 	return err ? problem(why, -err, "cannot lock lguest in: %s", strerror(-err)) : 0;
 }
 
+/*
+ * The main thread goes first, and takes all others with it. The order matters: filters are
+ * made while memory files may still be, users are changed while there is a right to, and the
+ * filter comes last, because it would deny all of that.
+ *
+ * Tour 7.22: For the whole process
+ */
 int sandbox_enter(struct sandbox *sandbox, struct problem *why)
 {
 	int err;
@@ -176,6 +187,12 @@ int sandbox_enter(struct sandbox *sandbox, struct problem *why)
 	return err;
 }
 
+/*
+ * A thread that is about to work for a guest calls this, and has less from then on than the
+ * main thread has left. There is no way on without it: what cannot be locked in, ends.
+ *
+ * Tour 7.23: And for each thread
+ */
 void sandbox_thread(enum sandbox_thread kind)
 {
 	struct sandbox *sandbox = the_sandbox;
@@ -228,6 +245,12 @@ static void add_arguments(struct line *line, const ucontext_t *context)
 	add_text(line, ", ...)");
 }
 
+/*
+ * In a signal handler, in a process that may not be itself any more: no allocation, no lock,
+ * no printf(). The line is put together in a buffer and written, once.
+ *
+ * Tour 7.24: What was denied has a name
+ */
 bool sandbox_denied(const siginfo_t *info, const void *context)
 {
 	const struct sandbox *sandbox = the_sandbox;

@@ -192,6 +192,12 @@ static void send_to(struct ether_switch *ether_switch, unsigned port, size_t len
 		send(to->fd, ether_switch->frame, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/*
+ * Note where the sender is; if it is known where the receiver is, send it there, and else to
+ * everybody. Twenty lines do what a box with blinking lights does.
+ *
+ * Tour 4.541: A switch, all of it
+ */
 static void pass_on(struct ether_switch *ether_switch, unsigned from, size_t length)
 {
 	const struct ethhdr *header = (const struct ethhdr *)ether_switch->frame;
@@ -271,6 +277,8 @@ static bool admit(struct ether_switch *ether_switch, const struct switch_place *
 /*
  * Whoever comes holds the lock until it is plugged in. So if we get it, nobody is coming; and while
  * we hold it, nobody will: by the time that it is free, there is no socket to come to.
+ *
+ * Tour 4.542: The last one leaves
  */
 static bool end(const struct switch_place *place)
 {

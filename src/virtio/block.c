@@ -300,6 +300,13 @@ static bool has_header_and_status(struct block *block, unsigned index, const str
 	return false;
 }
 
+/*
+ * The header is copied, and the place of the status byte noted, before anything else is looked
+ * at. If there is nothing to wait for - the request is wrong, or asks for the disk's name - it
+ * is answered at once.
+ *
+ * Tour 4.311: A request begins
+ */
 static bool take_chain(struct block *block, unsigned index, const struct chain *chain)
 {
 	struct block_queue *queue = block->queues[index];
@@ -358,6 +365,13 @@ static void take_done(struct block *block, unsigned index)
 	} while (more);
 }
 
+/*
+ * Three steps: take what waits, send it off in one go, give back what is done. Then say what
+ * to sleep on: the driver, if there is room for more; the disk, if it still has something of
+ * ours.
+ *
+ * Tour 4.312: And all of them together
+ */
 static unsigned block_serve(struct virtio_device *device, unsigned index)
 {
 	struct block *block = block_of(device);

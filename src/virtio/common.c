@@ -44,7 +44,11 @@ static const struct field {
 	{VIRTIO_PCI_COMMON_Q_RESET, 2, "queue_reset", false, true},
 };
 
-/* The field that this access means, or NULL with *violation filled. */
+/*
+ * The field that this access means, or NULL with *violation filled.
+ *
+ * Tour 4.131: Which field is it?
+ */
 static const struct field *field_at(u64 offset, unsigned len, const char *verb,
 				    struct violation *violation)
 {
@@ -285,6 +289,12 @@ static bool queue_address_write(struct virtio_queue *queue, const struct field *
 	return true;
 }
 
+/*
+ * Most writes look like this one: what may be written, when, and then the deed. A violation is
+ * a line for the user with the number of the rule in it.
+ *
+ * Tour 4.132: One rule after the other
+ */
 static bool queue_enable_write(struct virtio_queue *queue, u16 value, struct violation *violation)
 {
 	struct virtio_device *device = queue->device;
@@ -380,6 +390,8 @@ static bool queue_field_write(struct virtio_pci *pci, const struct field *field,
  * reset, FAILED, selectors, vectors. A queue is taken down when that is asked for: Linux reads
  * queue_enable until it is 0, with nobody to tell it that this will not happen. The rest falls on
  * deaf ears; above all, no queue gets set up.
+ *
+ * Tour 4.133: Who is sulking, and still listens
  */
 static bool heard_while_broken(const struct field *field)
 {

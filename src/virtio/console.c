@@ -62,7 +62,11 @@ static u32 receive_into(struct console *console, const struct chain *chain)
 	return received;
 }
 
-/* No buffer is taken before there is something to put into it, so none need be kept for later. */
+/*
+ * No buffer is taken before there is something to put into it, so none need be kept for later.
+ *
+ * Tour 4.231
+ */
 static unsigned receive(struct console *console)
 {
 	struct virtio_device *device = &console->virtio;
@@ -101,6 +105,12 @@ static void transmit_chain(struct console *console, const struct chain *chain)
 	}
 }
 
+/*
+ * The shape of every queue that goes outwards: take a chain, do what it says, give it back
+ * with nothing written; and when there are none left, say what to wait for.
+ *
+ * Tour 4.232
+ */
 static unsigned transmit(struct console *console)
 {
 	struct virtio_device *device = &console->virtio;

@@ -75,6 +75,8 @@ static void tell(struct virtio_device *device, const char *where, const char *wh
  * The first broken rule is told, and from there the device serves nothing until it
  * is reset: a driver that is wrong once is wrong about what comes after as well,
  * and a thousand lines would hide the one that matters.
+ *
+ * Tour 4.141: A rule was broken
  */
 static void report(struct virtio_device *device, const char *where,
 		   const struct violation *violation)
@@ -127,6 +129,8 @@ static bool queue_runs(const struct virtio_queue *queue)
 /*
  * A queue that is to stop looks empty. So a device that serves until there is
  * nothing left needs no thought for resets, however fast the driver refills it.
+ *
+ * Tour 4.142: What a device calls
  */
 int virtio_pop(struct virtio_device *device, unsigned index, struct chain *chain)
 {
@@ -200,6 +204,8 @@ static void queue_sleep(struct virtio_queue *queue, unsigned wait)
  * VQ-6: notifications are off while the queue is drained. Before going to sleep on
  * them they are switched on, and the ring is looked at once more: what arrived in
  * between was not announced, and would otherwise wait for ever.
+ *
+ * Tour 4.143: The loop of every queue
  */
 static void queue_serve(struct virtio_queue *queue)
 {
@@ -226,6 +232,12 @@ static void queue_serve(struct virtio_queue *queue)
 	}
 }
 
+/*
+ * A queue's thread works, or rests. It is not ended when the guest resets its device, since it
+ * would have to be made again; and by then we may not be allowed to.
+ *
+ * Tour 4.144: A thread that is never made twice
+ */
 static void *queue_thread(void *opaque)
 {
 	struct virtio_queue *queue = opaque;
@@ -262,6 +274,8 @@ static void queue_set_life(struct virtio_queue *queue, enum queue_life life)
 /*
  * The driver has put buffers in before it could say so: the first look at the ring
  * needs no kick.
+ *
+ * Tour 4.145
  */
 static void queue_go(struct virtio_queue *queue)
 {
@@ -459,7 +473,11 @@ static const struct step {
 	{VIRTIO_CONFIG_S_DRIVER_OK, "DRIVER_OK", go_live},
 };
 
-/* A bit may be set when all before it are. Features that were just refused leave a gap, too. */
+/*
+ * A bit may be set when all before it are. Features that were just refused leave a gap, too.
+ *
+ * Tour 4.146: Step by step to DRIVER_OK
+ */
 static bool take_steps(struct virtio_device *device, u8 added, struct violation *violation)
 {
 	const struct step *missing = NULL;

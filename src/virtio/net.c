@@ -410,6 +410,8 @@ static bool may_get_room(struct net *net)
 /*
  * DEV-3: no interrupt while more packets wait. That is what going on until there are none comes to,
  * and a driver that takes its time is interrupted when its buffers are used up.
+ *
+ * Tour 4.411: Frames come
  */
 static unsigned receive_frames(struct net *net)
 {
@@ -530,7 +532,13 @@ static void send_frame(struct net *net, const struct iovec *vector, unsigned par
 		count_frame(net, &net->sent, len);
 }
 
-/* False: a rule was broken. */
+/*
+ * The driver's header goes to the host's kernel, which believes it. So it is copied, cut down
+ * to what was agreed upon, and looked at; then the frame goes out straight from the guest's
+ * memory. False: a rule was broken.
+ *
+ * Tour 4.412: Frames go
+ */
 static bool transmit_chain(struct net *net, struct chain *chain)
 {
 	const u64 len = chain->readable_len - NETIF_HEADER;
@@ -589,6 +597,8 @@ static int drain(struct net *net)
  * It may also be one that waits for the answer to each packet before it sends the next. Then our
  * sleep is time that it loses: exactly one packet has come meanwhile. That ends the matter, and the
  * next time we are twice as slow to think of it; when it was worth it, twice as quick.
+ *
+ * Tour 4.413, 2 items: When to stop listening for the bell
  */
 #define QUICK_SUCCESSION 1000000 /* ns between notifications: further apart, they cost nothing */
 #define PAUSE_PACKETS	 4	 /* as many as are to come in one pause */

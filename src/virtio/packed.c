@@ -43,7 +43,11 @@ static unsigned slot_of(const struct queue *queue, unsigned position)
 	return wrap_counter(queue, position) ? position : position - queue->size;
 }
 
-/* By no more than one lap. */
+/*
+ * By no more than one lap.
+ *
+ * Tour 4.51: Two laps
+ */
 static unsigned advance(const struct queue *queue, unsigned position, unsigned by)
 {
 	const unsigned laps = 2 * queue->size, to = position + by;
@@ -182,6 +186,8 @@ static int check_id(const struct walk *walk, u16 id)
  * that points at a table; never some and then a table (virtio: Driver Requirements: Indirect
  * Descriptors). `flags` are those of the first, which have been read. The chain's length in the
  * ring, or -EPROTO.
+ *
+ * Tour 4.52: Along a chain, in a row
  */
 static int packed_walk(struct walk *walk, u16 flags)
 {
@@ -229,6 +235,12 @@ static u16 next_flags(const struct queue *queue)
 			 memory_order_acquire);
 }
 
+/*
+ * What the available ring and its index were, is here one bit: the next descriptor is news, or
+ * it is not.
+ *
+ * Tour 4.53: Taking one
+ */
 static int packed_pop(struct queue *queue, struct chain *chain, struct violation *violation)
 {
 	struct packed_ring *ring = &queue->packed_ring;
@@ -276,7 +288,11 @@ static u16 put_used(const struct queue *queue, unsigned position, const struct q
 	       (chain->written ? VRING_DESC_F_WRITE : 0);
 }
 
-/* Of chains that belong together the first is marked last (virtio: Multi-buffer requests). */
+/*
+ * Of chains that belong together the first is marked last (virtio: Multi-buffer requests).
+ *
+ * Tour 4.54: Giving back
+ */
 static void packed_push(struct queue *queue, const struct queue_used *chains, unsigned count)
 {
 	struct packed_ring *ring = &queue->packed_ring;

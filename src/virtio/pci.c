@@ -84,7 +84,11 @@ static bool isr_set(struct virtio_pci *pci, u8 bit)
 	return live;
 }
 
-/* virtio: Used Buffer Notifications. NO_VECTOR is one that no table has, and is not sent. */
+/*
+ * virtio: Used Buffer Notifications. NO_VECTOR is one that no table has, and is not sent.
+ *
+ * Tour 4.121: The way back
+ */
 void virtio_pci_interrupt_queue(struct virtio_queue *queue)
 {
 	struct virtio_pci *pci = queue->device->pci;
@@ -223,6 +227,8 @@ static void bus_master_changed(struct pci_device *device)
  * VT-10. Only what the engine did not catch comes here: 32-bit notifications, all of
  * them on an engine that catches none, and those that should not have been sent. No
  * lock: a queue that is just being reset will not mind one kick more.
+ *
+ * Tour 4.122: The bell
  */
 static bool notify_write(struct virtio_pci *pci, u64 offset, unsigned len, u64 value,
 			 struct violation *violation)

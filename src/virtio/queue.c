@@ -98,7 +98,13 @@ void walk_begin(struct walk *walk, unsigned first)
 	walk->chain->writable_len = 0;
 }
 
-/* WRITE on the pointer means nothing, in either kind of ring. */
+/*
+ * A descriptor may point to a whole table of descriptors elsewhere, so that a long chain takes
+ * one place in the ring. Four lines of checks stand before the one that believes it. (WRITE on
+ * the pointer means nothing, in either kind of ring.)
+ *
+ * Tour 4.21: What an indirect table may be
+ */
 int walk_enter(const struct walk *walk, struct table *table, const struct descriptor *pointer,
 	       unsigned index)
 {
@@ -203,6 +209,8 @@ int walk_too_long(const struct walk *walk)
 /*
  * Counting is what ends a loop (VQ-2); the descriptor that merely points at a table is
  * not counted, and cannot loop, because there is only one of it.
+ *
+ * Tour 4.22: A chain grows
  */
 int walk_add(struct walk *walk, const struct descriptor *descriptor, unsigned index)
 {
@@ -261,6 +269,8 @@ void queue_push(struct queue *queue, const struct chain *chain, u32 written)
  * writes what it wants and then looks for work; the other publishes work and
  * then looks what is wanted. Each has a full fence between the two (VQ-7), so at
  * least one of them sees the other, and nobody sleeps on unseen work.
+ *
+ * Tour 4.23, 3 items: Nobody sleeps on unseen work
  */
 void queue_suppress(struct queue *queue)
 {

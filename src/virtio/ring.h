@@ -23,6 +23,13 @@ struct area_shape {
 	unsigned alignment, fixed, each;
 };
 
+/*
+ * Where the three areas of a ring lie and how large they are; five questions about chains - is
+ * there one, take it, give it back, and who wants to hear of either - and one to begin with.
+ * split.c and packed.c answer them.
+ *
+ * Tour 4.31
+ */
 struct ring_ops {
 	struct area_shape desc, driver, device;
 

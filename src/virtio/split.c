@@ -73,7 +73,11 @@ static struct vring_desc descriptor_at(const struct table *table, unsigned index
 	return RING_COPY(struct vring_desc, table->descriptors + index * sizeof(struct vring_desc));
 }
 
-/* From its head along next to the end; through an indirect table, if that is where it leads. */
+/*
+ * From its head along next to the end; through an indirect table, if that is where it leads.
+ *
+ * Tour 4.41: Along a chain
+ */
 static int split_walk(struct walk *walk)
 {
 	struct table table = {walk->queue->desc_area, walk->queue->size, false};
@@ -112,6 +116,8 @@ static int split_walk(struct walk *walk)
  * out with the device fit into the ring together (VQ-1). Devices rely on that:
  * no more than `size` chains are ever out. An index that went backwards is, in
  * arithmetic modulo 65536, one that ran very far ahead.
+ *
+ * Tour 4.42: How many there are
  */
 static int chains_waiting(const struct queue *queue, struct violation *violation)
 {
@@ -133,6 +139,13 @@ static int chains_waiting(const struct queue *queue, struct violation *violation
 	return waiting;
 }
 
+/*
+ * The next entry of the available ring is the number of a chain's first descriptor. It is read
+ * once; whatever the driver writes there afterwards, we have got our number. Our own index
+ * moves on only when all of the chain was found to be good.
+ *
+ * Tour 4.43: Taking one
+ */
 static int split_pop(struct queue *queue, struct chain *chain, struct violation *violation)
 {
 	struct walk walk = {.queue = queue, .chain = chain, .violation = violation};
@@ -172,6 +185,12 @@ static void put_used(const struct queue *queue, u16 index, const struct queue_us
 	guest_ram_written(queue->memory, memory_gpa(queue->memory, element), sizeof(*element));
 }
 
+/*
+ * Elements first, index last: with the one store at the end all of them are the driver's, and
+ * it may read them at that very moment on another CPU.
+ *
+ * Tour 4.44: Giving back
+ */
 static void split_push(struct queue *queue, const struct queue_used *chains, unsigned count)
 {
 	struct split_ring *ring = &queue->split;
@@ -217,6 +236,13 @@ static void split_ask(struct queue *queue)
 		ring_store(queue, &used_ring(queue)->flags, 0, memory_order_relaxed);
 }
 
+/*
+ * The driver has said up to where it does not care (`used_event`), or simply no. So the
+ * question is whether the index that it named was passed since we asked last; modulo 65536,
+ * like all else here.
+ *
+ * Tour 4.45: Does it want to hear of it?
+ */
 static int split_wants_interrupt(struct queue *queue, struct violation *violation)
 {
 	const u16 from = queue->split.signalled;

@@ -27,6 +27,12 @@ enum queue_wait {
 	WAIT_BROKEN = 4, /* nothing: virtio_violation() was called */
 };
 
+/*
+ * Its names, and what it does when a queue has work: serve() is the one function that every
+ * device must have. All else is for those who need it.
+ *
+ * Tour 4.101: What a device has to bring
+ */
 struct virtio_ops {
 	const char *name;    /* "console" */
 	u16 id;		     /* virtio: Device Types */

@@ -223,6 +223,12 @@ static int kvm_reset(struct engine *engine, struct problem *why)
 	return create_vm(kvm, why);
 }
 
+/*
+ * Guest-physical memory is a piece of our own: KVM is told from where, and walks our page
+ * tables whenever the guest touches a page for the first time. That is all there is to it.
+ *
+ * Tour 5.121: Memory, as KVM wants it
+ */
 static int kvm_map(struct engine *engine, u64 gpa, u64 size, void *host, struct problem *why)
 {
 	struct kvm *kvm = kvm_of(engine);
@@ -357,6 +363,8 @@ int kvm_access_msr(const struct kvm_vcpu *vcpu, unsigned long request, u32 index
  * What a firmware would do, if there were one. A kernel that finds memory uncached by
  * default switches the page attribute table off; one that finds fast string operations off
  * copies by hand from then on. Not all processors have the latter bit: then it is not missed.
+ *
+ * Tour 5.122
  */
 static int play_firmware(const struct kvm_vcpu *vcpu)
 {
@@ -445,6 +453,12 @@ static void report_error(const struct kvm *kvm, unsigned index, int err)
 /*
  * A string instruction makes `count` accesses in one exit: stop between them if the first powered
  * us off.
+ *
+ * The three functions here are all of emulation under KVM: whatever the exit says becomes one
+ * call of the bus. The answer to a read lies in the shared page, and KVM puts it into the
+ * guest's register on its way back in.
+ *
+ * Tour 5.123, 3 items: Why the processor came back
  */
 static void port_access(struct board *board, struct kvm_run *run)
 {
@@ -507,6 +521,11 @@ static void handle_exit(struct kvm *kvm, unsigned index)
 	}
 }
 
+/*
+ * This thread is the vCPU now, for the whole of a guest's life, inside one line of the loop.
+ *
+ * Tour 5.124: The loop
+ */
 static void kvm_run(struct engine *engine, unsigned index)
 {
 	struct kvm *kvm = kvm_of(engine);
@@ -554,6 +573,12 @@ static void kvm_stop(struct engine *engine)
 	kvm_debug_wake(kvm);
 }
 
+/*
+ * An interrupt, as our IOAPIC and every virtio device send it. Which vCPU that is for, and how
+ * to get it out of the guest for a moment, is all in the host's kernel.
+ *
+ * Tour 5.125
+ */
 static void kvm_msi(struct engine *engine, u64 address, u32 data)
 {
 	struct kvm_msi msi = {
@@ -616,6 +641,13 @@ static void kvm_ioapic_route(struct engine *engine, unsigned pin, u64 address, u
 	pthread_mutex_unlock(&kvm->routes_lock);
 }
 
+/*
+ * What makes virtio fast here: a write to this address, by the guest, is a signal on a
+ * descriptor. KVM sees to it in the kernel, the vCPU goes on at once, and the queue's thread
+ * wakes up on another CPU.
+ *
+ * Tour 5.126: A bell that wakes nobody else
+ */
 static struct notifier *kvm_on_write(struct engine *engine, u64 gpa, unsigned len, int eventfd)
 {
 	struct notifier *notifier = calloc(1, sizeof(*notifier));
