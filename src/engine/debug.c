@@ -41,6 +41,11 @@ static struct paging paging_of(const struct cpu_state *state)
 	return (struct paging){2, 10, 4, state->cr4 & X86_CR4_PSE ? 2 : 1};
 }
 
+/*
+ * What a debugger's address means, in whatever mode the guest is just now.
+ *
+ * Tour 8.21
+ */
 int debug_walk(const struct memory *memory, const struct cpu_state *state, u64 address, u64 *gpa)
 {
 	const struct paging paging = paging_of(state);

@@ -79,6 +79,12 @@ static void inside(struct gdb_receiver *receiver, u8 byte)
 		append(receiver, byte);
 }
 
+/*
+ * One byte after the other, because a packet may come in any number of pieces. Everything that
+ * this has to remember between two of them is in the receiver's state.
+ *
+ * Tour 8.81
+ */
 enum gdb_event gdb_receive(struct gdb_receiver *receiver, u8 byte)
 {
 	int value;

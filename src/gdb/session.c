@@ -160,6 +160,13 @@ static bool take_stop(struct gdb_session *session, struct debug_stop *stop)
 	return found;
 }
 
+/*
+ * The main thread was woken because a vCPU met a breakpoint. GDB thinks of the guest as one
+ * thing that runs or does not: so all others are stopped as well, and then it is told of the
+ * first.
+ *
+ * Tour 8.101: A vCPU has stopped
+ */
 bool gdb_session_stopped(struct gdb_session *session, struct gdb_reply *reply)
 {
 	struct debug_stop stop;
@@ -844,6 +851,12 @@ static int command_query(struct gdb_session *session, struct gdb_text *text,
 
 /* ------------------------------------------------------------------ the session */
 
+/*
+ * Each command begins with a letter. What has no function here gets an empty reply, by which
+ * GDB knows that it has to do without.
+ *
+ * Tour 8.102, 2 items: A letter, a function
+ */
 static command *find_command(char letter)
 {
 	static const struct {

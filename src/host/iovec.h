@@ -37,7 +37,13 @@ static inline size_t iov_part(const struct iovec *iov, u64 *offset, size_t lengt
 	return length;
 }
 
-/* Into these buffers, from `offset` on: how many bytes found room. */
+/*
+ * Into these buffers, from `offset` on: how many bytes found room. The standard lets a driver
+ * cut a request wherever it likes, in the middle of a number if need be; nobody who uses this
+ * will ever know.
+ *
+ * Tour 4.26: However it was cut
+ */
 static inline size_t iov_scatter(const struct iovec *iov, unsigned count, u64 offset,
 				 const void *from, size_t length)
 {

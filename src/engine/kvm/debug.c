@@ -69,6 +69,11 @@ void kvm_debug_leave(struct kvm *kvm, unsigned index)
 	pthread_mutex_unlock(&kvm->debug.lock);
 }
 
+/*
+ * Where a vCPU waits while its guest is looked at: on its own thread, between two KVM_RUNs.
+ *
+ * Tour 8.31
+ */
 void kvm_debug_gate(struct kvm *kvm, unsigned index)
 {
 	struct kvm_vcpu *vcpu = &kvm->vcpus[index];

@@ -209,7 +209,11 @@ static void add_to_run(struct vcpu *vcpu, struct run *run, u64 address, u64 gpa,
 	*run = (struct run){address, gpa, PAGE_SIZE, protection};
 }
 
-/* The page at that address, and what is around it, as far as the guest has used it. */
+/*
+ * The page at that address, and what is around it, as far as the guest has used it.
+ *
+ * Tour 6.1011: Pages for the cell
+ */
 static void map_around(struct vcpu *vcpu, u64 address)
 {
 	struct bare *bare = &vcpu->bare;
@@ -459,6 +463,14 @@ static void lose(struct vcpu *vcpu)
 	raise_error(vcpu, VECTOR_GP, 0);
 }
 
+/*
+ * The user's code, in the cell, until it stops at something. What it stopped at is the
+ * translator's: BARE_RAN says that registers and rip are what they were there, BARE_ALONE that
+ * one instruction has to be translated before it can go on, BARE_NOT that this is not for the
+ * cell.
+ *
+ * Tour 6.1012: There and back
+ */
 enum bare_result bare_run(struct vcpu *vcpu)
 {
 	struct bare *bare = &vcpu->bare;

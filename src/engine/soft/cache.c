@@ -173,6 +173,12 @@ static struct block **bucket_of(struct cache *cache, u64 gpa, u32 mode)
 	return &cache->bucket[hash >> 48];
 }
 
+/*
+ * By where the code is in guest-physical memory, and in which mode it is to run. Virtual
+ * addresses do not come into it.
+ *
+ * Tour 6.291: Finding
+ */
 struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 {
 	struct block *block = *bucket_of(vcpu->cache, gpa, mode);
@@ -372,6 +378,8 @@ static void open_link(struct link *link)
  * over: whoever called us from this block goes on behind the site of an event, and no instruction
  * begins with one that is so short. The block's own jumps stay as they are: whom they lead to is
  * there, or has opened them.
+ *
+ * Tour 6.292: Nobody comes here any more
  */
 static void close_block(struct cache *cache, struct block *block)
 {
@@ -445,7 +453,11 @@ static bool overlaps(const struct block *block, const struct code_page *page, u6
 	return (end && at < to && at + end > from) || bytes_at_start(block, page) > from;
 }
 
-/* Bytes [from, to) of the page, as offsets. */
+/*
+ * Bytes [from, to) of the page, as offsets.
+ *
+ * Tour 6.293: Somebody wrote over code
+ */
 static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to)
 {
 	struct code_page *page = page_of(vcpu, page_gpa);

@@ -145,6 +145,8 @@ static bool find_frame(struct cell *cell, const struct seccomp_notif *stop)
 /*
  * Is this a stop as the kernel makes them: with the frame in its one place, of code that is not the
  * stub's own? All else the guest has made up.
+ *
+ * Tour 6.1031: Believing the kernel, and nobody else
  */
 static bool is_sound(const struct cell *cell, const struct seccomp_notif *stop)
 {
@@ -202,7 +204,11 @@ static bool is_deaf(const struct cell *cell, u64 *since)
 	return *since && now - *since > DEAF_NS;
 }
 
-/* Wait for it to stop. False: it has ended, or is not in its senses. */
+/*
+ * Wait for it to stop. False: it has ended, or is not in its senses.
+ *
+ * Tour 6.1032
+ */
 static bool await(struct cell *cell)
 {
 	struct pollfd fds[] = {{.fd = cell->listener, .events = POLLIN},

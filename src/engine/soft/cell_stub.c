@@ -101,7 +101,11 @@ asm(".section .gate, \"ax\"\n"
     ".previous");
 /* clang-format on */
 
-/* Every signal ends here. */
+/*
+ * Every signal ends here.
+ *
+ * Tour 6.1041
+ */
 static void on_signal(int number, void *info, void *context)
 {
 	u64 fs, gs;
@@ -149,7 +153,11 @@ static void deny_instructions(void)
 
 #define LOW(address) ((u32)(address))
 
-/* Three calls, each from one place. All else is a signal: the guest's system calls, too. */
+/*
+ * Three calls, each from one place. All else is a signal: the guest's system calls, too.
+ *
+ * Tour 6.1042: Three calls, each from one place
+ */
 static long lock_guest_in(void)
 {
 	static const struct sock_filter filter[] = {
@@ -285,7 +293,11 @@ static void start_mapper(void)
 
 /* ------------------------------------------------------------------ the beginning */
 
-/* On the signal stack: the one that the kernel made goes here, with all else. */
+/*
+ * On the signal stack: the one that the kernel made goes here, with all else.
+ *
+ * Tour 6.1043, 2 items: The whole life of the stub
+ */
 static void __attribute__((used, noreturn)) settle(void)
 {
 	static const u64 none;

@@ -49,7 +49,11 @@ static u64 now_ns(void)
 	return to_ns(&now);
 }
 
-/* The tightest of several attempts: the others were interrupted, or missed the cache. */
+/*
+ * The tightest of several attempts: the others were interrupted, or missed the cache.
+ *
+ * Tour 6.611: What time is it, exactly?
+ */
 static struct moment look(void)
 {
 	struct moment best = {.width = UINT64_MAX};
@@ -168,6 +172,12 @@ static void end(struct vcpu *vcpu, u8 *where, u32 odd, u64 gpa, u32 length)
 	cache_written(vcpu, gpa, length);
 }
 
+/*
+ * kvmclock: a page of the guest's with a moment, by both clocks, and how long a tick is. From
+ * then on the guest reads the TSC and does the sum by itself; no clock could be cheaper.
+ *
+ * Tour 6.612: A clock that is never asked
+ */
 void clock_publish_system_time(struct vcpu *vcpu)
 {
 	const struct soft *soft = vcpu->soft;

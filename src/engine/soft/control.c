@@ -76,6 +76,12 @@ static bool has_pointers(const struct vcpu *vcpu, u64 cr0, u64 cr4)
 	return cr0 & X86_CR0_PG && cr4 & X86_CR4_PAE && !(vcpu->efer & EFER_LME);
 }
 
+/*
+ * The pattern of this whole file: what may not be, then what follows from it, then the
+ * assignment, and then those are told who derived something from the old value.
+ *
+ * Tour 6.731: Paging on, paging off
+ */
 static bool cr0_write(struct vcpu *vcpu, u64 value)
 {
 	u64 cr0 = (value & CR0_DEFINED) | X86_CR0_ET;

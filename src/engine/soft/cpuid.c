@@ -429,6 +429,8 @@ static void add_hypervisor(struct cpuid_table *table)
 /*
  * What the translator itself uses, and instructions without which it would have to be another.
  * NULL: all there.
+ *
+ * Tour 6.751: What the host must have
  */
 static const char *missing(cpuid_source *host, u64 xcr0)
 {

@@ -167,7 +167,11 @@ static bool has_code_point(const struct vcpu *vcpu, u64 address, u64 length)
 	       find_outside(vcpu, address, length, WATCH_CODE);
 }
 
-/* "Instruction-Breakpoint Exception Condition": a fault, which RF, or a load of SS, holds off. */
+/*
+ * "Instruction-Breakpoint Exception Condition": a fault, which RF, or a load of SS, holds off.
+ *
+ * Tour 6.541
+ */
 bool debug_before(struct vcpu *vcpu, u64 linear)
 {
 	const struct debug_point *outside = find_outside(vcpu, linear, 1, WATCH_CODE);

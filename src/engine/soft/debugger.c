@@ -43,7 +43,11 @@ static void take_action(struct vcpu *vcpu)
 	vcpu->held.action = DEBUG_RUN;
 }
 
-/* With the lock: until resume(), or the end of the machine. */
+/*
+ * With the lock: until resume(), or the end of the machine.
+ *
+ * Tour 8.41
+ */
 static void wait(struct vcpu *vcpu)
 {
 	struct attached *attached = &vcpu->soft->attached;

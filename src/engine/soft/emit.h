@@ -215,7 +215,14 @@ static inline void emit_rorx(struct emit *e, unsigned to, unsigned from, u8 coun
 	emit_u8(e, count);
 }
 
-/* sarx, shrx or shlx to, from, count: VEX.pp tells them apart. */
+/*
+ * sarx, shrx or shlx to, from, count: VEX.pp tells them apart. They are shifts that touch no
+ * flags, and one of them is the last step of each probe of the TLB. This is what a machine
+ * instruction looks like from inside: a prefix with some bits of the registers, upside down,
+ * an opcode, and the rest of the registers.
+ *
+ * Tour 6.261: An instruction, byte by byte
+ */
 static inline void emit_shift_by(struct emit *e, unsigned pp, unsigned to, unsigned from,
 				 unsigned count)
 {

@@ -51,6 +51,14 @@ soft_jump_site:
 	.zero	15
 	.size soft_jump_stub, . - soft_jump_stub
 
+/*
+ * Out of translated code. It called us with a struct site behind the call, so our return
+ * address is the site's. All that C may want to see, or change, goes to the context; the flags
+ * are the trouble, because most instructions that could save them would spoil some. LAHF and
+ * SETO do not.
+ *
+ * Tour 6.61: Out
+ */
 	.globl soft_event_stub
 	.type soft_event_stub, @function
 soft_event_stub:
@@ -85,6 +93,12 @@ soft_event_stub:
 	jz	leave_guest
 	mov	%rax, %gs:CTX_CONTINUE
 
+/*
+ * And in. The flags come first, because it takes registers to make them; OF is made by an addition
+ * that overflows, or does not. The last jump needs no register either.
+ *
+ * Tour 6.62: And back in
+ */
 load_guest:
 	mov	%gs:CTX_STACKUSER, %rsp
 	mov	%gs:CTX_ARITH, %edx

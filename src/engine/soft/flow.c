@@ -153,7 +153,11 @@ static void put_code_offset(struct translation *t, int32_t target)
 	emit_lea(e, t->wide, H_ADDRESS, H_ADDRESS, NO_REGISTER, 1, target);
 }
 
-/* A loop must notice that somebody wants us. */
+/*
+ * A loop must notice that somebody wants us.
+ *
+ * Tour 6.271: Forward is free, backward is asked
+ */
 static void put_link_back(struct translation *t, int32_t target)
 {
 	struct emit *e = &t->e;
@@ -324,6 +328,13 @@ static void put_late_call(struct translation *t, const struct late *late)
 		put_target_jump(t, late->gpr, late->undo);
 }
 
+/*
+ * The return address goes to the guest's stack, which is an access to memory like any other.
+ * Where the return cache can be told of it, the jump that follows is a CALL of the host's:
+ * nobody wants what it pushes, but the processor now expects a return.
+ *
+ * Tour 6.272: A call
+ */
 void put_call(struct translation *t)
 {
 	struct emit *e = &t->e;
@@ -362,7 +373,11 @@ void put_call(struct translation *t)
 	}
 }
 
-/* r9: where to, and the stack is beyond it. Not found: late. */
+/*
+ * r9: where to, and the stack is beyond it. Not found: late.
+ *
+ * Tour 6.273: And its return
+ */
 static void put_return(struct translation *t, int32_t more)
 {
 	struct emit *e = &t->e;

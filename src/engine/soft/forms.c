@@ -65,6 +65,11 @@ static struct form stack(const ZydisDecodedOperand *operands, enum form_kind kin
 	return KIND(kind);
 }
 
+/*
+ * Integer instructions, by name. Those that pass come first, and go on for a while.
+ *
+ * Tour 6.111, 20 lines: The list
+ */
 static struct form integer(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
 {
 	switch (insn->mnemonic) {
@@ -611,6 +616,12 @@ void form_decoder(ZydisDecoder *decoder, u32 mode)
 		ZydisDecoderEnableMode(decoder, newer[i], false);
 }
 
+/*
+ * What to do with an instruction. Whatever no list has is FORM_UNKNOWN, and undefined to the
+ * guest.
+ *
+ * Tour 6.112: The question
+ */
 struct form form_of(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
 {
 	struct form form;

@@ -38,6 +38,8 @@ static struct image *image_of(struct vcpu *vcpu)
  * Of AVX-512's components XSAVE would write 1600 zeros each time, for guests that never touch them:
  * so it is asked for those that are in use (XGETBV with ECX = 1; AVX-512 is not offered on
  * hosts without). The bits of the others must not be left over from the last time.
+ *
+ * Tour 6.831
  */
 void vectors_save(struct vcpu *vcpu)
 {

@@ -360,6 +360,13 @@ static void find_ends(struct translation *t, unsigned first)
 	}
 }
 
+/*
+ * Instructions begin to end have been decoded and not yet been put. Registers are followed
+ * through them as sums: whatever is an old value plus a number that is known leads to the same
+ * place as its neighbours do.
+ *
+ * Tour 6.411
+ */
 void group_accesses(struct translation *t, unsigned begin, unsigned end)
 {
 	struct plan plan = {.t = t, .begin = t->groups};

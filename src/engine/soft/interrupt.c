@@ -238,6 +238,12 @@ static bool deliver_task(struct vcpu *vcpu, const struct event *event, const str
 	return task_switch(vcpu, gate->selector, &how);
 }
 
+/*
+ * All that the manual does between an event and the handler's first instruction. Above the
+ * blank line all can still fail, and nothing has changed; below it nothing can.
+ *
+ * Tour 6.521: Delivery
+ */
 static bool deliver_protected(struct vcpu *vcpu, const struct event *event)
 {
 	u64 words[FRAME_WORDS];
@@ -357,6 +363,8 @@ static struct event take_exception(struct vcpu *vcpu)
 /*
  * Until something is delivered, or nothing can be. The chain is short: a benign event, a
  * contributory one, a page fault, a double fault, the end.
+ *
+ * Tour 6.522: One fault after the other
  */
 static void interrupt_loop(struct vcpu *vcpu, struct event event)
 {

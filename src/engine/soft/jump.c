@@ -38,6 +38,12 @@ static void note_page(struct lookup *lookup, u64 linear)
 		lookup->jump_local = true;
 }
 
+/*
+ * Code for this address, in this view, from now on without C: until something of the TLB is
+ * forgotten.
+ *
+ * Tour 6.301: Remembering
+ */
 void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block)
 {
 	struct lookup *lookup = vcpu_lookup(vcpu, vcpu->mode & MODE_VIEW);

@@ -89,6 +89,12 @@ static u8 processor_priority(const struct lapic *lapic)
 	return (tpr & 0xf0) >= in_service ? tpr : in_service;
 }
 
+/*
+ * The vector that is to be delivered now, or -1: the highest that was requested, if it is of a
+ * higher class than what is being handled already.
+ *
+ * Tour 6.603, 2 items: Which one is next
+ */
 int lapic_pending(struct vcpu *vcpu)
 {
 	struct lapic *lapic = vcpu->lapic;

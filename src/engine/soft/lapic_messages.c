@@ -44,6 +44,8 @@ void lapic_report_error(struct lapic *lapic, u32 error)
 /*
  * Intel SDM 3A, "Local APIC State After It Has Been Software Disabled": then there are no
  * interrupts, but there is NMI. The trigger is there before the request is.
+ *
+ * Tour 6.605: An interrupt is a bit
  */
 void lapic_request(struct lapic *lapic, u8 vector, bool level)
 {

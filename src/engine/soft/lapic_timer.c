@@ -61,6 +61,8 @@ static void timer_ring(struct lapic *lapic)
 /*
  * Has it rung since we last looked? A periodic timer whose vCPU was kept off the host's CPU for
  * many periods rings once, and is in phase ever after.
+ *
+ * Tour 6.607: Has it rung?
  */
 static void timer_look(struct lapic *lapic)
 {
@@ -102,6 +104,8 @@ static u64 timer_next(const struct lapic *lapic)
 /*
  * Set the host's timer to that moment: a system call, so not if it is set already. It was set as
  * a distance, and may have rung early for the reason given above; then it is set anew for the rest.
+ *
+ * Tour 6.608: And when will it?
  */
 static void timer_arm(struct lapic *lapic)
 {

@@ -95,7 +95,11 @@ static bool has_other(const struct tlb *tlb, enum tlb_kind kind, u64 address)
 	return tlb->part[kind].tag[i] != tag_none(i) && !has_own(tlb, kind, address);
 }
 
-/* What can be written can be read, too: translated code counts on it. */
+/*
+ * What can be written can be read, too: translated code counts on it.
+ *
+ * Tour 6.431: Who gets a tag, and who does not
+ */
 static bool may_have(struct vcpu *vcpu, enum tlb_kind kind, u64 address, enum access system,
 		     const struct mapping *mapping)
 {
@@ -153,7 +157,11 @@ static bool knows(const struct tlb *tlb, u64 address, enum access access, u8 **h
 	return true;
 }
 
-/* Where this byte is: *host NULL: not in RAM. False: a fault. */
+/*
+ * Where this byte is: *host NULL: not in RAM. False: a fault.
+ *
+ * Tour 6.432: A miss
+ */
 static bool look_up(struct vcpu *vcpu, u64 address, enum access access, u64 *gpa, u8 **host)
 {
 	struct mapping mapping = {0};
@@ -532,6 +540,14 @@ static bool has_tag_to_write(struct vcpu *vcpu, u64 address)
 	return knows(&vcpu_lookup(vcpu, vcpu->mode & MODE_VIEW)->tlb, address, ACCESS_WRITE, &host);
 }
 
+/*
+ * Translated code asked the TLB where a read goes, and it did not know. If all is in one page
+ * of RAM, now it is known, and the instruction goes on as if nothing had been. If not - two
+ * pages, or a device - the bytes are collected in a buffer, and r10 made so that the
+ * instruction finds them there.
+ *
+ * Tour 6.433: What no tag can say
+ */
 const void *mmu_load(struct vcpu *vcpu, const struct site *site)
 {
 	u64 address = vcpu->ctx.address;
@@ -551,6 +567,12 @@ const void *mmu_load(struct vcpu *vcpu, const struct site *site)
 	return site + 1;
 }
 
+/*
+ * The same for a write, with a second half: what the instruction left in the buffer is carried
+ * to where it belongs by mmu_commit(), once it is over.
+ *
+ * Tour 6.434, 2 items: And for a write
+ */
 const void *mmu_store(struct vcpu *vcpu, const struct site *site)
 {
 	u64 address = vcpu->ctx.address;

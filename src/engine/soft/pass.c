@@ -313,7 +313,11 @@ static bool may_keep(const struct translation *t)
 	return t->zi.mnemonic == ZYDIS_MNEMONIC_BSF || t->zi.mnemonic == ZYDIS_MNEMONIC_BSR;
 }
 
-/* Give each register operand a host register, and load those that are not at home in one. */
+/*
+ * Give each register operand a host register, and load those that are not at home in one.
+ *
+ * Tour 6.231: Other registers
+ */
 static void rename_registers(struct translation *t, struct renamed *r, struct uses *uses, u32 free)
 {
 	struct emit *e = &t->e;
@@ -545,6 +549,14 @@ static bool put_following(struct translation *t, const ZydisDecodedOperand *memo
 	return true;
 }
 
+/*
+ * An instruction that passes. Without memory, it is itself with other registers; with memory,
+ * first comes the address, then the probe of the TLB, and then the instruction again, whose
+ * operand is now r9 + r10. A mark notes which of the guest's instructions this is, should it
+ * trap. False: one of its operands is not of a kind that we know.
+ *
+ * Tour 6.232: The instruction that it was
+ */
 bool put_pass(struct translation *t)
 {
 	struct renamed r = {false,	 false,	      NO_REGISTER,

@@ -168,6 +168,12 @@ static unsigned put_pushed(struct translation *t)
 	return H_SCRATCH;
 }
 
+/*
+ * PUSH: a store below the stack pointer, which moves only when the store has been granted. So
+ * a push that faults has not happened.
+ *
+ * Tour 6.251
+ */
 void put_push(struct translation *t)
 {
 	struct emit *e = &t->e;

@@ -41,7 +41,11 @@ bool system_vmcall(struct vcpu *vcpu, const struct insn *insn)
 
 /* ------------------------------------------------------------------ sleeping and being called */
 
-/* The thread is asleep until vcpu_kick(). */
+/*
+ * The thread is asleep until vcpu_kick().
+ *
+ * Tour 6.71, 2 items: Asleep, and called
+ */
 static void doze(struct vcpu *vcpu)
 {
 	vcpu_rest(vcpu);
@@ -222,7 +226,16 @@ static const void *known_code(struct vcpu *vcpu, u64 linear)
 	return code;
 }
 
-/* Where to go on: translated code for ctx.rip, after all that comes before it. NULL: nowhere. */
+/*
+ * Where to go on: translated code for ctx.rip, after all that comes before it. NULL: nowhere.
+ *
+ * This is the one place between two instructions, and all that may happen there happens here,
+ * in the architecture's order: an exception that was recorded, a trap of the last instruction,
+ * what others want of us, sleep, an interrupt, a breakpoint. Only then is there code to look
+ * for: in a cell, in the jump cache, in the code cache, and at last by translating it.
+ *
+ * Tour 6.72: What comes next?
+ */
 static const void *next_code(struct vcpu *vcpu)
 {
 	for (;;) {
@@ -414,6 +427,12 @@ static const void *serve_raise(struct vcpu *vcpu, enum vector vector)
 	return serve_fault(vcpu);
 }
 
+/*
+ * What translated code could not do, by kind. Whatever comes of it is an address to go on at:
+ * mostly the one behind the site.
+ *
+ * Tour 6.73, 2 items: Events
+ */
 static const void *serve(struct vcpu *vcpu, const struct site *site)
 {
 	const void *code;
@@ -507,7 +526,11 @@ _Static_assert(SITE_JUMP == ENTER_SITE_JUMP && sizeof(struct site) == 16, "enter
 
 static const struct site trap_site = {.kind = SITE_TRAP};
 
-/* What translated code does may trap on the host: then the guest's instruction did. */
+/*
+ * What translated code does may trap on the host: then the guest's instruction did.
+ *
+ * Tour 6.74: Traps of the host are the guest's
+ */
 static void on_trap(int signal, siginfo_t *info, void *context)
 {
 	ucontext_t *user = context;
@@ -566,6 +589,12 @@ static bool make_timer(struct vcpu *vcpu)
 	return true;
 }
 
+/*
+ * The thread of a vCPU. There is one soft_enter() in it: what goes in there comes out again
+ * when the machine has ended.
+ *
+ * Tour 6.75: A life
+ */
 void soft_vcpu_run(struct vcpu *vcpu)
 {
 	struct machine *machine = vcpu->soft->engine.board->machine;

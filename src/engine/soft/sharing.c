@@ -28,7 +28,11 @@
 
 /* ------------------------------------------------------------------ getting at another vCPU */
 
-/* Get hold of another: it runs nothing until vcpu_release(). The caller must not hold his own. */
+/*
+ * Get hold of another: it runs nothing until vcpu_release(). The caller must not hold his own.
+ *
+ * Tour 6.461, 2 items: Getting hold of another
+ */
 static void vcpu_hold(struct vcpu *vcpu, struct vcpu *other)
 {
 	vectors_save(vcpu);
@@ -127,6 +131,13 @@ bool page_allow_writing(struct vcpu *vcpu, u64 gpa)
 	return true;
 }
 
+/*
+ * A vCPU is about to translate from this page: nobody may write to it any more without
+ * telling. Those who could are stopped for a moment, one by one, and their tags taken away. It
+ * is rare, and it may take its time.
+ *
+ * Tour 6.462: Writing, or translating; not both
+ */
 void page_has_code_now(struct vcpu *vcpu, u64 gpa)
 {
 	struct soft *soft = vcpu->soft;

@@ -105,7 +105,11 @@ INLINE enum access destination_access(const struct string *string)
 			NATIVE(text "q");                                                          \
 	} while (0)
 
-/* That many elements, not 0, all at host addresses; comparing may stop before. */
+/*
+ * That many elements, not 0, all at host addresses; comparing may stop before.
+ *
+ * Tour 6.801
+ */
 INLINE void run_native(const struct string *string, struct native *native)
 {
 	switch (string->kind) {

@@ -98,6 +98,12 @@ void syscall_prepare(struct vcpu *vcpu)
 	};
 }
 
+/*
+ * SYSCALL, as the manual has it. No table is read: the selectors come from an MSR, and all
+ * else about the segments is agreed upon.
+ *
+ * Tour 6.781: Into the kernel
+ */
 bool segment_syscall(struct vcpu *vcpu, const struct insn *insn)
 {
 	u64 flags = vcpu_rflags(vcpu) & ~X86_EFLAGS_RF;

@@ -97,6 +97,12 @@ static void put_no_flags(struct translation *t)
 	emit_alu_imm(&t->e, EXTENSION_ADD, H_SCRATCH, 0);
 }
 
+/*
+ * The same as code of a block: some questions, a dozen moves, and a jump through the kernel's
+ * jump cache. False: it is for the handler.
+ *
+ * Tour 6.791
+ */
 bool put_syscall(struct translation *t, const struct form *form)
 {
 	u32 mode = (t->mode & ~(MODE_VIEW | MODE_ALIGN)) + VIEW_KERNEL;

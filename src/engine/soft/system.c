@@ -36,7 +36,11 @@ bool system_cli(struct vcpu *vcpu, const struct insn *insn)
 	return true;
 }
 
-/* One more instruction before any interrupt: so that `sti; hlt` cannot sleep through the first. */
+/*
+ * One more instruction before any interrupt: so that `sti; hlt` cannot sleep through the first.
+ *
+ * Tour 6.711
+ */
 bool system_sti(struct vcpu *vcpu, const struct insn *insn)
 {
 	(void)insn;
@@ -305,6 +309,8 @@ bool system_invd(struct vcpu *vcpu, const struct insn *insn)
  * Who spins waits for somebody, and whoever that is may be waiting for a processor of the host's:
  * so that is offered to others. With more vCPUs than processors, each wait would otherwise last
  * for what is left of a time slice.
+ *
+ * Tour 6.712: Politeness
  */
 bool system_pause(struct vcpu *vcpu, const struct insn *insn)
 {

@@ -17,6 +17,8 @@
  * else that looks at descriptor tables; SYSENTER; XSAVE and its like, whose layout depends on the
  * host's XCR0; RDPID. Wherever the bytes are: they need not be an instruction. RDTSC faults
  * (cell_stub.c), and CPUID on some processors.
+ *
+ * Tour 6.1071, 20 lines
  */
 static bool tells_of_host(const u8 *at, bool cpuid)
 {

@@ -60,6 +60,13 @@ static void note(struct lookup *lookup, unsigned i, u64 address, u8 flags)
 	lookup->large_last = MAX(lookup->large_last, align_down(address, size) + size - 1);
 }
 
+/*
+ * Minus the page's address: added to the address of an access it leaves the offset in the
+ * page, or something large. So one addition and one shift say whether it is this page, and
+ * whether the access stays in it.
+ *
+ * Tour 6.451: A tag is minus an address
+ */
 void tlb_fill(struct lookup *lookup, enum tlb_kind kind, u64 address, u64 addend, u8 flags)
 {
 	struct tlb_part *part = &lookup->tlb.part[kind];
@@ -265,6 +272,13 @@ void tlb_set_up(struct vcpu *vcpu)
 	make_current(vcpu, &vcpu->space[0]);
 }
 
+/*
+ * CR3 was loaded. The kernel's tables stay, but for what was not global; the user's are
+ * exchanged for those of this PCID, as they were when it was here last, if the guest says that
+ * it may be so.
+ *
+ * Tour 6.452: Another address space
+ */
 void tlb_switch(struct vcpu *vcpu, u32 pcid, bool keep)
 {
 	struct address_space *space = find_space(vcpu, pcid);

@@ -43,6 +43,12 @@ static bool unit_allowed(struct translation *t, enum form_unit unit)
 	return true;
 }
 
+/*
+ * One function for each kind of instruction: half of the translator is behind FORM_PASS, and
+ * half of the rest behind FORM_HANDLER. False: it is not known.
+ *
+ * Tour 6.221: What becomes of an instruction
+ */
 static bool put_form(struct translation *t, struct form *form)
 {
 	switch (form->kind) {
@@ -188,7 +194,11 @@ struct window {
 	unsigned length;
 };
 
-/* The bytes from this offset of the page on, as far as one instruction can reach. */
+/*
+ * The bytes from this offset of the page on, as far as one instruction can reach.
+ *
+ * Tour 6.222, 1 item: Bytes that may change while we look
+ */
 static void look(struct window *window, const u8 *page, const u8 *page2, unsigned offset)
 {
 	window->length = 0;
@@ -239,6 +249,8 @@ static bool decode_next(struct translation *t, const ZydisDecoder *decoder, cons
 /*
  * A run of instructions, up to one that C executes or behind which nothing belongs to the block.
  * False: the one behind them does not fit into what is left of this page.
+ *
+ * Tour 6.223
  */
 static bool decode_run(struct translation *t, const ZydisDecoder *decoder, const u8 *page,
 		       const u8 *page2, unsigned most)
@@ -307,6 +319,12 @@ bool another_follows(const struct translation *t)
 	       t->next + ZYDIS_MAX_INSTRUCTION_LENGTH <= (int32_t)PAGE_SIZE;
 }
 
+/*
+ * Instructions are read ahead, up to one behind which all bets are off, before the first of
+ * them is written: group.c wants to see which of their accesses are neighbours.
+ *
+ * Tour 6.224: Read a run, write a run
+ */
 static void put_body(struct translation *t, const u8 *page, const u8 *page2)
 {
 	ZydisDecoder decoder;
@@ -349,6 +367,13 @@ void translation_set_view(struct translation *t, enum view view)
 	t->returns = t->lookup + offsetof(struct lookup, returns);
 }
 
+/*
+ * The order is the point here. First the page is protected, so that from now on everybody who
+ * writes to it has to tell us; then its bytes are read. Whoever overwrites them while we look
+ * makes us drop the block again, but nobody can do so unnoticed.
+ *
+ * Tour 6.225: A block is made
+ */
 struct block *translate(struct vcpu *vcpu, u64 linear, u64 gpa, u64 gpa2, u32 mode)
 {
 	struct cache *cache = vcpu->cache;

@@ -78,6 +78,13 @@ static void fill_up(struct translation *t)
 		emit_u8(&t->e, NOP_OPCODE);
 }
 
+/*
+ * One block of the unit ends and another begins, straight on. The new one has an entry of its
+ * own, since somebody else may jump there; what has to be found out at each entry, and is
+ * known to who falls through, is before `inner`.
+ *
+ * Tour 6.281
+ */
 void unit_begin_part(struct translation *t)
 {
 	struct block *part = cache_alloc(t->vcpu->cache, sizeof(*part));

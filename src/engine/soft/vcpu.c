@@ -414,6 +414,8 @@ void vcpu_update_mode(struct vcpu *vcpu)
  * Atomics only: signal handlers call this. Translated code looks at `poll` at backward jumps and
  * at nothing elsewhere; for indirect ones the jump cache shrinks to a single entry, and that one
  * misses; so does the return cache.
+ *
+ * Tour 6.51: How to get a vCPU's attention
  */
 void vcpu_kick(struct vcpu *vcpu, u32 why)
 {

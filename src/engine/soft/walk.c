@@ -274,7 +274,16 @@ static void keep_walk(struct vcpu *vcpu, u64 address, u64 *entry, u64 rights)
 		};
 }
 
-/* One try: -1: the tables changed under us. */
+/*
+ * One try: -1: the tables changed under us.
+ *
+ * As the processor does it: from the root down to a page, with the rights of all levels taken
+ * together, and a fault whose error code says what was wrong. Accessed and dirty bits are set
+ * only when all is well, each by a compare and exchange: another CPU of the guest may be
+ * changing the same entry.
+ *
+ * Tour 6.441: Down the page tables
+ */
 static int walk_once(struct vcpu *vcpu, u64 address, enum access access, struct mapping *found)
 {
 	void *entries[MAX_LEVELS];
