@@ -19,6 +19,7 @@
 /* Intel SDM volume 1, "XSAVE-Managed State": without what not every kernel enables. */
 #define COMPONENTS     0xe7u
 #define COMPONENT_PKRU 0x200ull
+#define COMPONENTS_MPX 0x18ull
 #define COMPACTED      (1ull << 63)
 #define XSAVE_HEADER   512
 
@@ -822,7 +823,7 @@ static void tame_state(struct generator *g, const ZydisDecodedInstruction *insn,
 
 /*
  * The header of XRSTOR's image, in either format. Not with PKRU: it would take the tester's memory
- * away from it.
+ * away from it. Nor with MPX, which the host may have, and then allows.
  */
 static void tame_header(struct generator *g, u64 at)
 {
@@ -832,7 +833,8 @@ static void tame_header(struct generator *g, u64 at)
 		header[1] = COMPACTED | header[0] | (random_u64(&g->random) & COMPONENTS);
 	if (percent(g, 5))
 		header[below(g, 8)] ^= 1ull << below(g, 64);
-	header[0] &= ~COMPONENT_PKRU;
+	header[0] &= ~(COMPONENT_PKRU | COMPONENTS_MPX);
+	header[1] &= ~COMPONENTS_MPX;
 	for (unsigned i = 0; i < sizeof(header); i++)
 		if (sequence_memory(g->sequence->memory, at + i))
 			*sequence_memory(g->sequence->memory, at + i) = header[i / 8] >> i % 8 * 8;
