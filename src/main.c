@@ -19,13 +19,15 @@
 /*
  * Whoever started us may have closed 0, 1 or 2. The next files that we open
  * would take their numbers, and the guest would type into its own kernel. What
- * is put there fails as a closed descriptor does: it cannot be read, or not written.
+ * is put there fails as a closed descriptor does: it cannot be read, or not written. In a root
+ * without /dev, a folder can be neither.
  */
 static void hold_standard_descriptors(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0)
-			open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+			open("/", O_RDONLY | O_DIRECTORY);
 }
 
 /*

@@ -75,6 +75,17 @@ static void become_child(pid_t parent, const int *fds, unsigned count)
 		_exit(1);
 }
 
+/* Where a read finds the end, as in /dev/null: which there need not be. */
+static int open_end(void)
+{
+	int pipe[2];
+
+	if (pipe2(pipe, O_CLOEXEC) < 0)
+		return -1;
+	close(pipe[1]);
+	return pipe[0];
+}
+
 /* False with errno: nothing is open. */
 static bool open_pipes(int ready[2], int words[2])
 {
@@ -91,23 +102,23 @@ static bool open_pipes(int ready[2], int words[2])
 int child_start(struct child *child, const int *fds, unsigned count, void (*run)(void *opaque),
 		void *opaque)
 {
-	int all[CHILD_FD + CHILD_FDS_MAX], ready[2], words[2], null;
+	int all[CHILD_FD + CHILD_FDS_MAX], ready[2], words[2], end;
 	const pid_t self = getpid();
 	pid_t pid;
 	int err = 0;
 
 	*child = (struct child){-1, -1, -1};
-	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (null < 0)
+	end = open_end();
+	if (end < 0)
 		return -errno;
 	if (!open_pipes(ready, words)) {
 		err = -errno;
-		close(null);
+		close(end);
 		return err;
 	}
 	/* A child of root's may go on as somebody else, and open it by name all the same. */
 	fchmod(ready[1], 0666);
-	memcpy(all, (int[]){null, ready[1], words[1]}, CHILD_FD * sizeof(*all));
+	memcpy(all, (int[]){end, ready[1], words[1]}, CHILD_FD * sizeof(*all));
 	for (unsigned i = 0; i < count; i++)
 		all[CHILD_FD + i] = fds[i];
 	pid = fork();
@@ -117,7 +128,7 @@ int child_start(struct child *child, const int *fds, unsigned count, void (*run)
 		_exit(1);
 	}
 	err = pid < 0 ? -errno : 0;
-	close(null);
+	close(end);
 	close(ready[1]);
 	close(words[1]);
 	child->ready = ready[0];

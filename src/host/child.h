@@ -14,7 +14,7 @@
 
 #include "host/types.h"
 
-/* What a child is given, in this order, begins here. 0 is /dev/null; 1 and 2 are pipes to us. */
+/* What a child is given, in this order, begins here. 0 is at its end; 1 and 2 are pipes to us. */
 #define CHILD_FD 3
 
 struct child {
