@@ -12,7 +12,7 @@
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
 #   make forms         what the soft engine does with each instruction there is
 #   make outer CMD=... a shell command in a VM that has KVM, where this machine has none
-#   make install       into $(DESTDIR)$(PREFIX)
+#   make install       into $(DESTDIR)$(PREFIX); uninstall, deb, bundle: packaging/packaging.mk
 #   make clean
 #
 # SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the plain one; so does
@@ -22,7 +22,6 @@
 ifeq ($(origin CC),default)
 CC	 := gcc
 endif
-PREFIX	 ?= /usr/local
 SANITIZE ?=
 CHECKED	 ?=
 
@@ -33,7 +32,9 @@ VERSION	 := 0.1
 WARN	 := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow -Wvla \
 	    -Wno-gnu-variable-sized-type-not-at-end # the headers of KVM are made for it
 CFLAGS	 ?= -O2 -g
-ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
+# Paths as seen from here: the same source makes the same program, wherever it lies.
+ALL_CFLAGS = -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARN) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
+	   -ffile-prefix-map='$(CURDIR)'=. \
 	   -DLGUEST_VERSION='"$(VERSION)"' -Isrc -I$(BUILD) -MMD -MP -pthread \
 	   $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer) \
 	   $(if $(CHECKED),-DSOFT_CHECKED)
@@ -48,7 +49,7 @@ UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
 .PHONY: all run forms unit unit-programs unit-threads guests systest powercut fuzzers fuzzers-clang fuzz check check-long \
-	lint outer bench bench-guest install clean tour
+	lint outer bench bench-guest clean tour
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -269,10 +270,9 @@ bench-guest:
 	@$(MAKE) --no-print-directory all build/bench build/kernels/kernels
 	@bench/run guest $(filter --%,$(ARGS))
 
-install: $(BUILD)/lguest
-	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/lguest
+include packaging/packaging.mk
 
 clean:
 	rm -rf build
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -type f -name '*.d' 2>/dev/null)

@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# `make deb`, from a new user's side: on a clean Debian 12, apt installs the package and what
+# it depends on; it boots a guest, as root and as nobody; and when it is removed, nothing of it is
+# left. Before that, lintian reads it. Called by tests/check.sh check-long.
+#
+# Needs root, for chroot, and a network. The clean system is made by debootstrap, once, and
+# kept in build/packages.
+set -eu
+cd "$(dirname "$0")/../.."
+
+release=bookworm
+store=build/packages/$release.tar.gz
+
+fail() {
+	echo "deb.sh: error: $*"
+	exit 1
+}
+
+[ "$(id -u)" = 0 ] || fail "needs root, for chroot"
+temp=$(mktemp -d "${TMPDIR:-/tmp}/lguest-deb.XXXXXX")
+trap 'rm -rf --one-file-system "$temp"' EXIT
+trap 'exit 1' INT TERM HUP
+root=$temp/root
+
+make_system() {
+	[ ! -e "$store" ] || return 0
+	# From where apt has this machine's own.
+	uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $release" 'Component: main' \
+		'Created-By: Packages' | head -n 1)
+	mkdir -p "${store%/*}"
+	unshare --mount debootstrap --variant=minbase $release "$temp/new" "${uri:-http://deb.debian.org/debian}"
+	tar -C "$temp/new" --numeric-owner -czf "$store.new" .
+	mv "$store.new" "$store"
+	rm -rf "$temp/new"
+}
+
+# in_system COMMAND...: in the clean system, with what a container has.
+in_system() {
+	unshare --mount --pid --fork --kill-child sh -c '
+		root=$1
+		shift
+		mount -t proc proc "$root/proc"
+		mount --rbind /dev "$root/dev"
+		exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8 \
+			DEBIAN_FRONTEND=noninteractive \
+			chroot "$root" "$@"' - "$root" "$@" </dev/null
+}
+
+files() {
+	(cd "$root" && find . -xdev ! -path './var/*' ! -path './etc/ld.so.cache' | LC_ALL=C sort)
+}
+
+make deb
+deb=$(ls build/deb/lguest_*.deb)
+lintian --allow-root --fail-on error,warning --info build/deb/*.changes
+
+make_system
+mkdir "$root"
+tar -C "$root" --numeric-owner -xzf "$store"
+cp "$deb" "$root/root/lguest.deb"
+cp /etc/resolv.conf "$root/etc/"
+mkdir "$root/guest"
+cp build/guest/cloud/vmlinuz build/guest/cloud/initrd.img "$root/guest/"
+in_system apt-get -q update
+files >"$temp/before"
+in_system apt-get -q -y --no-install-recommends install /root/lguest.deb
+
+guest='--engine=soft 512 /guest/vmlinuz --initrd=/guest/initrd.img console=ttyS0 quiet'
+# Words of a guest's command line.
+in_system timeout -k 5 120 lguest $guest test=info >"$temp/log" 2>&1 || fail "as root: $(cat "$temp/log")"
+cat "$temp/log"
+grep -q '^complaints: none' "$temp/log" || fail "as root: the guest has not come to its end"
+status=0
+in_system timeout -k 5 120 setpriv --reuid=65534 --regid=65534 --clear-groups \
+	lguest $guest test=panic >"$temp/log" 2>&1 || status=$?
+cat "$temp/log"
+[ $status = 3 ] || fail "as nobody: a kernel that panics is status $status and not 3"
+[ -s "$root/usr/share/man/man1/lguest.1.gz" ] || fail "no manual"
+
+in_system apt-get -q -y --auto-remove purge lguest
+files >"$temp/after"
+cmp "$temp/before" "$temp/after" || { diff "$temp/before" "$temp/after"; fail "not all of it went"; }
