@@ -11,6 +11,7 @@
 #   make bench-guest   how fast guests run on the soft engine: part of make bench
 #   make bench fuzz    figures; fuzzers for FUZZ_SECONDS each
 #   make forms         what the soft engine does with each instruction there is
+#   make example       lguest with the guide's worked device: build/lguest-balloon
 #   make outer CMD=... a shell command in a VM that has KVM, where this machine has none
 #   make install       into $(DESTDIR)$(PREFIX); uninstall, deb, bundle: packaging/packaging.mk
 #   make clean
@@ -49,7 +50,7 @@ UNIT	 := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(BUILD)/unit/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
 .PHONY: all run forms unit unit-programs unit-threads guests systest powercut fuzzers fuzzers-clang fuzz check check-long \
-	lint outer bench bench-guest clean tour
+	lint outer example bench bench-guest clean tour
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -227,6 +228,24 @@ run:
 	@$(MAKE) --no-print-directory all
 	@scripts/guest cloud
 	$(BUILD)/lguest $(MEM) $(KERNEL) $(if $(INITRD),--initrd=$(INITRD)) $(ARGS)
+
+# The device that docs/guide/new-device.md makes, in a lguest of its own: the launcher's files are
+# copied, told of the device by a patch, and compiled once more; all else is the library.
+EXAMPLE := $(BUILD)/example
+
+$(EXAMPLE)/patched: examples/device/plug-in.patch $(wildcard src/*.[ch])
+	@rm -rf $(@D) && mkdir -p $(@D)/src
+	cp src/*.[ch] $(@D)/src
+	patch -s -p1 -d $(@D) <$<
+	@touch $@
+
+$(BUILD)/lguest-balloon: $(EXAMPLE)/patched examples/device/balloon.c examples/device/balloon.h $(LIBRARY)
+	$(CC) -Iexamples/device -I$(EXAMPLE)/src $(filter-out -MMD -MP,$(ALL_CFLAGS)) $(ALL_LDFLAGS) \
+		-o $@ examples/device/balloon.c $(EXAMPLE)/src/*.c $(LIBRARY) $(LIBS)
+
+example:
+	@scripts/deps build example
+	@$(MAKE) --no-print-directory $(BUILD)/lguest-balloon
 
 # What it costs to have a guest, beside another hypervisor.
 $(GUEST_OUT)/beacon: $(GUEST_OBJ)/bench/beacon.o $(GUEST_DIR)/lib/guest.ld

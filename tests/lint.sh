@@ -14,7 +14,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-roots=$(ls -d ${LINT_ROOTS:-src tests bench} 2>/dev/null || true)
+roots=$(ls -d ${LINT_ROOTS:-src tests bench examples} 2>/dev/null || true)
 # Guests are freestanding: what no hosted program should do is all they do. And what is compiled
 # in a guest need not compile here.
 sources=$(find $roots -name '*.c' ! -path 'tests/guests/*' ! -path 'tests/work/*' ! -path bench/load.c |
@@ -22,7 +22,7 @@ sources=$(find $roots -name '*.c' ! -path 'tests/guests/*' ! -path 'tests/work/*
 # entry.h is assembly.
 texts=$(find $roots -name '*.[ch]' ! -path tests/guests/lib/entry.h | sort)
 flags='-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DLGUEST_VERSION="lint"
-	-Isrc -Itests/unit -Ibuild'
+	-Isrc -Itests/unit -Iexamples/device -Ibuild'
 
 check_format() {
 	clang-format --dry-run -Werror $texts
@@ -41,7 +41,7 @@ check_cppcheck() {
 	cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr -j "$(nproc)" \
 		--enable=warning,portability,performance --suppress=missingIncludeSystem \
 		--suppress=comparePointers --suppress=subtractPointers --suppress=uninitvar \
-		-D_GNU_SOURCE -D__x86_64__ -DLGUEST_VERSION='"lint"' -Isrc -Itests/unit $sources
+		-D_GNU_SOURCE -D__x86_64__ -DLGUEST_VERSION='"lint"' -Isrc -Itests/unit -Iexamples/device $sources
 }
 
 check_vectors() {
