@@ -336,6 +336,19 @@ powercut_tests() {
 	end powercut $(count_diff 1 <"$out/powercut.log")
 }
 
+# The guide, as it stands: its commands are typed, and what it shows has to appear. What takes
+# minutes, or brings packages along, is left to check-long, and so is a machine with nothing on it.
+guide_tests() {
+	begin guide
+	if [ "$1" = check ]; then
+		tests/guide/run.py --jobs=2
+	else
+		tests/guide/run.py --jobs=2 --with=minutes,mirror
+	fi >"$out/guide.log" 2>&1 </dev/null
+	end guide $(count_systest 1 <"$out/guide.log")
+	[ "$1" = check ] || verdict guide-clean-root tests/guide/clean-root guide
+}
+
 count_diff() {
 	awk -v runs="$1" '
 		/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
@@ -390,6 +403,8 @@ check() {
 
 	prepare build-powercut $MAKE powercut
 	powercut_tests
+
+	guide_tests "$1"
 
 	prepare build-forms $MAKE build/forms
 	verdict forms forms_have_reasons
