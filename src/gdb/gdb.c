@@ -33,7 +33,8 @@
 struct gdb {
 	const struct gdb_options *options;
 	int listening;
-	int fd; /* the debugger; -1: none */
+	int fd;	    /* the debugger; -1: none */
+	bool heard; /* it has said something */
 	bool has_session;
 	struct gdb_session session;
 	struct gdb_receiver receiver;
@@ -250,7 +251,11 @@ static bool receive(struct gdb *gdb)
 	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-/* What was read, until there is an answer that does not go out at once. False: it is gone. */
+/*
+ * What was read, until there is an answer that does not go out at once. False: it is gone, or has
+ * to go. A page in somebody's browser can have a request sent to a port of localhost, with packets
+ * in it; but not at its beginning.
+ */
 static bool work(struct gdb *gdb)
 {
 	for (;;) {
@@ -262,6 +267,11 @@ static bool work(struct gdb *gdb)
 			return false;
 		if (gdb->in_at == gdb->in_length)
 			return true;
+		if (!gdb->heard && !gdb_may_begin(gdb->in[gdb->in_at])) {
+			log_verbose("that is no debugger");
+			return false;
+		}
+		gdb->heard = true;
 		take(gdb, gdb->in[gdb->in_at++]);
 	}
 }
@@ -278,6 +288,7 @@ static void answer_caller(struct gdb *gdb)
 		return;
 	}
 	gdb->fd = fd;
+	gdb->heard = false;
 	gdb->receiver.state = GDB_BETWEEN;
 	gdb->in_at = gdb->in_length = gdb->out_at = gdb->out_length = gdb->frame_length = 0;
 	err = gdb_session_begin(&gdb->session);

@@ -57,8 +57,14 @@ static enum gdb_event between(struct gdb_receiver *receiver, u8 byte)
 	case INTERRUPT:
 		return GDB_INTERRUPT;
 	default:
+		/* Passed over, as GDB's own stubs do: it may be the rest of a damaged packet. */
 		return GDB_NOTHING;
 	}
+}
+
+bool gdb_may_begin(u8 byte)
+{
+	return byte == '$' || byte == '+' || byte == '-' || byte == INTERRUPT;
 }
 
 static void inside(struct gdb_receiver *receiver, u8 byte)

@@ -39,6 +39,9 @@ struct gdb_receiver {
 /* One byte more; all zero is a receiver to begin with. */
 enum gdb_event gdb_receive(struct gdb_receiver *receiver, u8 byte);
 
+/* Is this a first byte that a debugger may have? Between packets others are passed over. */
+bool gdb_may_begin(u8 byte);
+
 /* A payload in the making. What does not fit is left out, and `full` says so. */
 struct gdb_reply {
 	size_t length;

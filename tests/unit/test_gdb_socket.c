@@ -271,7 +271,7 @@ static void test_deaf(void **state)
 /* Byte by byte, and rubbish between. */
 static void test_crumbs(void **state)
 {
-	static const char bytes[] = "\xff garbage +$}\x91"
+	static const char bytes[] = "+\xff garbage +$}\x91"
 				    "C#2f";
 	int fd = call();
 
@@ -283,6 +283,24 @@ static void test_crumbs(void **state)
 	assert_int_equal(fake.actions[0], DEBUG_RUN);
 }
 
+/* What a browser says, for somebody who knows what a debugger would. */
+static void test_no_debugger(void **state)
+{
+	int fd = call();
+
+	(void)state;
+	assert_int_equal(fake.actions[0], DEBUG_STAY);
+	tell(fd, "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n+$qC#b4");
+	assert_true(hung_up_on(fd));
+	assert_int_equal(fake.actions[0], DEBUG_RUN);
+	close(fd);
+	/* Behind it a debugger is as welcome as ever. */
+	fd = call();
+	tell(fd, "$qC#b4");
+	assert_heard(fd, "+$QC1#c5");
+	close(fd);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -292,7 +310,7 @@ int main(void)
 		CASE(test_in_use),	  CASE(test_acknowledgements),
 		CASE(test_one_at_a_time), CASE(test_detach),
 		CASE(test_stops),	  CASE(test_deaf),
-		CASE(test_crumbs),
+		CASE(test_crumbs),	  CASE(test_no_debugger),
 	};
 	int failed;
 
