@@ -480,11 +480,11 @@ static struct pollfd poll_for(int fd, short events)
 }
 
 /* In ms: how long nothing need happen before we look up. -1: for ever. */
-static int look_after_timeout(const struct launcher *launcher, bool waiting)
+static int look_after_timeout(const struct launcher *launcher)
 {
 	const int left = patience_left(launcher);
 
-	if (!waiting)
+	if (!terminal_is_waiting(&launcher->terminal))
 		return left;
 	return left < 0 ? FOREGROUND_CHECK : MIN(left, FOREGROUND_CHECK);
 }
@@ -492,49 +492,59 @@ static int look_after_timeout(const struct launcher *launcher, bool waiting)
 #define OWN_DESCRIPTORS 5
 
 /*
- * Terminal, signals and children, until the machine no longer runs.
+ * Terminal, signals, children, and the debugger, if it is named: what there is to do now, or comes
+ * within so many ms.
  *
- * Tour 2.23: What the main thread does all day
+ * Tour 2.23, 3 items: What the main thread does all day
  */
-static void look_after(struct launcher *launcher)
+static void look_once(struct launcher *launcher, struct gdb *gdb, int timeout)
 {
 	struct machine *machine = &launcher->machine;
 	struct terminal *terminal = &launcher->terminal;
+	struct pollfd fds[OWN_DESCRIPTORS + GDB_DESCRIPTORS + OPTIONS_DEVICES_MAX] = {
+		poll_for(machine->stop_fd, POLLIN),
+		poll_for(machine->wake_fd, POLLIN),
+		poll_for(launcher->signal_fd, POLLIN),
+		poll_for(terminal->in_fd, terminal_input_events(terminal)),
+		poll_for(terminal->out_fd, terminal_output_events(terminal)),
+	};
+	struct pollfd *debug = fds + OWN_DESCRIPTORS;
+	unsigned debug_count = gdb_poll(gdb, debug);
+	struct pollfd *others = debug + debug_count;
+	unsigned other_count = devices_poll(&launcher->devices, others);
+	bool waiting = terminal_is_waiting(terminal);
+	eventfd_t count;
 
-	while (machine_running(machine)) {
-		struct pollfd fds[OWN_DESCRIPTORS + GDB_DESCRIPTORS + OPTIONS_DEVICES_MAX] = {
-			poll_for(machine->stop_fd, POLLIN),
-			poll_for(machine->wake_fd, POLLIN),
-			poll_for(launcher->signal_fd, POLLIN),
-			poll_for(terminal->in_fd, terminal_input_events(terminal)),
-			poll_for(terminal->out_fd, terminal_output_events(terminal)),
-		};
-		struct pollfd *debug = fds + OWN_DESCRIPTORS;
-		unsigned debug_count = gdb_poll(launcher->gdb, debug);
-		struct pollfd *others = debug + debug_count;
-		unsigned other_count = devices_poll(&launcher->devices, others);
-		bool waiting = terminal_is_waiting(terminal);
-		eventfd_t count;
+	if (poll(fds, OWN_DESCRIPTORS + debug_count + other_count, timeout) < 0)
+		return;
+	if (!patience_left(launcher))
+		end_by_signal(launcher, SIGTERM, ": it did not shut down in time");
+	if (waiting)
+		terminal_set_raw(terminal);
+	if (fds[1].revents)
+		eventfd_read(machine->wake_fd, &count);
+	if (fds[2].revents)
+		take_signal(launcher);
+	if (fds[3].revents)
+		terminal_read_ready(terminal);
+	if (fds[4].revents)
+		terminal_write_ready(terminal);
+	serial_pump(&launcher->board.serial);
+	devices_polled(&launcher->devices, others, other_count);
+	gdb_polled(gdb, debug, debug_count);
+}
 
-		if (poll(fds, OWN_DESCRIPTORS + debug_count + other_count,
-			 look_after_timeout(launcher, waiting)) < 0)
-			continue;
-		if (!patience_left(launcher))
-			end_by_signal(launcher, SIGTERM, ": it did not shut down in time");
-		if (waiting)
-			terminal_set_raw(terminal);
-		if (fds[1].revents)
-			eventfd_read(machine->wake_fd, &count);
-		if (fds[2].revents)
-			take_signal(launcher);
-		if (fds[3].revents)
-			terminal_read_ready(terminal);
-		if (fds[4].revents)
-			terminal_write_ready(terminal);
-		serial_pump(&launcher->board.serial);
-		devices_polled(&launcher->devices, others, other_count);
-		gdb_polled(launcher->gdb, debug, debug_count);
-	}
+/* While the debugger waits for a vCPU: all but the debugger. */
+static void look_beside_debugger(void *launcher)
+{
+	look_once(launcher, NULL, 0);
+}
+
+/* Until the machine no longer runs. */
+static void look_after(struct launcher *launcher)
+{
+	while (machine_running(&launcher->machine))
+		look_once(launcher, launcher->gdb, look_after_timeout(launcher));
 }
 
 /* In ms: what takes longer to come to rest than this is worth a word to the user. */
@@ -697,8 +707,10 @@ static int with_engine(struct launcher *launcher, struct problem *why)
 		    launcher->options->vm.vcpus, launcher->options->memory >> 20);
 	err = gdb_attach(launcher->gdb, launcher->engine, &launcher->machine,
 			 launcher->options->vm.vcpus, why);
-	if (!err)
+	if (!err) {
+		gdb_meanwhile(launcher->gdb, look_beside_debugger, launcher);
 		err = run(launcher, why);
+	}
 	gdb_ended(launcher->gdb, err ? EXIT_LAUNCHER : launcher->machine.status);
 	leave_terminal(launcher);
 	launcher->engine->ops->close(launcher->engine);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A guest's page tables, read as a debugger reads them: see debug.h.
+ * What engines have in common when they are debugged: see debug.h. That is a guest's page tables,
+ * read as a debugger reads them, and how long it is waited for vCPUs.
  *
  * A processor's walk sets bits and an engine's may fault, so this is one more, of every kind of
  * tables there is (Intel SDM 3A, "Paging"). Rights do not matter, and neither do reserved bits:
@@ -15,6 +16,7 @@
 #include <asm/processor-flags.h>
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #define EFER_LMA (1u << 10)
 
@@ -84,4 +86,23 @@ int debug_walk(const struct memory *memory, const struct cpu_state *state, u64 a
 		}
 	}
 	return -EFAULT;
+}
+
+bool debug_wait(struct debugger *debugger, pthread_cond_t *changed, pthread_mutex_t *lock)
+{
+	struct timespec end;
+	bool more;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += DEBUG_PATIENCE_MS * 1000000l;
+	if (end.tv_nsec >= 1000000000l) {
+		end.tv_nsec -= 1000000000l;
+		end.tv_sec++;
+	}
+	if (pthread_cond_clockwait(changed, lock, CLOCK_MONOTONIC, &end) != ETIMEDOUT)
+		return true;
+	pthread_mutex_unlock(lock);
+	more = debugger->waiting(debugger);
+	pthread_mutex_lock(lock);
+	return more;
 }

@@ -18,6 +18,8 @@
 
 #include "host/types.h"
 
+#include <pthread.h>
+
 struct cpu_state;
 struct engine;
 struct memory;
@@ -60,7 +62,17 @@ struct debugger {
 	 * none of the operations.
 	 */
 	void (*stopped)(struct debugger *debugger, const struct debug_stop *stop);
+
+	/*
+	 * A vCPU keeps pause() waiting, and may do so for long: a driver that resets a disk waits
+	 * for the host, which may never answer. Called every DEBUG_PATIENCE_MS, by the main thread,
+	 * which has other things to do meanwhile; no lock of the engine's is held. False: wait no
+	 * longer.
+	 */
+	bool (*waiting)(struct debugger *debugger);
 };
+
+#define DEBUG_PATIENCE_MS 100
 
 enum debug_action {
 	DEBUG_STAY, /* stopped */
@@ -95,8 +107,9 @@ struct debug_ops {
 
 	/*
 	 * Stop every vCPU. Returns when all have stopped: between two instructions, all effects of
-	 * the last one done; or outside run(), in which case it will stop as soon as it enters. At
-	 * any time between power-on and the end; a second time is nothing.
+	 * the last one done; or outside run(), in which case it will stop as soon as it enters. Or
+	 * when the debugger waits no longer, and then some may run on up to their next instruction.
+	 * At any time between power-on and the end; a second time is nothing.
 	 */
 	void (*pause)(struct engine *engine);
 
@@ -136,6 +149,12 @@ struct debug_ops {
 	int (*add_point)(struct engine *engine, unsigned vcpu, const struct debug_point *point);
 	void (*remove_point)(struct engine *engine, const struct debug_point *point);
 };
+
+/*
+ * For pause(), with the lock that guards who has stopped: until `changed` is signalled. False: the
+ * debugger waits no longer.
+ */
+bool debug_wait(struct debugger *debugger, pthread_cond_t *changed, pthread_mutex_t *lock);
 
 /*
  * translate(), for an engine that has the registers at hand: what these page tables say. -EFAULT:

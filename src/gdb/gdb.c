@@ -330,6 +330,14 @@ int gdb_attach(struct gdb *gdb, struct engine *engine, struct machine *machine, 
 	return 0;
 }
 
+void gdb_meanwhile(struct gdb *gdb, void (*look_after)(void *opaque), void *opaque)
+{
+	if (!gdb)
+		return;
+	gdb->session.meanwhile = look_after;
+	gdb->session.opaque = opaque;
+}
+
 void gdb_power_on(struct gdb *gdb)
 {
 	if (gdb)

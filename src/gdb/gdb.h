@@ -34,6 +34,12 @@ void gdb_close(struct gdb *gdb);
 int gdb_attach(struct gdb *gdb, struct engine *engine, struct machine *machine, unsigned vcpus,
 	       struct problem *problem);
 
+/*
+ * Stopping the guest may take long: see struct debugger. Meanwhile this is called, again and
+ * again, with `opaque`; it does what the main thread does when it is not here.
+ */
+void gdb_meanwhile(struct gdb *gdb, void (*look_after)(void *opaque), void *opaque);
+
 /* All vCPUs are there, and none runs yet: at each power-on. */
 void gdb_power_on(struct gdb *gdb);
 

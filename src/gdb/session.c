@@ -54,6 +54,16 @@ static void stopped(struct debugger *debugger, const struct debug_stop *stop)
 	eventfd_write(session->wake_fd, 1);
 }
 
+/* Whoever ends the machine meanwhile wants no more of this. */
+static bool waiting(struct debugger *debugger)
+{
+	const struct gdb_session *session = container_of(debugger, struct gdb_session, debugger);
+
+	if (session->meanwhile)
+		session->meanwhile(session->opaque);
+	return !machine_stopped(session->machine);
+}
+
 static void put_stop(struct gdb_session *session, const struct debug_stop *stop,
 		     struct gdb_reply *reply)
 {
@@ -921,7 +931,7 @@ int gdb_session_init(struct gdb_session *session, struct engine *engine, struct 
 		     unsigned vcpus, bool wait)
 {
 	*session = (struct gdb_session){
-		.debugger = {.stopped = stopped},
+		.debugger = {.stopped = stopped, .waiting = waiting},
 		.engine = engine,
 		.machine = machine,
 		.vcpus = vcpus,
@@ -971,6 +981,8 @@ int gdb_session_begin(struct gdb_session *session)
 	int err;
 
 	ops->pause(session->engine);
+	if (machine_stopped(session->machine))
+		return -ESHUTDOWN;
 	session->present = true;
 	session->running = session->detached = session->no_ack = session->physical = false;
 	session->swbreak = session->hwbreak = false;
@@ -987,6 +999,9 @@ int gdb_session_begin(struct gdb_session *session)
 void gdb_session_end(struct gdb_session *session)
 {
 	ops_of(session)->pause(session->engine);
+	/* Perhaps not all of it has stopped, and it does not matter any more. */
+	if (machine_stopped(session->machine))
+		return;
 	while (session->point_count)
 		remove_point(session, &session->points[session->point_count - 1]);
 	session->present = false;

@@ -30,6 +30,9 @@ struct gdb_session {
 	struct machine *machine;
 	unsigned vcpus;
 	int wake_fd; /* eventfd: look at what stopped */
+	/* What the main thread does while a vCPU keeps it waiting. NULL: nothing. */
+	void (*meanwhile)(void *opaque);
+	void *opaque;
 
 	bool present;	       /* a debugger is there */
 	bool running;	       /* the vCPUs are let go, or were never held */

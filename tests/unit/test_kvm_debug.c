@@ -48,6 +48,7 @@ static struct kvm *kvm;
 static struct kvm_run *runs[VCPUS];
 static struct debug_stop last;
 static unsigned stops;
+static unsigned waits, patience; /* 0: it has no end */
 
 int ioctl(int fd, unsigned long request, ...)
 {
@@ -88,7 +89,13 @@ static void stopped(struct debugger *debugger, const struct debug_stop *stop)
 	stops++;
 }
 
-static struct debugger debugger = {.stopped = stopped};
+static bool waiting(struct debugger *debugger)
+{
+	(void)debugger;
+	return ++waits != patience;
+}
+
+static struct debugger debugger = {.stopped = stopped, .waiting = waiting};
 
 static u8 *ram(u64 gpa)
 {
@@ -106,7 +113,7 @@ static int set_up(void **state)
 
 	(void)state;
 	memset(&asked, 0, sizeof(asked));
-	stops = 0;
+	stops = waits = patience = 0;
 	machine_init(&machine);
 	board.machine = &machine;
 	board.memory = memory_new(MiB(4), &why);
@@ -402,6 +409,21 @@ static void test_gate(void **state)
 
 /* ------------------------------------------------------------------ page tables of every kind */
 
+/* One is in run(), and waits there for something that does not come. */
+static void test_patience(void **state)
+{
+	(void)state;
+	patience = 2;
+	kvm_debug_enter(kvm, 0);
+	kvm_debug.pause(&kvm->engine);
+	assert_int_equal(waits, 2);
+	/* It shall stop all the same. */
+	assert_int_equal(kvm->vcpus[0].action, DEBUG_STAY);
+	kvm_debug_leave(kvm, 0);
+	kvm_debug.pause(&kvm->engine);
+	assert_int_equal(waits, 2);
+}
+
 static u64 walk(const struct cpu_state *state, u64 address)
 {
 	u64 gpa;
@@ -457,7 +479,7 @@ int main(void)
 		CASE(test_registers),  CASE(test_pieces),    CASE(test_int3),
 		CASE(test_int3_twice), CASE(test_int3_lost), CASE(test_int3_nowhere),
 		CASE(test_given_back), CASE(test_steps),     CASE(test_forgets),
-		CASE(test_gate),       CASE(test_walk),
+		CASE(test_gate),       CASE(test_walk),	     CASE(test_patience),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,7 @@ struct outside {
 	pthread_mutex_t lock;
 	pthread_cond_t told;
 	unsigned stops, taken;
+	unsigned waits, patience; /* 0: it has no end */
 	struct debug_stop stop;
 };
 
@@ -44,6 +45,13 @@ static void stopped(struct debugger *debugger, const struct debug_stop *stop)
 	outside->stops++;
 	pthread_cond_signal(&outside->told);
 	pthread_mutex_unlock(&outside->lock);
+}
+
+static bool waiting(struct debugger *debugger)
+{
+	struct outside *outside = container_of(debugger, struct outside, debugger);
+
+	return ++outside->waits != outside->patience;
 }
 
 static void *live(void *vcpu)
@@ -60,7 +68,7 @@ static int set_up(void **state)
 	if (setup((void **)&outside->f))
 		return -1;
 	vcpu = outside->f->vcpu;
-	outside->debugger.stopped = stopped;
+	outside->debugger = (struct debugger){.stopped = stopped, .waiting = waiting};
 	pthread_mutex_init(&outside->lock, NULL);
 	pthread_cond_init(&outside->told, NULL);
 	outside->engine = &outside->f->soft->engine;
@@ -421,13 +429,32 @@ static void test_memory(void **state)
 	assert_true((s64)look(outside).gpr[RAX] < (s64)rax); /* it may be far below 0 by now */
 }
 
+/* It is in run(), and waits there for something that does not come. */
+static void test_patience(void **state)
+{
+	struct outside *outside = *state;
+	struct held *held = &outside->f->vcpu->held;
+
+	outside->patience = 2;
+	held->inside = true;
+	soft_debug.pause(outside->engine);
+	assert_int_equal(outside->waits, 2);
+	assert_true(held->wanted);
+	assert_false(held->stopped);
+	/* Nobody waits for one that is not there. */
+	held->inside = false;
+	soft_debug.pause(outside->engine);
+	assert_int_equal(outside->waits, 2);
+}
+
 #define RUNNING(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		RUNNING(test_pause), RUNNING(test_step),  RUNNING(test_code),  RUNNING(test_watch),
-		RUNNING(test_guest), RUNNING(test_state), RUNNING(test_xsave), RUNNING(test_memory),
+		RUNNING(test_pause), RUNNING(test_step),   RUNNING(test_code),
+		RUNNING(test_watch), RUNNING(test_guest),  RUNNING(test_state),
+		RUNNING(test_xsave), RUNNING(test_memory), RUNNING(test_patience),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

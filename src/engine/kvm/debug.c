@@ -266,8 +266,9 @@ static void kvm_pause(struct engine *engine)
 		if (atomic_load(&vcpu->started))
 			pthread_kill(vcpu->thread, ENGINE_SIGNAL);
 	}
-	while (!all_stopped(kvm))
-		pthread_cond_wait(&kvm->debug.changed, &kvm->debug.lock);
+	while (!all_stopped(kvm) &&
+	       debug_wait(kvm->debug.debugger, &kvm->debug.changed, &kvm->debug.lock))
+		;
 	pthread_mutex_unlock(&kvm->debug.lock);
 }
 

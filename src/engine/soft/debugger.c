@@ -147,8 +147,9 @@ static void stop_all(struct engine *engine)
 		vcpu_kick(soft->vcpus[i], POLL_DEBUG);
 	}
 	/* If the machine ends meanwhile, they leave run(). */
-	while (!all_stopped(soft))
-		pthread_cond_wait(&attached->changed, &attached->lock);
+	while (!all_stopped(soft) &&
+	       debug_wait(attached->debugger, &attached->changed, &attached->lock))
+		;
 	pthread_mutex_unlock(&attached->lock);
 }
 
