@@ -28,7 +28,7 @@
 
 #define NOBODY 65534 /* the kernel's overflowuid: an owner of nothing */
 
-#define CHILD_FDS_MAX 4
+#define CHILD_FDS_MAX 5
 
 static void close_if_open(int *fd)
 {

@@ -12,10 +12,15 @@
 
 #include "engine/soft/cell.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <seccomp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define CODE 0x400000ull
@@ -289,6 +294,47 @@ static void test_map_refused(void **state)
 	assert_int_equal(f->cell->signal, SIGILL);
 }
 
+/* What containers forbid to those who have no capabilities, of what looks like debugging. */
+static bool forbid_debugging(void)
+{
+	static const int calls[] = {SCMP_SYS(pidfd_getfd), SCMP_SYS(ptrace), SCMP_SYS(kcmp),
+				    SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev)};
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	int err = 0;
+
+	for (size_t i = 0; !err && i < ARRAY_SIZE(calls); i++)
+		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), calls[i], 0);
+	return !err && !seccomp_load(filter) && pidfd_getfd(-1, -1, 0) < 0 && errno == EPERM;
+}
+
+/* A cell takes no right that a container's first process has not. */
+static void test_in_a_container(void **state)
+{
+	static const u8 code[] = {0x0f, 0x0b};
+	struct fixture *f = *state;
+	struct problem why = {"?"};
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		if (!forbid_debugging())
+			_exit(1);
+		f->cell = cell_new(f->fd, FRAME_VECTORS, &why);
+		if (!f->cell) {
+			fprintf(stderr, "%s\n", why.text);
+			_exit(2);
+		}
+		put_code(f, code, sizeof(code));
+		_exit(cell_prepare(f->cell) && (regs(f)[REG_RIP] = CODE) &&
+				      cell_run(f->cell, 0, 0) && f->cell->signal == SIGILL
+			      ? 0
+			      : 3);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -303,6 +349,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_gate, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_deaf, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_map_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_a_container, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,8 +20,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,7 +44,7 @@ static volatile struct cell_state *state_of(const struct cell *cell)
 
 /* ------------------------------------------------------------------ making one */
 
-#define PROGRAM_FD (CELL_KICK_FD + 1)
+#define PROGRAM_FD (CELL_HAND_FD + 1)
 
 static void become_cell(void *program)
 {
@@ -99,19 +99,24 @@ static void close_if_open(int fd)
 
 static int start(struct cell *cell, int ram, struct problem *why)
 {
-	int fds[] = {ram, make_shared(cell), -1, make_program()}, err = -errno;
+	int fds[] = {ram, make_shared(cell), -1, -1, make_program()}, err = -errno, hands[2];
 	char words[128];
 
 	if (cell->shared)
 		control_of(cell)->parent = getpid();
-	if (pipe2(cell->kick, O_CLOEXEC | O_NONBLOCK))
+	if (pipe2(cell->kick, O_CLOEXEC | O_NONBLOCK) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hands)) {
 		err = -errno;
-	else if (fds[1] >= 0 && fds[3] >= 0) {
+	} else {
+		cell->hand = hands[0];
 		fds[2] = cell->kick[0];
-		err = child_start(&cell->child, fds, ARRAY_SIZE(fds), become_cell, NULL);
+		fds[3] = hands[1];
+		if (fds[1] >= 0 && fds[4] >= 0)
+			err = child_start(&cell->child, fds, ARRAY_SIZE(fds), become_cell, NULL);
 	}
 	close_if_open(fds[1]);
 	close_if_open(fds[3]);
+	close_if_open(fds[4]);
 	if (err)
 		return problem(why, -err, "no process for it: %s", strerror(-err));
 	err = child_await(&cell->child, words, sizeof(words));
@@ -404,6 +409,69 @@ static bool find_home(struct cell *cell)
 	return cell->pattern;
 }
 
+/* A message with a descriptor in it. One byte goes along, or it would be none. */
+struct parcel {
+	struct msghdr message;
+	struct iovec iov;
+	u8 rights[CMSG_SPACE(sizeof(int))];
+};
+
+_Static_assert(sizeof(struct parcel) <= sizeof(((struct cell_control *)0)->parcel), "its page");
+
+/* On the page that only we can write, with the addresses that it has for the cell. */
+static u64 pack(struct cell *cell, int number)
+{
+	const struct cmsghdr header = {.cmsg_len = CMSG_LEN(sizeof(number)),
+				       .cmsg_level = SOL_SOCKET,
+				       .cmsg_type = SCM_RIGHTS};
+	const u64 there = CELL_CONTROL + offsetof(struct cell_control, parcel);
+	struct parcel *parcel = (struct parcel *)control_of(cell)->parcel;
+
+	memcpy(parcel->rights, &header, sizeof(header));
+	memcpy(CMSG_DATA((struct cmsghdr *)parcel->rights), &number, sizeof(number));
+	parcel->iov = (struct iovec){(void *)there, 1};
+	parcel->message = (struct msghdr){
+		.msg_iov = (void *)(there + offsetof(struct parcel, iov)),
+		.msg_iovlen = 1,
+		.msg_control = (void *)(there + offsetof(struct parcel, rights)),
+		.msg_controllen = sizeof(parcel->rights),
+	};
+	return there;
+}
+
+/* -1: nothing was in it. */
+static int unpack(int hand)
+{
+	u8 rights[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+	char byte;
+	struct iovec iov = {&byte, 1};
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = rights,
+				 .msg_controllen = sizeof(rights)};
+	int number;
+
+	if (recvmsg(hand, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1 ||
+	    !CMSG_FIRSTHDR(&message))
+		return -1;
+	memcpy(&number, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(number));
+	return number;
+}
+
+/*
+ * The cell's descriptor becomes ours, too. Its mapper hands it over: to take it (pidfd_getfd) would
+ * be debugging, which containers forbid.
+ */
+static int fetch(struct cell *cell, int number)
+{
+	order(cell, &(struct cell_order){SYS_sendmsg, {CELL_HAND_FD, pack(cell, number)}});
+	order(cell, &(struct cell_order){SYS_close, {CELL_HAND_FD}});
+	number = give_orders(cell) ? unpack(cell->hand) : -1;
+	close(cell->hand);
+	cell->hand = -1;
+	return number;
+}
+
 /* The first stop: its listener is one of its own descriptors by then. */
 static int meet(struct cell *cell, struct problem *why)
 {
@@ -417,9 +485,9 @@ static int meet(struct cell *cell, struct problem *why)
 	if (cell->listener <= 0)
 		return problem(why, EPERM, "its process cannot be locked in: %s",
 			       strerror(-cell->listener));
-	cell->listener = pidfd_getfd(cell->child.fd, cell->listener, 0);
+	cell->listener = fetch(cell, cell->listener);
 	if (cell->listener < 0)
-		return problem(why, errno, "cannot listen to its process: %s", strerror(errno));
+		return problem(why, EPROTO, "its process does not say where to listen to it");
 	ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
 	if (!await(cell) || make_kick(cell, why) || !find_home(cell))
 		return problem(why, EPROTO, "its process does not stop as it should");
@@ -440,7 +508,7 @@ struct cell *cell_new(int ram, u32 vectors, struct problem *why)
 		return NULL;
 	}
 	cell->vectors_size = vectors;
-	cell->listener = cell->kick[0] = cell->kick[1] = -1;
+	cell->listener = cell->hand = cell->kick[0] = cell->kick[1] = -1;
 	cell->child = (struct child){-1, -1, -1};
 	if (start(cell, ram, why) || meet(cell, why)) {
 		cell_free(cell);
@@ -461,6 +529,7 @@ void cell_free(struct cell *cell)
 		child_kill(&cell->child);
 	}
 	close_if_open(cell->listener);
+	close_if_open(cell->hand);
 	close_if_open(cell->kick[0]);
 	close_if_open(cell->kick[1]);
 	if (cell->shared)

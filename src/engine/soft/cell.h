@@ -38,6 +38,7 @@
 #define CELL_RAM_FD    3
 #define CELL_SHARED_FD 4
 #define CELL_KICK_FD   5 /* a pipe from us: when that is hung up, we are gone */
+#define CELL_HAND_FD   6 /* a socket to us, through which the listener is handed over */
 
 /*
  * The only places that system calls of the guest's thread may come from, and what each may be:
@@ -55,6 +56,7 @@
 #define CELL_CONTROL_FRAME 24
 
 #define CELL_ORDERS 64
+#define CELL_PARCEL 16
 
 #ifndef __ASSEMBLER__
 /* A system call for the mapper. */
@@ -65,9 +67,10 @@ struct cell_order {
 struct cell_control {
 	u32 go; /* futex: counts batches of orders */
 	u32 count;
-	u64 fs, gs; /* bases, for when it goes on */
-	u64 frame;  /* where its registers are then: a signal's frame */
-	u32 parent; /* the launcher's process: without it there is no cell */
+	u64 fs, gs;		 /* bases, for when it goes on */
+	u64 frame;		 /* where its registers are then: a signal's frame */
+	u32 parent;		 /* the launcher's process: without it there is no cell */
+	u64 parcel[CELL_PARCEL]; /* what is handed over: a message, for sendmsg() */
 	struct cell_order order[CELL_ORDERS];
 };
 
@@ -94,6 +97,7 @@ extern const u8 cell_image[], cell_image_end[];
 struct cell {
 	struct child child;
 	int listener;
+	int hand;    /* a socket, while its listener has not been handed over */
 	int kick[2]; /* a pipe: what is written there is a signal to it */
 	clockid_t clock;
 	u64 used, spent; /* ns of processor time: in all, and since it went on */

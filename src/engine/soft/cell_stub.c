@@ -189,16 +189,20 @@ static long lock_guest_in(void)
 
 /* ------------------------------------------------------------------ the mapper's */
 
-/* Pages, and a word to wait at. No programs, no files but those that are open: the guest's RAM. */
+/*
+ * Pages, and a word to wait at. No programs, no files but those that are open: the guest's RAM. It
+ * sends one message, and the socket for that is closed before there is a guest.
+ */
 static const struct sock_filter mapper_filter[] = {
 	LOAD(arch),
-	IF(AUDIT_ARCH_X86_64, 0, 8),
+	IF(AUDIT_ARCH_X86_64, 0, 9),
 	LOAD(nr),
-	IF(__NR_futex, 5, 0),
-	IF(__NR_getppid, 4, 0),
-	IF(__NR_mmap, 3, 0),
-	IF(__NR_munmap, 2, 0),
-	IF(__NR_close, 1, 0),
+	IF(__NR_futex, 6, 0),
+	IF(__NR_getppid, 5, 0),
+	IF(__NR_mmap, 4, 0),
+	IF(__NR_munmap, 3, 0),
+	IF(__NR_close, 2, 0),
+	IF(__NR_sendmsg, 1, 0),
 	IF(__NR_exit_group, 0, 1),
 	END(SECCOMP_RET_ALLOW),
 	END(SECCOMP_RET_KILL_PROCESS),
