@@ -294,4 +294,5 @@ include packaging/packaging.mk
 clean:
 	rm -rf build
 
--include $(shell find $(BUILD) -type f -name '*.d' 2>/dev/null)
+# Not those that belong to the root file system of tests/examples.
+-include $(shell find $(BUILD) -path build/examples -prune -o -type f -name '*.d' -print 2>/dev/null)
