@@ -26,7 +26,15 @@ ARGUMENTS = (
 SIZES = {"phone": (390, 844), "small": (360, 640), "desktop": (1280, 900)}
 
 # What a reader sees at these places says more than the top of the page.
-VIEWS = {"top": "", "memory": "part-2.100", "queue": "4.20", "run": "6.70", "end": "chapter-8"}
+VIEWS = {
+    "top": "",
+    "memory": "part-2.100",
+    "request": "chapter-4",
+    "pop": "4.43",
+    "block": "chapter-6",
+    "next": "6.72",
+    "end": "part-8.300",
+}
 
 # WCAG 2, "Contrast (Minimum)": for text of this size.
 CONTRAST = 4.5

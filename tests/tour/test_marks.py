@@ -20,7 +20,7 @@ class Failures(TreeTest):
     def test_file_without_a_mark(self):
         self.write("src/a.c", opening("1.10: A"))
         self.write("src/deep/b.h", LICENSE + "/*\n * Nobody reads this.\n */\n")
-        self.expect("src/deep/b.h:2: in no chapter: this comment has no mark")
+        self.expect("src/deep/b.h:2: in no chapter: this comment has no mark (tools/tour/marks.py says how)")
 
     def test_file_without_a_comment(self):
         for name in ("a.c", "b.h", "c.S", "d.asl", "e.ld"):
@@ -38,7 +38,7 @@ class Failures(TreeTest):
             "src/a.c",
             LICENSE + "/*\n * What this is.\n */\n\n/*\n * Why.\n *\n * Tour 1.10: A\n */\nint a;\n",
         )
-        self.expect("src/a.c:2: in no chapter: this comment has no mark")
+        self.expect("src/a.c:2: in no chapter: this comment has no mark (tools/tour/marks.py says how)")
 
     def test_out_of_order(self):
         self.write(

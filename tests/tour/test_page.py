@@ -2,7 +2,9 @@
 """The page and the text: what is in them, and that every link of the real page lands."""
 
 import html.parser
+import os
 import pathlib
+import pty
 import subprocess
 import sys
 import tempfile
@@ -141,6 +143,26 @@ class Escaping(TreeTest):
         self.assertNotIn("\x1b", out)
         self.assertIn("build/tour/index.html", err)
 
+    def test_pager_and_colours_on_a_terminal(self):
+        for variable, value, coloured in (("TERM", "xterm", True), ("TERM", "dumb", False),
+                                          ("NO_COLOR", "1", False)):
+            ours, theirs = pty.openpty()
+            shown = self.root / "shown"
+            done = subprocess.run(
+                [sys.executable, ROOT / "scripts/tour", "--root", self.root],
+                stdout=theirs,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "TERM": "xterm", "PAGER": f"cat >'{shown}'", variable: value},
+                timeout=60,
+                check=True,
+            )
+            os.close(theirs)
+            os.close(ours)
+            self.assertEqual(done.returncode, 0)
+            text = shown.read_text(encoding="utf-8", errors="replace")
+            self.assertIn("<b> & c", text)
+            self.assertEqual("\x1b[" in text, coloured, variable)
+
     def test_a_page_that_cannot_be_written(self):
         (self.root / "file").write_text("")
         status, out, err = self.run_tour("--page-only", "--output", self.root / "file/page")
@@ -270,6 +292,12 @@ title: Two & more
 
     def test_boxes(self):
         self.assertEqual(list(pictures.find_boxes(self.picture)), [(0, 0, 2, 5), (2, 0, 4, 5)])
+
+    def test_tint_is_of_the_inner_box(self):
+        inner = pictures.read_picture(
+            "p.txt", "title: Two\n\n┌──────┐\n│ ┌──┐ │\n│ │▓ │ │\n│ └──┘ │\n└──────┘\n"
+        )
+        self.assertEqual(pictures.find_tints(inner), {(1, 2, 3, 5): 3})
 
     def test_lines_are_long(self):
         lines = list(pictures.straight_lines(self.picture))

@@ -23,6 +23,7 @@ import re
 
 SUFFIXES = (".c", ".h", ".S", ".asl", ".ld")
 LICENSE = "SPDX-License-Identifier"
+NO_MARK = "in no chapter: this comment has no mark (tools/tour/marks.py says how)"
 
 MARK = re.compile(r"Tour (\d+)\.(\d+)(?:, (\d+) (item|line)s?)?(?:: (\S.*))?")
 # What somebody may have meant as one.
@@ -84,7 +85,7 @@ def comment_text(lines):
     """What a comment says, line by line, without its decoration."""
     text = []
     for line in lines:
-        line = line.rstrip()
+        line = line.rstrip().expandtabs(8)
         line = re.sub(r"^/\*+ ?", "", line)
         line = re.sub(r"^ \*(?!/) ?", "", line)
         text.append(re.sub(r" ?\*+/$", "", line).rstrip())
@@ -175,7 +176,7 @@ def read_file(path, text):
                 section.line = like[0]
                 sections.append(section)
         elif is_opening:
-            troubles.append(Trouble(path, first, "in no chapter: this comment has no mark"))
+            troubles.append(Trouble(path, first, NO_MARK))
         is_opening = False
     if is_opening:
         troubles.append(Trouble(path, 1, "in no chapter: there is no opening comment"))

@@ -37,7 +37,9 @@ button.addEventListener("click", () => {
 	setTheme(themes[(themes.indexOf(button.dataset.now) + 1) % themes.length]);
 });
 
-// The chapter that is being read is open in the contents, and the others as the reader left them.
+// The chapter that is being read is open in the contents, where those stand beside it. Where they
+// stand above it, nothing may move there.
+const beside = matchMedia("(min-width: 64rem)");
 const entries = new Map();
 for (const details of document.querySelectorAll("#contents details"))
 	entries.set("chapter-" + details.dataset.chapter, details);
@@ -45,7 +47,7 @@ for (const details of document.querySelectorAll("#contents details"))
 let current = null;
 const watcher = new IntersectionObserver((seen) => {
 	for (const one of seen) {
-		if (!one.isIntersecting || current === one.target.id)
+		if (!one.isIntersecting || current === one.target.id || !beside.matches)
 			continue;
 		if (current) {
 			entries.get(current).classList.remove("current");

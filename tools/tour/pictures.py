@@ -17,6 +17,8 @@ import re
 CELL_WIDTH = 8
 CELL_HEIGHT = 17
 BASELINE = 12.5
+HEAD_LENGTH = 8
+HEAD_SIDE = 3.5
 
 UP, DOWN, LEFT, RIGHT = 1, 2, 4, 8
 ARMS = {
@@ -149,6 +151,20 @@ def smallest_box(picture, top, left):
     return None
 
 
+def find_tints(picture):
+    """The tints of boxes: each mark is for the smallest box that it is in."""
+    boxes = sorted(find_boxes(picture), key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+    tints = {}
+    for at, row in enumerate(picture.rows):
+        for column, char in enumerate(row):
+            around = [
+                box for box in boxes if box[0] < at < box[2] and box[1] < column < box[3]
+            ]
+            if char in TINTS and around:
+                tints[around[0]] = TINTS[char]
+    return tints
+
+
 def texts(picture):
     """All texts, as (row, column, string): what has no two spaces in it."""
     drawn = "".join(ARMS) + "".join(TINTS)
@@ -206,16 +222,13 @@ def svg(picture, find=lambda name: None):
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
         f"<title>{html.escape(picture.title)}</title>",
     ]
-    for top, left, bottom, right in find_boxes(picture):
-        inside = "".join(row[left : right + 1] for row in picture.rows[top : bottom + 1])
-        tint = max((TINTS.get(char, 0) for char in inside), default=0)
-        if tint:
-            out.append(
-                f'<rect class="tint{tint}" x="{number((2 * left + 1) * half_width)}" '
-                f'y="{number((2 * top + 1) * half_height)}" '
-                f'width="{(right - left) * CELL_WIDTH}" '
-                f'height="{(bottom - top) * CELL_HEIGHT}" rx="3"/>'
-            )
+    for (top, left, bottom, right), tint in sorted(find_tints(picture).items()):
+        out.append(
+            f'<rect class="tint{tint}" x="{number((2 * left + 1) * half_width)}" '
+            f'y="{number((2 * top + 1) * half_height)}" '
+            f'width="{(right - left) * CELL_WIDTH}" '
+            f'height="{(bottom - top) * CELL_HEIGHT}"/>'
+        )
     for dashed in (False, True):
         path = "".join(
             f"M{number(x1 * half_width)} {number(y1 * half_height)}"
@@ -247,8 +260,7 @@ def corners(picture, half_width, half_height):
 
 
 def heads(picture, half_width, half_height):
-    """Heads of arrows, each in the middle of its cell."""
-    out = []
+    """Heads of arrows. One that comes to a line touches it."""
     for at, row in enumerate(picture.rows):
         for column, char in enumerate(row):
             if char not in HEADS:
@@ -256,11 +268,12 @@ def heads(picture, half_width, half_height):
             right, down = HEADS[char]
             x, y = (2 * column + 1) * half_width, (2 * at + 1) * half_height
             reach = half_width if right else half_height
+            if picture.at(at + down, column + right) in ARMS:
+                reach *= 2
             tip = x + right * reach, y + down * reach
-            back = tip[0] - right * 8, tip[1] - down * 8
-            side = 3.5
-            one = back[0] + down * side, back[1] + right * side
-            two = back[0] - down * side, back[1] - right * side
+            back = tip[0] - right * HEAD_LENGTH, tip[1] - down * HEAD_LENGTH
+            one = back[0] + down * HEAD_SIDE, back[1] + right * HEAD_SIDE
+            two = back[0] - down * HEAD_SIDE, back[1] - right * HEAD_SIDE
             points = " ".join(f"{number(px)},{number(py)}" for px, py in (tip, one, two))
-            out.append(f'<polygon class="head" points="{points}"/>')
-    return out
+            yield f'<path class="line" d="M{number(x)} {number(y)}L{points.split()[0]}"/>'
+            yield f'<polygon class="head" points="{points}"/>'

@@ -23,11 +23,11 @@ def comment_blocks(lines):
                 blocks[-1][1].append("")
             else:
                 open_block = None
-        elif open_block != "p" and re.match(r"\t|  ", line) and not open_block == "ul":
+        elif open_block != "p" and line.startswith("  ") and open_block != "ul":
             if open_block != "pre":
                 blocks.append(("pre", []))
                 open_block = "pre"
-            blocks[-1][1].append(line.expandtabs(8))
+            blocks[-1][1].append(line)
         elif line.startswith("- "):
             if open_block != "ul" and not (blocks and blocks[-1][0] == "ul" and not open_block):
                 blocks.append(("ul", []))
