@@ -19,15 +19,9 @@ _lguest_choices() {
 	"$1" --help 2>/dev/null </dev/null | sed -n "s/.*--$2=\([a-z|]*\).*/\1/p" | tr '|' '\n'
 }
 
-# The words that make a list, one to a line.
+# The words that make a list, one to a line: who asks for a wrong one is told the right ones.
 _lguest_list_words() {
-	case $2 in
-	trace)
-		"$1" --help 2>/dev/null </dev/null |
-			sed -n 's/.*--trace=.* \([a-z]*,[a-z,]*\).*/\1/p' | tr ',' '\n' ;;
-	soft-without)
-		"$1" '--soft-without=?' 2>&1 </dev/null | sed -n 's/.*known: //p' | tr ' ' '\n' ;;
-	esac
+	"$1" "--$2=?" 2>&1 </dev/null | sed -n 's/.*is none of these: //p' | tr -d ' ' | tr ',' '\n'
 }
 
 # Each word that is not in the list yet, behind what is.

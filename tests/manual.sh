@@ -81,16 +81,14 @@ item() {
 }
 
 # Lists of words: all that the program knows, and none that it does not.
-"$program" '--soft-without=?' 2>&1 | sed 's/.*known: //' | tr ' ' '\n' | sort >"$work/program's words"
-item soft-without | sed -n 's/^\.Cm \([a-z-]*\).*/\1/p' | sort >"$work/manual's words"
-same "program's words" "manual's words"
-for word in $(item trace | sed -n 's/^\.Cm \([a-z]*\).*/\1/p'); do
-	"$program" --trace="$word" 2>&1 | grep -q 'memory size is missing' ||
-		wrong "--trace=$word: the manual has it, and lguest does not"
-	echo "$word"
-done | sort >"$work/manual's traces"
-"$program" --help | grep -oE '[a-z]+(,[a-z]+)+' | tr ',' '\n' | sort >"$work/help's traces"
-same "help's traces" "manual's traces"
+for option in soft-without trace; do
+	"$program" --$option='?' 2>&1 | sed 's/.*is none of these: //' | tr -d ' ' | tr ',' '\n' |
+		sort >"$work/words of $option"
+	item $option | sed -n 's/^\.Cm \([a-z-]*\).*/\1/p' | sort >"$work/manual's words of $option"
+	same "words of $option" "manual's words of $option"
+done
+"$program" --help | grep -oE '[a-z]+(,[a-z]+)+' | tr ',' '\n' | sort >"$work/help's words of trace"
+same "words of trace" "help's words of trace"
 
 # What it says that lguest says: each piece that is not one of those that change.
 find src -name '*.c' -exec cat {} + | tr '\n\t' '  ' | sed 's/" *"//g' >"$work/source"
@@ -120,7 +118,8 @@ PATH=$work/bin:$PATH
 # has to say.
 n=1
 while example $n >"$work/example" && [ -s "$work/example" ]; do
-	grep -w '^[^|]*lguest [0-9-]' "$work/example" | sed 's/>console.log.*//' >"$work/commands" || true
+	sed -e ':again' -e '/\\$/N; s/ *\\\n */ /; t again' "$work/example" |
+		grep '^[^|]*lguest [0-9-]' | sed 's/>console.log.*//' >"$work/commands" || true
 	while read -r command; do
 		(cd "$work/empty" && eval "$command" 2>&1 </dev/null || true) >"$work/said"
 		grep -q 'cannot open the kernel [a-z]*: ' "$work/said" ||
