@@ -132,6 +132,19 @@ static struct leniency leniency_of(const struct sequence *sequence, u64 rip)
 	}
 }
 
+/* Is there something behind that which makes x87 forget an exception that was not delivered? */
+static bool cleared_later(const struct sequence *sequence, u64 rip)
+{
+	struct decoded decoded;
+
+	for (; decode_at(sequence, rip, &decoded); rip += decoded.insn.length)
+		if (decoded.insn.mnemonic == ZYDIS_MNEMONIC_FNCLEX ||
+		    decoded.insn.mnemonic == ZYDIS_MNEMONIC_FNINIT ||
+		    decoded.insn.mnemonic == ZYDIS_MNEMONIC_FNSAVE)
+			return true;
+	return false;
+}
+
 /*
  * An exception in computing what is to be stored, of which the CPU knows before it looks whether
  * it may be stored, and the engine after. What follows cannot be compared.
@@ -147,8 +160,9 @@ static bool computed_first(const struct sequence *sequence, const struct outcome
 		return false;
 	if (decoded.insn.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)
 		return native->vector == VECTOR_SIMD && native->state.rip == soft->state.rip;
-	return decoded.class == FORM_X87 && native->state.vectors.status & X87_SUMMARY &&
-	       ~native->state.vectors.control & X87_MASKS;
+	return decoded.class == FORM_X87 && ~soft->state.vectors.control & X87_MASKS &&
+	       (native->state.vectors.status & X87_SUMMARY ||
+		cleared_later(sequence, soft->state.rip));
 }
 
 /*
@@ -160,7 +174,9 @@ static bool more_wanted(const struct sequence *sequence, const struct outcome *n
 {
 	struct decoded decoded;
 
-	return native->vector == VECTOR_PAGE_FAULT &&
+	return (native->vector == VECTOR_PAGE_FAULT ||
+		(sequence->segmented &&
+		 (native->vector == VECTOR_STACK || native->vector == VECTOR_PROTECTION))) &&
 	       decode_at(sequence, native->state.rip, &decoded) && form_is_xsave(&decoded.insn) &&
 	       (sequence->compat || form_is_xrstor(&decoded.insn));
 }
