@@ -171,9 +171,8 @@ int memory_clear(struct memory *memory, struct problem *why)
 }
 
 /*
- * Every address that a guest ever gives us comes through here, or through something that is
- * made of it. Lengths are compared with what is left, never added to addresses: a sum could go
- * around.
+ * Every address that a driver gives to a device comes through here. Lengths are compared with
+ * what is left, never added to addresses: a sum could go around.
  *
  * Tour 2.112: The one check that counts
  */

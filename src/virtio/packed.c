@@ -33,6 +33,11 @@
 
 /* Positions */
 
+/*
+ * All the arithmetic of two laps.
+ *
+ * Tour 4.51, 4 items: Two laps
+ */
 static bool wrap_counter(const struct queue *queue, unsigned position)
 {
 	return position < queue->size;
@@ -43,11 +48,7 @@ static unsigned slot_of(const struct queue *queue, unsigned position)
 	return wrap_counter(queue, position) ? position : position - queue->size;
 }
 
-/*
- * By no more than one lap.
- *
- * Tour 4.51: Two laps
- */
+/* By no more than one lap. */
 static unsigned advance(const struct queue *queue, unsigned position, unsigned by)
 {
 	const unsigned laps = 2 * queue->size, to = position + by;

@@ -129,6 +129,10 @@ class Failures(TreeTest):
         self.write("src/a.c", opening("7.10: A"))
         self.write("src/b.c", opening("1.10 B"))
         self.assertEqual(len(self.troubles()), 2)
+        for option in ("--check", "--page-only"):
+            status, out, err = self.run_tour(option)
+            self.assertEqual((status, out, err.splitlines()), (1, "", self.troubles()))
+        self.assertFalse((self.root / "build").exists())
 
     def test_broken_chapters(self):
         self.write("src/a.c", opening("1.10: A"))

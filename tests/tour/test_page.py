@@ -200,6 +200,23 @@ class Names(TreeTest):
         self.assertIn("lost(", self.page)
 
 
+class Pointers(TreeTest):
+    """"See its header" is not said right behind the header."""
+
+    def blocks(self, of_header, of_source):
+        self.write("src/one/a.h", opening(of_header))
+        self.write("src/one/a.c", opening(of_source, "A: see a.h.\n *\n * But slowly."))
+        tour = book.Tour(self.root)
+        return [text for _, text in tour.blocks(tour.sections[-1])]
+
+    def test_right_behind(self):
+        self.assertEqual(self.blocks("1.10: A", "1.20"), ["But slowly."])
+
+    def test_elsewhere(self):
+        self.write("src/one/b.c", opening("1.15: B"))
+        self.assertEqual(self.blocks("1.10: A", "1.20"), ["A: see a.h.", "But slowly."])
+
+
 class Prose(unittest.TestCase):
     """Comments and Markdown."""
 

@@ -75,12 +75,18 @@ class Tour:
                 and (end is None or section.number < end)
             ]
 
-    def section(self, name):
-        """The section of that name, "4.120", or None."""
-        for section in self.sections:
-            if section.name == name:
-                return section
-        return None
+    def blocks(self, section):
+        """The prose of a section. Where a file says "see its header" and the story has just come
+        from there, it need not be said again."""
+        blocks = prose.comment_blocks(section.prose)
+        at = self.sections.index(section)
+        before = self.sections[at - 1].path if at else ""
+        header = pathlib.PurePosixPath(section.path).with_suffix(".h").as_posix()
+        if section.is_opening and before == header and blocks:
+            pointer = rf"[^.]*: see {re.escape(pathlib.PurePosixPath(header).name)}\."
+            if blocks[0][0] == "p" and re.fullmatch(pointer, blocks[0][1]):
+                return blocks[1:]
+        return blocks
 
 
 def words(tour):

@@ -116,7 +116,7 @@ class Page:
             )
         shown = section.path if section.is_opening else f"{section.path}:{section.comment[0]}"
         out.append(f'<p class="place">{self.line_link(section.path, section.comment[0], shown)}</p>')
-        out.append(self.blocks(prose.comment_blocks(section.prose), section))
+        out.append(self.blocks(self.tour.blocks(section), section))
         if section.code:
             out.append(self.code(section))
         if section.left_out:

@@ -63,7 +63,7 @@ class Terminal:
         if section.title:
             self.out.append(self.paint("title", f"{section.name}  {section.title}"))
         self.out += [self.paint("place", place), ""]
-        self.blocks(prose.comment_blocks(section.prose))
+        self.blocks(self.tour.blocks(section))
         if section.code:
             self.code(section)
         if section.left_out:

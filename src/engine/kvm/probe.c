@@ -60,6 +60,8 @@ enum page { PML4, PDPT, PD, TABLES, CODE, STACK, DATA, PAGES };
  * Position-independent, 64-bit. rcx is the number of turns; rsi points to
  * sixteen bytes, rdi to an XSAVE area, both all zero and aligned; r8 and r9 say
  * whether the processor has the instructions that use them.
+ *
+ * Tour 5.141: A very small guest
  */
 extern const u8 probe_loop[], probe_features[], probe_breakpoint[], probe_end[];
 __asm__(".pushsection .rodata\n"
@@ -195,10 +197,11 @@ static int time_loop(const struct kvm_vcpu *vcpu, struct cpu_state *state, u64 t
 }
 
 /*
- * Two loops and three instructions, run for nothing but how long they take. What is not known
- * after a few microseconds would have been known after minutes of a boot that never ends.
+ * How long a loop takes, run twice as it were: in a long version and in a short one, so that
+ * the way in and out cancels. What is not known after these few microseconds would have been
+ * known after minutes of a boot that never ends.
  *
- * Tour 5.141: A kernel of forty bytes
+ * Tour 5.142: And how long it takes
  */
 static bool run_probe(const struct kvm *kvm, struct problem *why)
 {

@@ -465,9 +465,9 @@ static void lose(struct vcpu *vcpu)
 
 /*
  * The user's code, in the cell, until it stops at something. What it stopped at is the
- * translator's: BARE_RAN says that registers and rip are what they were there, BARE_ALONE that
- * one instruction has to be translated before it can go on, BARE_NOT that this is not for the
- * cell.
+ * translator's: BARE_RAN says that registers and rip are what they were there (or that a fault is
+ * due), BARE_ALONE that one instruction has to be translated before it can go on, BARE_NOT that
+ * this is not for the cell.
  *
  * Tour 6.1012: There and back
  */

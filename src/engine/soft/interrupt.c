@@ -240,7 +240,7 @@ static bool deliver_task(struct vcpu *vcpu, const struct event *event, const str
 
 /*
  * All that the manual does between an event and the handler's first instruction. Above the
- * blank line all can still fail, and nothing has changed; below it nothing can.
+ * last blank line all can still fail, and nothing has changed; below it nothing can.
  *
  * Tour 6.521: Delivery
  */
