@@ -24,11 +24,11 @@ uninstall:
 
 # Out of a copy of the tree, which stays as it is.
 deb:
-	@scripts/deps build package
+	@scripts/deps build deb
 	@packaging/deb
 
 bundle:
-	@scripts/deps build
+	@scripts/deps build bundle
 	@$(MAKE) --no-print-directory all $(BUILD)/bundle/lguest $(BUILD)/bundle/starter
 	@packaging/bundle $(BUILD) $(VERSION) "$(CC)"
 

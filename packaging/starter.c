@@ -9,7 +9,8 @@
  * it lies, and becomes that loader.
  */
 #include <errno.h>
-#include <libgen.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,37 +28,44 @@
 /* Without the host's /etc/ld.so.cache: its libraries are not meant for our loader. */
 static char alone[] = "--inhibit-cache";
 
-static int fail(const char *what)
+static char loader[PATH_MAX], program[PATH_MAX];
+
+/* False with errno: the name is too long. */
+static bool join(char *path, const char *folder, const char *file)
 {
-	fprintf(stderr, "lguest: %s: %s\n", what, strerror(errno));
-	return 1;
+	errno = ENAMETOOLONG;
+	return snprintf(path, PATH_MAX, "%s/%s", folder, file) < PATH_MAX;
 }
 
-static char *join(const char *folder, const char *file)
+static bool find(void)
 {
-	char *path;
+	char self[PATH_MAX];
 
-	return asprintf(&path, "%s/%s", folder, file) < 0 ? NULL : path;
+	/* What the kernel was told to run: it needs no /proc. A link to us leads to us. */
+	if (!realpath((const char *)getauxval(AT_EXECFN), self))
+		return false;
+	*strrchr(self, '/') = '\0';
+	return join(loader, self, LOADER) && join(program, self, PROGRAM);
 }
 
 int main(int argc, char **argv)
 {
-	/* What the kernel was told to run: it needs no /proc. A link to us leads to us. */
-	char *self = realpath((const char *)getauxval(AT_EXECFN), NULL);
 	/* Three of ours, those of the user's, whose name for us may be missing, and the end. */
 	char **args = calloc(3 + argc + 1, sizeof(*args));
-	const char *folder;
 
-	if (!self || !args)
-		return fail("cannot find out where it is installed");
-	folder = dirname(self);
-	args[0] = join(folder, LOADER);
+	if (!args || !find()) {
+		fprintf(stderr, "lguest: cannot find the place it was unpacked in: %s\n",
+			strerror(errno));
+		free(args);
+		return 1;
+	}
+	args[0] = loader;
 	args[1] = alone;
-	args[2] = join(folder, PROGRAM);
-	if (!args[0] || !args[2])
-		return fail("cannot start");
+	args[2] = program;
 	for (int i = 1; i < argc; i++)
 		args[2 + i] = argv[i];
-	execv(args[0], args);
-	return fail(args[0]);
+	execv(loader, args);
+	fprintf(stderr, "lguest: cannot start %s: %s\n", loader, strerror(errno));
+	free(args);
+	return 1;
 }

@@ -49,6 +49,13 @@ verdict() {
 	esac
 }
 
+# What cannot be tested here, and why: skip PART REASON
+skip() {
+	begin "$1"
+	echo "$2" | tee "$out/$1.log"
+	end "$1" 0 0 1
+}
+
 # What has to work before there is anything to test: counted only if it does not.
 prepare() {
 	part=$1
@@ -328,9 +335,26 @@ tour_in_browser() {
 	if scripts/deps browser; then
 		verdict tour-browser timeout -k 5 300 tests/tour/browser.py
 	else
-		begin tour-browser
-		echo "no Chromium here, and none to be had" | tee "$out/tour-browser.log"
-		end tour-browser 0 0 1
+		skip tour-browser "no Chromium here, and none to be had"
+	fi
+}
+
+# What is handed on: installed, and packed. A root of its own wants the right to have one.
+package_tests() {
+	verdict install tests/packages/install.sh
+	if unshare $([ "$(id -u)" = 0 ] || echo --map-root-user) --mount --pid --fork true; then
+		verdict bundle timeout -k 5 300 tests/packages/bundle.sh
+	else
+		skip bundle "neither root nor a user namespace to be had, for an empty root"
+	fi
+	verdict reproducible-quick tests/packages/reproducible.sh quick
+	[ "$1" = check-long ] || return 0
+	scripts/deps deb deb-check
+	verdict reproducible tests/packages/reproducible.sh
+	if [ "$(id -u)" = 0 ]; then
+		verdict deb timeout -k 5 1800 tests/packages/deb.sh
+	else
+		skip deb "not root, for a clean system to install it on"
 	fi
 }
 
@@ -422,6 +446,7 @@ check() {
 	[ "$1" = check-long ] && tour_in_browser
 
 	verdict manual tests/manual.sh
+	package_tests "$1"
 
 	verdict examples-systemd tests/examples/systemd.sh
 	if [ "$1" = check-long ]; then

@@ -14,7 +14,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-roots=$(ls -d ${LINT_ROOTS:-src tests bench examples} 2>/dev/null || true)
+roots=$(ls -d ${LINT_ROOTS:-src tests bench examples packaging} 2>/dev/null || true)
 # Guests are freestanding: what no hosted program should do is all they do. And what is compiled
 # in a guest need not compile here.
 sources=$(find $roots -name '*.c' ! -path 'tests/guests/*' ! -path 'tests/work/*' ! -path bench/load.c |

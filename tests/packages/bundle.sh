@@ -66,6 +66,7 @@ done
 
 boots "nothing but the bundle, with a network" "" /opt/bin/lguest --net=user --verbose
 grep -q 'served by libslirp' "$temp/log" || fail "no libslirp"
+grep 'user code is translated.*No such file' "$temp/log" && fail "cells want a file"
 
 # As a user of a container has it; and by a link, as in a PATH.
 mkdir "$root/dev" "$root/proc" "$root/bin"
