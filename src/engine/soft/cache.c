@@ -456,6 +456,11 @@ static bool overlaps(const struct block *block, const struct code_page *page, u6
 /*
  * Bytes [from, to) of the page, as offsets.
  *
+ * Most stores to a page with code miss the code: it has data beside it. So first the 64-byte
+ * chunks are asked, then each block for the bytes that it was made from, and only what was hit
+ * is dropped. When the last block of a page is gone, so is the page's mark, and stores to it are
+ * fast again.
+ *
  * Tour 6.293: Somebody wrote over code
  */
 static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to)

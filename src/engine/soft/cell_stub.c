@@ -298,7 +298,9 @@ static void start_mapper(void)
 /* ------------------------------------------------------------------ the beginning */
 
 /*
- * On the signal stack: the one that the kernel made goes here, with all else.
+ * begin() calls settle() on the stack that signals will use from then on, for the one that the
+ * kernel gave us is about to go, with all else. Then a mapper, the lock, and a trap: and from
+ * the frame of that signal the launcher makes a guest.
  *
  * Tour 6.1043, 2 items: The whole life of the stub
  */

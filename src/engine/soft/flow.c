@@ -154,7 +154,8 @@ static void put_code_offset(struct translation *t, int32_t target)
 }
 
 /*
- * A loop must notice that somebody wants us.
+ * A jump forward costs nothing. A loop must notice that somebody wants us: so a jump backward
+ * looks at `poll` first, and by JRCXZ, because the flags are still the guest's.
  *
  * Tour 6.271: Forward is free, backward is asked
  */
@@ -375,6 +376,10 @@ void put_call(struct translation *t)
 
 /*
  * r9: where to, and the stack is beyond it. Not found: late.
+ *
+ * The same question as at a call, asked from the other side: is this the address that was noted at
+ * this place of the stack? Then the code for it is known, and the host's own RET leads there, as
+ * its processor foresaw when it saw the CALL.
  *
  * Tour 6.273: And its return
  */

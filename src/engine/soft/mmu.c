@@ -98,6 +98,10 @@ static bool has_other(const struct tlb *tlb, enum tlb_kind kind, u64 address)
 /*
  * What can be written can be read, too: translated code counts on it.
  *
+ * Who may have a tag to write? Not a page that is not dirty yet, for then the guest's tables
+ * have to hear of it; not one that is watched; and not one with code. These come here each time,
+ * and that is the whole trick: what is rare costs something, and what is common is not asked.
+ *
  * Tour 6.431: Who gets a tag, and who does not
  */
 static bool may_have(struct vcpu *vcpu, enum tlb_kind kind, u64 address, enum access system,
@@ -159,6 +163,9 @@ static bool knows(const struct tlb *tlb, u64 address, enum access access, u8 **h
 
 /*
  * Where this byte is: *host NULL: not in RAM. False: a fault.
+ *
+ * The slow way, once for each page: the guest's own tables are walked, with whatever fault that
+ * may be, and if there is RAM at the end the TLB learns of it.
  *
  * Tour 6.432: A miss
  */

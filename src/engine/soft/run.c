@@ -44,6 +44,10 @@ bool system_vmcall(struct vcpu *vcpu, const struct insn *insn)
 /*
  * The thread is asleep until vcpu_kick().
  *
+ * Waking is others' affair: they leave in `poll` what they want, and see that somebody looks.
+ * answer() is who looks, between two instructions, and opens the jump caches again that were
+ * closed to make it come.
+ *
  * Tour 6.71, 2 items: Asleep, and called
  */
 static void doze(struct vcpu *vcpu)
