@@ -230,3 +230,9 @@ bool gdb_take_hex(struct gdb_text *text, void *data, size_t length)
 	}
 	return true;
 }
+
+bool gdb_take_range(struct gdb_text *text, u64 *address, u64 *length)
+{
+	return gdb_take_number(text, address) && gdb_skip(text, ",") &&
+	       gdb_take_number(text, length);
+}

@@ -72,6 +72,8 @@ struct gdb_text {
 bool gdb_skip(struct gdb_text *text, const char *word);
 /* A number without sign or 0x, of at least one digit and at most 64 bits. */
 bool gdb_take_number(struct gdb_text *text, u64 *value);
+/* Two of them, with a comma between. */
+bool gdb_take_range(struct gdb_text *text, u64 *address, u64 *length);
 /* So many bytes, of two digits each. */
 bool gdb_take_hex(struct gdb_text *text, void *data, size_t length);
 

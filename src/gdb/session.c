@@ -14,7 +14,7 @@
  *
  * Tour 8.100
  */
-#include "gdb/session.h"
+#include "gdb/commands.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -23,22 +23,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#define ANY_THREAD  0
-#define ALL_THREADS (~0ull)
-
-/* "No reply", among the -errno of a command. */
-#define SILENT 1
-
-/* Nobody knows the command. */
-#define UNKNOWN (-ENOSYS)
-
-typedef int command(struct gdb_session *session, struct gdb_text *text, struct gdb_reply *reply);
-
-static const struct debug_ops *ops_of(const struct gdb_session *session)
-{
-	return session->engine->ops->debug;
-}
 
 /* ------------------------------------------------------------------ vCPUs that stopped */
 
@@ -86,19 +70,6 @@ static void put_signal(const struct gdb_session *session, int signal, struct gdb
 	gdb_put(reply, "T%02xthread:%x;", signal, session->general + 1);
 }
 
-static bool same_point(const struct debug_point *a, const struct debug_point *b)
-{
-	return a->kind == b->kind && a->address == b->address && a->length == b->length;
-}
-
-static struct gdb_point *find_point(struct gdb_session *session, const struct debug_point *point)
-{
-	for (unsigned i = 0; i < session->point_count; i++)
-		if (same_point(&session->points[i].point, point))
-			return &session->points[i];
-	return NULL;
-}
-
 /* Is one of those watched still that contains the address? */
 static bool still_watched(const struct gdb_session *session, const struct debug_point *hit)
 {
@@ -142,7 +113,7 @@ static bool find_untold(struct gdb_session *session, struct debug_stop *untold)
 /* All of it. False: it has ended meanwhile, which is the news then. */
 static bool stop_guest(struct gdb_session *session)
 {
-	ops_of(session)->pause(session->engine);
+	gdb_ops(session)->pause(session->engine);
 	session->running = machine_stopped(session->machine);
 	return !session->running;
 }
@@ -225,7 +196,7 @@ static void resume_all(struct gdb_session *session)
 {
 	begin_anew(session);
 	session->running = true;
-	ops_of(session)->resume(session->engine, session->actions);
+	gdb_ops(session)->resume(session->engine, session->actions);
 }
 
 /* No reply until something stops; unless something has. */
@@ -238,12 +209,11 @@ static int go_on(struct gdb_session *session, struct gdb_reply *reply)
 		return 0;
 	}
 	session->running = true;
-	ops_of(session)->resume(session->engine, session->actions);
+	gdb_ops(session)->resume(session->engine, session->actions);
 	return SILENT;
 }
 
-/* A thread's number, ANY_THREAD and ALL_THREADS included. */
-static bool take_thread(const struct gdb_session *session, struct gdb_text *text, u64 *thread)
+bool gdb_take_thread(const struct gdb_session *session, struct gdb_text *text, u64 *thread)
 {
 	if (gdb_skip(text, "-1")) {
 		*thread = ALL_THREADS;
@@ -291,7 +261,7 @@ static int resume_some(struct gdb_session *session, struct gdb_text *text, struc
 
 		if (take_action(text, &action))
 			return -EINVAL;
-		if (gdb_skip(text, ":") && !take_thread(session, text, &thread))
+		if (gdb_skip(text, ":") && !gdb_take_thread(session, text, &thread))
 			return -EINVAL;
 		assign(session, thread, action);
 		any = true;
@@ -309,11 +279,11 @@ static int resume_simply(struct gdb_session *session, struct gdb_text *text, boo
 
 	if (gdb_take_number(text, &address)) {
 		struct cpu_state *state = &session->values.state;
-		int err = ops_of(session)->get_state(session->engine, session->stepped, state);
+		int err = gdb_ops(session)->get_state(session->engine, session->stepped, state);
 
 		state->rip = address;
 		if (!err)
-			err = ops_of(session)->set_state(session->engine, session->stepped, state);
+			err = gdb_ops(session)->set_state(session->engine, session->stepped, state);
 		if (err)
 			return err;
 	}
@@ -364,8 +334,7 @@ static int command_detach(struct gdb_session *session, struct gdb_text *text,
 	return 0;
 }
 
-/* As three ^C would. */
-static void end_machine(struct gdb_session *session)
+void gdb_end_machine(struct gdb_session *session)
 {
 	machine_stop(session->machine, EXIT_SIGNAL + SIGINT, "ended by the debugger");
 }
@@ -373,7 +342,7 @@ static void end_machine(struct gdb_session *session)
 static int command_kill(struct gdb_session *session, struct gdb_text *text, struct gdb_reply *reply)
 {
 	(void)text, (void)reply;
-	end_machine(session);
+	gdb_end_machine(session);
 	return SILENT;
 }
 
@@ -386,7 +355,7 @@ static int command_v(struct gdb_session *session, struct gdb_text *text, struct 
 	if (gdb_skip(text, "Cont"))
 		return resume_some(session, text, reply);
 	if (gdb_skip(text, "Kill;")) {
-		end_machine(session);
+		gdb_end_machine(session);
 		gdb_put(reply, "OK");
 		return 0;
 	}
@@ -398,465 +367,6 @@ static int command_why(struct gdb_session *session, struct gdb_text *text, struc
 	(void)text;
 	put_signal(session, SIGTRAP, reply);
 	return 0;
-}
-
-/* ------------------------------------------------------------------ registers */
-
-static int load(struct gdb_session *session, bool xsave)
-{
-	int err = ops_of(session)->get_state(session->engine, session->general,
-					     &session->values.state);
-
-	if (err || !xsave)
-		return err;
-	err = ops_of(session)->get_xsave(session->engine, session->general, &session->values.xsave);
-	if (!err)
-		gdb_xsave_complete(&session->values.xsave);
-	return err;
-}
-
-static int store_state(struct gdb_session *session)
-{
-	return ops_of(session)->set_state(session->engine, session->general,
-					  &session->values.state);
-}
-
-static int store_xsave(struct gdb_session *session)
-{
-	return ops_of(session)->set_xsave(session->engine, session->general,
-					  &session->values.xsave);
-}
-
-static void put_register(struct gdb_session *session, unsigned n, struct gdb_reply *reply)
-{
-	u8 value[GDB_REGISTER_MAX];
-
-	gdb_register_get(&session->registers, n, &session->values, value);
-	gdb_put_hex(reply, value, gdb_register_size(&session->registers, n));
-}
-
-static bool take_register(struct gdb_session *session, unsigned n, struct gdb_text *text)
-{
-	u8 value[GDB_REGISTER_MAX];
-
-	if (!gdb_take_hex(text, value, gdb_register_size(&session->registers, n)))
-		return false;
-	gdb_register_set(&session->registers, n, &session->values, value);
-	return true;
-}
-
-static int command_get_all(struct gdb_session *session, struct gdb_text *text,
-			   struct gdb_reply *reply)
-{
-	int err = load(session, true);
-
-	(void)text;
-	for (unsigned i = 0; !err && i < session->registers.count; i++)
-		put_register(session, i, reply);
-	return err;
-}
-
-static int command_set_all(struct gdb_session *session, struct gdb_text *text,
-			   struct gdb_reply *reply)
-{
-	int err = load(session, true);
-
-	for (unsigned i = 0; !err && i < session->registers.count; i++)
-		if (!take_register(session, i, text))
-			err = -EINVAL;
-	if (!err)
-		err = store_xsave(session);
-	if (!err)
-		err = store_state(session);
-	if (!err)
-		gdb_put(reply, "OK");
-	return err;
-}
-
-static int command_get_one(struct gdb_session *session, struct gdb_text *text,
-			   struct gdb_reply *reply)
-{
-	u64 n;
-	int err;
-
-	if (!gdb_take_number(text, &n) || n >= session->registers.count)
-		return -EINVAL;
-	err = load(session, gdb_register_in_xsave(&session->registers, n));
-	if (!err)
-		put_register(session, n, reply);
-	return err;
-}
-
-static int command_set_one(struct gdb_session *session, struct gdb_text *text,
-			   struct gdb_reply *reply)
-{
-	bool xsave;
-	u64 n;
-	int err;
-
-	if (!gdb_take_number(text, &n) || n >= session->registers.count || !gdb_skip(text, "="))
-		return -EINVAL;
-	xsave = gdb_register_in_xsave(&session->registers, n);
-	err = load(session, xsave);
-	if (!err && !take_register(session, n, text))
-		err = -EINVAL;
-	if (!err)
-		err = xsave ? store_xsave(session) : store_state(session);
-	if (!err)
-		gdb_put(reply, "OK");
-	return err;
-}
-
-/* ------------------------------------------------------------------ memory */
-
-/* Up to the end of a page: how much. -errno: nothing there. */
-static int access_page(struct gdb_session *session, u64 address, u8 *data, u64 length, bool write)
-{
-	const u64 room = MIN(length, PAGE_SIZE - address % PAGE_SIZE);
-	u64 gpa = address;
-	int err = 0;
-
-	if (!session->physical)
-		err = ops_of(session)->translate(session->engine, session->general, address, &gpa);
-	if (!err)
-		err = write ? ops_of(session)->write(session->engine, gpa, data, room)
-			    : ops_of(session)->read(session->engine, gpa, data, room);
-	return err ? err : (int)room;
-}
-
-/* As much as there is: how many bytes. -errno: none at all. */
-static int access_memory(struct gdb_session *session, u64 address, u8 *data, u64 length, bool write)
-{
-	u64 done = 0;
-
-	while (done < length) {
-		int n = access_page(session, address + done, data + done, length - done, write);
-
-		if (n < 0)
-			return done ? (int)done : n;
-		done += n;
-	}
-	return (int)done;
-}
-
-static bool take_range(struct gdb_text *text, u64 *address, u64 *length)
-{
-	return gdb_take_number(text, address) && gdb_skip(text, ",") &&
-	       gdb_take_number(text, length);
-}
-
-static int read_memory(struct gdb_session *session, struct gdb_text *text, u8 *data, u64 room)
-{
-	u64 address, length;
-
-	if (!take_range(text, &address, &length) || text->at != text->end)
-		return -EINVAL;
-	return access_memory(session, address, data, MIN(length, room), false);
-}
-
-static int command_read(struct gdb_session *session, struct gdb_text *text, struct gdb_reply *reply)
-{
-	u8 data[GDB_PAYLOAD_MAX / 2];
-	int n = read_memory(session, text, data, sizeof(data));
-
-	if (n < 0)
-		return n;
-	gdb_put_hex(reply, data, n);
-	return 0;
-}
-
-static int command_read_binary(struct gdb_session *session, struct gdb_text *text,
-			       struct gdb_reply *reply)
-{
-	u8 data[GDB_PAYLOAD_MAX - 1];
-	int n = read_memory(session, text, data, sizeof(data));
-
-	if (n < 0)
-		return n;
-	gdb_put(reply, "b");
-	gdb_put_binary(reply, data, n);
-	return 0;
-}
-
-static int write_memory(struct gdb_session *session, u64 address, u8 *data, u64 length,
-			struct gdb_reply *reply)
-{
-	int n = access_memory(session, address, data, length, true);
-
-	if (n < 0)
-		return n;
-	if ((u64)n < length)
-		return -EFAULT;
-	gdb_put(reply, "OK");
-	return 0;
-}
-
-static int command_write(struct gdb_session *session, struct gdb_text *text,
-			 struct gdb_reply *reply)
-{
-	u8 data[GDB_PAYLOAD_MAX / 2];
-	u64 address, length;
-
-	if (!take_range(text, &address, &length) || !gdb_skip(text, ":") || length > sizeof(data) ||
-	    !gdb_take_hex(text, data, length))
-		return -EINVAL;
-	return write_memory(session, address, data, length, reply);
-}
-
-static int command_write_binary(struct gdb_session *session, struct gdb_text *text,
-				struct gdb_reply *reply)
-{
-	u8 data[GDB_PAYLOAD_MAX];
-	u64 address, length;
-
-	if (!take_range(text, &address, &length) || !gdb_skip(text, ":") ||
-	    length != (u64)(text->end - text->at))
-		return -EINVAL;
-	memcpy(data, text->at, length);
-	return write_memory(session, address, data, length, reply);
-}
-
-/* ------------------------------------------------------------------ points */
-
-/* Z0 to Z4. A processor that watches for reads alone there is not: GDB can do with Z4. */
-static bool take_point(struct gdb_text *text, struct debug_point *point)
-{
-	if (gdb_skip(text, "0,"))
-		point->kind = DEBUG_CODE;
-	else if (gdb_skip(text, "1,"))
-		point->kind = DEBUG_CODE_HARD;
-	else if (gdb_skip(text, "2,"))
-		point->kind = DEBUG_WRITE;
-	else if (gdb_skip(text, "4,"))
-		point->kind = DEBUG_ACCESS;
-	else
-		return false;
-	return take_range(text, &point->address, &point->length);
-}
-
-static int command_insert(struct gdb_session *session, struct gdb_text *text,
-			  struct gdb_reply *reply)
-{
-	struct debug_point point;
-	int err;
-
-	if (*text->at == '3')
-		return UNKNOWN;
-	if (!take_point(text, &point) || !point.length)
-		return -EINVAL;
-	if (!find_point(session, &point)) {
-		if (session->point_count == GDB_POINTS)
-			return -ENOSPC;
-		err = ops_of(session)->add_point(session->engine, session->general, &point);
-		if (err)
-			return err;
-		session->points[session->point_count++] = (struct gdb_point){point, true};
-	}
-	gdb_put(reply, "OK");
-	return 0;
-}
-
-static void remove_point(struct gdb_session *session, struct gdb_point *point)
-{
-	if (point->set)
-		ops_of(session)->remove_point(session->engine, &point->point);
-	*point = session->points[--session->point_count];
-}
-
-static int command_remove(struct gdb_session *session, struct gdb_text *text,
-			  struct gdb_reply *reply)
-{
-	struct debug_point point;
-	struct gdb_point *found;
-
-	if (*text->at == '3')
-		return UNKNOWN;
-	if (!take_point(text, &point))
-		return -EINVAL;
-	found = find_point(session, &point);
-	if (found)
-		remove_point(session, found);
-	gdb_put(reply, "OK");
-	return 0;
-}
-
-/* ------------------------------------------------------------------ threads and questions */
-
-static int command_thread(struct gdb_session *session, struct gdb_text *text,
-			  struct gdb_reply *reply)
-{
-	unsigned *which = &session->general;
-	u64 thread;
-
-	if (gdb_skip(text, "c"))
-		which = &session->stepped;
-	else if (!gdb_skip(text, "g"))
-		return UNKNOWN;
-	if (!take_thread(session, text, &thread))
-		return -EINVAL;
-	/* "Any" is the one that we speak of anyway. */
-	if (thread != ANY_THREAD && thread != ALL_THREADS)
-		*which = thread - 1;
-	gdb_put(reply, "OK");
-	return 0;
-}
-
-static int command_alive(struct gdb_session *session, struct gdb_text *text,
-			 struct gdb_reply *reply)
-{
-	u64 thread;
-
-	if (!gdb_take_number(text, &thread) || !thread || thread > session->vcpus)
-		return -EINVAL;
-	gdb_put(reply, "OK");
-	return 0;
-}
-
-static int query_supported(struct gdb_session *session, struct gdb_text *text,
-			   struct gdb_reply *reply)
-{
-	session->swbreak = memmem(text->at, text->end - text->at, ";swbreak+", 9) ||
-			   memmem(text->at, text->end - text->at, ":swbreak+", 9);
-	session->hwbreak = memmem(text->at, text->end - text->at, ";hwbreak+", 9) ||
-			   memmem(text->at, text->end - text->at, ":hwbreak+", 9);
-	gdb_put(reply,
-		"PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;vContSupported+;swbreak+;"
-		"hwbreak+;binary-upload+",
-		GDB_PAYLOAD_MAX);
-	return 0;
-}
-
-/* "m" and a piece, or "l" and the last one. */
-static int query_features(struct gdb_session *session, struct gdb_text *text,
-			  struct gdb_reply *reply)
-{
-	const size_t total = strlen(session->description);
-	u64 offset, length;
-
-	if (!gdb_skip(text, "target.xml:") || !take_range(text, &offset, &length))
-		return -EINVAL;
-	offset = MIN(offset, total);
-	length = MIN(MIN(length, total - offset), GDB_PAYLOAD_MAX - 1);
-	gdb_put(reply, offset + length < total ? "m" : "l");
-	gdb_put_binary(reply, session->description + offset, length);
-	return 0;
-}
-
-static int query_threads(struct gdb_session *session, struct gdb_text *text,
-			 struct gdb_reply *reply)
-{
-	(void)text;
-	for (unsigned i = 0; i < session->vcpus; i++)
-		gdb_put(reply, "%c%x", i ? ',' : 'm', i + 1);
-	return 0;
-}
-
-static int query_no_more_threads(struct gdb_session *session, struct gdb_text *text,
-				 struct gdb_reply *reply)
-{
-	(void)session, (void)text;
-	gdb_put(reply, "l");
-	return 0;
-}
-
-static int query_thread_info(struct gdb_session *session, struct gdb_text *text,
-			     struct gdb_reply *reply)
-{
-	char name[32];
-	u64 thread;
-
-	if (!gdb_take_number(text, &thread) || !thread || thread > session->vcpus)
-		return -EINVAL;
-	snprintf(name, sizeof(name), "vCPU %u", (unsigned)thread - 1);
-	gdb_put_hex(reply, name, strlen(name));
-	return 0;
-}
-
-static int query_current(struct gdb_session *session, struct gdb_text *text,
-			 struct gdb_reply *reply)
-{
-	/* qCRC is another's. */
-	if (text->at != text->end)
-		return UNKNOWN;
-	gdb_put(reply, "QC%x", session->general + 1);
-	return 0;
-}
-
-/* We were here before the debugger came, and shall be when it has gone. */
-static int query_attached(struct gdb_session *session, struct gdb_text *text,
-			  struct gdb_reply *reply)
-{
-	(void)session, (void)text;
-	gdb_put(reply, "1");
-	return 0;
-}
-
-static int query_no_ack(struct gdb_session *session, struct gdb_text *text, struct gdb_reply *reply)
-{
-	(void)text;
-	session->no_ack = true;
-	gdb_put(reply, "OK");
-	return 0;
-}
-
-/* "monitor ..." */
-static int query_monitor(struct gdb_session *session, struct gdb_text *text,
-			 struct gdb_reply *reply)
-{
-	static const char help[] =
-		"monitor help              this\n"
-		"monitor memory physical   addresses are guest-physical from now on\n"
-		"monitor memory virtual    or what the vCPU's page tables make of them\n"
-		"monitor reset             reset the guest, and stop it at its first instruction\n"
-		"monitor quit              end it\n";
-	const char *answer = NULL;
-	char line[64] = "";
-	size_t length = (text->end - text->at) / 2;
-
-	if (length < sizeof(line) && !gdb_take_hex(text, line, length))
-		return -EINVAL;
-	if (!strcmp(line, "memory physical"))
-		session->physical = true;
-	else if (!strcmp(line, "memory virtual"))
-		session->physical = false;
-	else if (!strcmp(line, "reset"))
-		machine_reset(session->machine);
-	else if (!strcmp(line, "quit"))
-		end_machine(session);
-	else if (!strcmp(line, "help"))
-		answer = help;
-	else
-		answer = "there are: help, memory physical, memory virtual, reset, quit\n";
-	if (answer)
-		gdb_put_hex(reply, answer, strlen(answer));
-	else
-		gdb_put(reply, "OK");
-	return 0;
-}
-
-static const struct {
-	const char *name;
-	command *run;
-} queries[] = {
-	{"qSupported", query_supported},
-	{"qXfer:features:read:", query_features},
-	{"qfThreadInfo", query_threads},
-	{"qsThreadInfo", query_no_more_threads},
-	{"qThreadExtraInfo,", query_thread_info},
-	{"qC", query_current},
-	{"qAttached", query_attached},
-	{"QStartNoAckMode", query_no_ack},
-	{"qRcmd,", query_monitor},
-};
-
-static int command_query(struct gdb_session *session, struct gdb_text *text,
-			 struct gdb_reply *reply)
-{
-	text->at--;
-	for (size_t i = 0; i < ARRAY_SIZE(queries); i++)
-		if (gdb_skip(text, queries[i].name))
-			return queries[i].run(session, text, reply);
-	return UNKNOWN;
 }
 
 /* ------------------------------------------------------------------ the session */
@@ -881,20 +391,20 @@ static command *find_command(char letter)
 		{'D', command_detach},
 		{'k', command_kill},
 		{'v', command_v},
-		{'g', command_get_all},
-		{'G', command_set_all},
-		{'p', command_get_one},
-		{'P', command_set_one},
-		{'m', command_read},
-		{'M', command_write},
-		{'x', command_read_binary},
-		{'X', command_write_binary},
-		{'Z', command_insert},
-		{'z', command_remove},
-		{'H', command_thread},
-		{'T', command_alive},
-		{'q', command_query},
-		{'Q', command_query},
+		{'g', gdb_command_get_all},
+		{'G', gdb_command_set_all},
+		{'p', gdb_command_get_one},
+		{'P', gdb_command_set_one},
+		{'m', gdb_command_read},
+		{'M', gdb_command_write},
+		{'x', gdb_command_read_binary},
+		{'X', gdb_command_write_binary},
+		{'Z', gdb_command_insert},
+		{'z', gdb_command_remove},
+		{'H', gdb_command_thread},
+		{'T', gdb_command_alive},
+		{'q', gdb_command_query},
+		{'Q', gdb_command_query},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
@@ -950,7 +460,7 @@ int gdb_session_init(struct gdb_session *session, struct engine *engine, struct 
 		return err;
 	}
 	pthread_mutex_init(&session->lock, NULL);
-	ops_of(session)->attach(engine, &session->debugger);
+	gdb_ops(session)->attach(engine, &session->debugger);
 	return 0;
 }
 
@@ -969,15 +479,15 @@ void gdb_session_power_on(struct gdb_session *session)
 	for (unsigned i = 0; i < session->point_count; i++) {
 		struct gdb_point *point = &session->points[i];
 
-		point->set = !ops_of(session)->add_point(session->engine, 0, &point->point);
+		point->set = !gdb_ops(session)->add_point(session->engine, 0, &point->point);
 	}
 	if (!session->running)
-		ops_of(session)->pause(session->engine);
+		gdb_ops(session)->pause(session->engine);
 }
 
 int gdb_session_begin(struct gdb_session *session)
 {
-	const struct debug_ops *ops = ops_of(session);
+	const struct debug_ops *ops = gdb_ops(session);
 	int err;
 
 	ops->pause(session->engine);
@@ -998,12 +508,12 @@ int gdb_session_begin(struct gdb_session *session)
 
 void gdb_session_end(struct gdb_session *session)
 {
-	ops_of(session)->pause(session->engine);
+	gdb_ops(session)->pause(session->engine);
 	/* Perhaps not all of it has stopped, and it does not matter any more. */
 	if (machine_stopped(session->machine))
 		return;
 	while (session->point_count)
-		remove_point(session, &session->points[session->point_count - 1]);
+		gdb_remove_point(session, &session->points[session->point_count - 1]);
 	session->present = false;
 	resume_all(session);
 }
