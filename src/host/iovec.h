@@ -4,7 +4,7 @@
  * whoever moves them should not have to care. Queues (virtio/queue.c) and the back ends of
  * networks copy by these.
  *
- * Tour 4.25: Bytes in several buffers
+ * Tour 4.26: Bytes in several buffers
  */
 #ifndef HOST_IOVEC_H
 #define HOST_IOVEC_H
@@ -42,7 +42,7 @@ static inline size_t iov_part(const struct iovec *iov, u64 *offset, size_t lengt
  * cut a request wherever it likes, in the middle of a number if need be; nobody who uses this
  * will ever know.
  *
- * Tour 4.26: However it was cut
+ * Tour 4.27: However it was cut
  */
 static inline size_t iov_scatter(const struct iovec *iov, unsigned count, u64 offset,
 				 const void *from, size_t length)

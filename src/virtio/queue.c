@@ -226,6 +226,12 @@ int walk_add(struct walk *walk, const struct descriptor *descriptor, unsigned in
 	return add_buffer(walk, descriptor, index);
 }
 
+/*
+ * One chain, or none, or a rule that was broken. Which kind of ring it comes from is asked
+ * here, and by nobody above: a device cannot tell.
+ *
+ * Tour 4.23: Taking a chain
+ */
 int queue_pop(struct queue *queue, struct chain *chain, struct violation *violation)
 {
 	return queue->ops->pop(queue, chain, violation);
@@ -249,6 +255,12 @@ void queue_push_head(struct queue *queue, u16 head, u32 written)
 	queue_push_heads(queue, &(struct queue_used){head, written}, 1);
 }
 
+/*
+ * What was written into the guest's memory may have been code, so it is told, piece by piece,
+ * to whoever keeps translations. Only then does the driver get the chain.
+ *
+ * Tour 4.24: And giving it back
+ */
 void queue_push(struct queue *queue, const struct chain *chain, u32 written)
 {
 	const struct iovec *iov = chain->iov + chain->readable;
@@ -270,7 +282,7 @@ void queue_push(struct queue *queue, const struct chain *chain, u32 written)
  * then looks what is wanted. Each has a full fence between the two (VQ-7), so at
  * least one of them sees the other, and nobody sleeps on unseen work.
  *
- * Tour 4.23, 3 items: Nobody sleeps on unseen work
+ * Tour 4.25, 3 items: Nobody sleeps on unseen work
  */
 void queue_suppress(struct queue *queue)
 {

@@ -246,10 +246,23 @@ class Prose(unittest.TestCase):
         )
 
     def test_spans(self):
-        kinds = [span[:2] for span in prose.spans("a *b* **c** 2 * 3 * 4 `d*e*` f() g.c")]
+        kinds = [
+            span[:2]
+            for span in prose.spans("a *b* **c** 2 * 3 * 4 `d*e*` f() g.c i_j.k_l() m_n() o_p.c `q()`")
+        ]
         self.assertEqual(
             [span for span in kinds if span[0] != "text"],
-            [("em", "b"), ("strong", "c"), ("code", "d*e*"), ("function", "f"), ("file", "g.c")],
+            [
+                ("em", "b"),
+                ("strong", "c"),
+                ("code", "d*e*"),
+                ("function", "f"),
+                ("file", "g.c"),
+                ("code", "i_j.k_l()"),
+                ("function", "m_n"),
+                ("file", "o_p.c"),
+                ("function", "q"),
+            ],
         )
 
 

@@ -159,7 +159,17 @@ SPAN = re.compile(
     r"|\[(?P<link>[^]]+)\]\((?P<target>[^)\s]+)\)"
     r"|(?P<function>\b[a-z_]\w*)\(\)"
     r"|(?P<file>(?:\b[\w-]+/)*[\w-]+\.(?:c|h|S|asl|ld)\b)(?!\()"
+    # What has an underscore is a name of the program's, whether or not it says so.
+    r"|(?P<name>\b[A-Za-z]\w*_\w+(?:\.\w+)*(?:\(\))?)"
 )
+
+
+def known_code(text):
+    """A span of code, which may be the name of a function or of a file."""
+    name = SPAN.fullmatch(text)
+    if name and name.lastgroup in ("function", "file"):
+        return name.lastgroup, name[name.lastgroup], None
+    return "code", text, None
 
 
 def spans(text):
@@ -173,6 +183,10 @@ def spans(text):
         kind = found.lastgroup
         if kind == "target":
             yield "link", found["link"], found["target"]
+        elif kind == "name":
+            yield "code", found["name"], None
+        elif kind == "code":
+            yield known_code(found["code"])
         else:
             yield kind, found[kind], None
     if end < len(text):
