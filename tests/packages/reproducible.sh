@@ -20,7 +20,7 @@ long="$temp/another place, a long way from the first"
 
 copy() {
 	mkdir -p "$1"
-	cp -R Makefile LICENSE README.md debian docs packaging scripts src "$1/"
+	cp -R Makefile LICENSE README.md debian docs examples packaging scripts src "$1/"
 }
 
 # A difference is shown where it begins.
