@@ -21,6 +21,8 @@ enum space { PORT, MEMORY };
  * `offset` is from the start of the region; len is 1, 2, 4 or 8, and the access lies wholly inside.
  * Called without any lock, on any vCPU thread, several at once. The upper bits of a read are cut
  * off.
+ *
+ * Tour 3.31, 2 items
  */
 struct region_ops {
 	u64 (*read)(void *opaque, u64 offset, unsigned len);

@@ -69,6 +69,12 @@ struct engine_options {
 #define SOFT_TRACE_MMU	4u /* misses, flushes, control registers */
 #define SOFT_TRACE_IO	8u /* ports and device memory */
 
+/*
+ * A dozen functions. Those about the IOAPIC and about notifications may be missing: not every
+ * engine needs the one, or can do the other.
+ *
+ * Tour 5.11: All that is asked of an engine
+ */
 struct engine_ops {
 	const char *name; /* "kvm", "soft" */
 

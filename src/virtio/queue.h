@@ -76,7 +76,11 @@ struct queue {
 	};
 };
 
-/* One buffer of the driver's: first what the device may read, then what it may write. */
+/*
+ * One buffer of the driver's: first what the device may read, then what it may write.
+ *
+ * Tour 4.11: A chain
+ */
 struct chain {
 	u16 head; /* what the driver knows it by, below the queue's size: the index of its first
 		     descriptor, or the buffer id in a packed ring */

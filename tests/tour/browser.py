@@ -64,7 +64,8 @@ function background(one) {
 	}
 	return "rgb(255, 255, 255)";
 }
-for (const one of document.querySelectorAll("main p, main a, main span, main h4, figcaption, #contents a"))
+const texts = "main p, main a, main span, main h4, figcaption, #contents a";
+for (const one of document.querySelectorAll(texts))
 	if (one.checkVisibility ? one.checkVisibility() : true)
 		seen[getComputedStyle(one).color + " on " + background(one)] = one.outerHTML.slice(0, 80);
 return seen;

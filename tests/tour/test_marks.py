@@ -4,7 +4,7 @@
 import unittest
 
 from fixture import LICENSE, TreeTest, opening
-from tour import book
+from tour import book, marks
 
 
 class Failures(TreeTest):
@@ -20,7 +20,7 @@ class Failures(TreeTest):
     def test_file_without_a_mark(self):
         self.write("src/a.c", opening("1.10: A"))
         self.write("src/deep/b.h", LICENSE + "/*\n * Nobody reads this.\n */\n")
-        self.expect("src/deep/b.h:2: in no chapter: this comment has no mark (tools/tour/marks.py says how)")
+        self.expect(f"src/deep/b.h:2: {marks.NO_MARK}")
 
     def test_file_without_a_comment(self):
         for name in ("a.c", "b.h", "c.S", "d.asl", "e.ld"):
@@ -36,9 +36,10 @@ class Failures(TreeTest):
     def test_mark_only_further_down(self):
         self.write(
             "src/a.c",
-            LICENSE + "/*\n * What this is.\n */\n\n/*\n * Why.\n *\n * Tour 1.10: A\n */\nint a;\n",
+            LICENSE
+            + "/*\n * What this is.\n */\n\n/*\n * Why.\n *\n * Tour 1.10: A\n */\nint a;\n",
         )
-        self.expect("src/a.c:2: in no chapter: this comment has no mark (tools/tour/marks.py says how)")
+        self.expect(f"src/a.c:2: {marks.NO_MARK}")
 
     def test_out_of_order(self):
         self.write(

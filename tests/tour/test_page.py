@@ -248,7 +248,9 @@ class Prose(unittest.TestCase):
     def test_spans(self):
         kinds = [
             span[:2]
-            for span in prose.spans("a *b* **c** 2 * 3 * 4 `d*e*` f() g.c i_j.k_l() m_n() o_p.c `q()`")
+            for span in prose.spans(
+                "a *b* **c** 2 * 3 * 4 `d*e*` f() g.c i_j.k_l() m_n() o_p.c `q()`"
+            )
         ]
         self.assertEqual(
             [span for span in kinds if span[0] != "text"],

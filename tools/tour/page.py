@@ -96,12 +96,11 @@ class Page:
         """The way to the chapters before and behind this one."""
         at = self.tour.chapters.index(chapter)
         out = ['<nav class="turn" aria-label="Chapters">']
-        for index, sign, word in ((at - 1, "←", "previous"), (at + 1, "→", "next")):
+        for index, relation, text in ((at - 1, "prev", "← {}"), (at + 1, "next", "{} →")):
             if 0 <= index < len(self.tour.chapters):
                 other = self.tour.chapters[index]
-                name = f"{other.number}. {html.escape(other.title)}"
-                text = f"{sign} {name}" if index < at else f"{name} {sign}"
-                out.append(f'<a class="{word}" rel="{word[:4]}" href="#chapter-{other.number}">{text}</a>')
+                name = text.format(f"{other.number}. {html.escape(other.title)}")
+                out.append(f'<a rel="{relation}" href="#chapter-{other.number}">{name}</a>')
         return "\n".join(out + ["</nav>"])
 
     def section(self, section):
@@ -114,8 +113,9 @@ class Page:
                 f'<{level}><a class="self" href="#{section.name}">{section.name}</a> '
                 f"{self.inline(section.title, section)}</{level}>"
             )
-        shown = section.path if section.is_opening else f"{section.path}:{section.comment[0]}"
-        out.append(f'<p class="place">{self.line_link(section.path, section.comment[0], shown)}</p>')
+        line = section.comment[0]
+        shown = section.path if section.is_opening else f"{section.path}:{line}"
+        out.append(f'<p class="place">{self.line_link(section.path, line, shown)}</p>')
         out.append(self.blocks(self.tour.blocks(section), section))
         if section.code:
             out.append(self.code(section))
@@ -171,9 +171,8 @@ class Page:
     def picture(self, name, caption):
         """A drawing, which a small screen may move sideways."""
         drawing = pictures.svg(self.tour.pictures[name], self.address_of_function)
-        return (
-            f"<figure><div>{drawing}</div><figcaption>{self.inline(caption, None)}</figcaption></figure>"
-        )
+        caption = self.inline(caption, None)
+        return f"<figure><div>{drawing}</div><figcaption>{caption}</figcaption></figure>"
 
     def address_of_function(self, name):
         """Where the page shows a function, or None."""

@@ -6,8 +6,8 @@ turned into SVG for the page. The sources are docs/pictures/*.txt.
     (the drawing)
 
 Lines and boxes are ─ │ ┌ ┐ └ ┘ ├ ┤ ┬ ┴ ┼, dashed ┄ ┆, round corners ╭ ╮ ╰ ╯, heads of arrows
-▶ ◀ ▲ ▼. A box with a ░, ▒ or ▓ in it is tinted. All else is text. SVG takes its colours from the page's
-classes, so it is dark where the page is.
+▶ ◀ ▲ ▼. A box with a ░, ▒ or ▓ in it is tinted. All else is text. SVG takes its colours from the
+page's classes, so it is dark where the page is.
 """
 
 import dataclasses
@@ -166,22 +166,11 @@ def find_tints(picture):
 
 
 def texts(picture):
-    """All texts, as (row, column, string): what has no two spaces in it."""
-    drawn = "".join(ARMS) + "".join(TINTS)
+    """All texts, as (row, column, string): what has no two spaces in it, and no drawing."""
+    drawn = dict.fromkeys(map(ord, [*ARMS, *TINTS]), "\0")
     for at, row in enumerate(picture.rows):
-        for found in re.finditer(r"\S+(?: \S+)*", row.translate({ord(c): "  " for c in drawn})):
-            # Each drawn character became two: count them back.
-            yield at, original_column(row, found.start(), drawn), found[0]
-
-
-def original_column(row, wanted, drawn):
-    """Where in `row` the character is that is at `wanted` once drawn ones count twice."""
-    seen = 0
-    for column, char in enumerate(row):
-        if seen >= wanted:
-            return column
-        seen += 2 if char in drawn else 1
-    return len(row)
+        for found in re.finditer(r"[^\s\0]+(?: [^\s\0]+)*", row.translate(drawn)):
+            yield at, found.start(), found[0]
 
 
 def number(value):
@@ -256,7 +245,9 @@ def corners(picture, half_width, half_height):
             x, y = (2 * column + 1) * half_width, (2 * at + 1) * half_height
             edge_x = x + (half_width if ARMS[char] & RIGHT else -half_width)
             edge_y = y + (half_height if ARMS[char] & DOWN else -half_height)
-            yield f"M{number(edge_x)} {number(y)}Q{number(x)} {number(y)} {number(x)} {number(edge_y)}"
+            begin, corner, end = (edge_x, y), (x, y), (x, edge_y)
+            begin, corner, end = (f"{number(a)} {number(b)}" for a, b in (begin, corner, end))
+            yield f"M{begin}Q{corner} {end}"
 
 
 def heads(picture, half_width, half_height):

@@ -12,6 +12,11 @@
 
 #include <Zydis/Zydis.h>
 
+/*
+ * What the translator can do with an instruction, as of today. Most are of the second kind.
+ *
+ * Tour 6.101, 3 items: Kinds of instructions
+ */
 enum form_kind {
 	FORM_UNKNOWN, /* #UD */
 	FORM_PASS,    /* the same instruction, operands renamed */

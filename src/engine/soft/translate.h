@@ -16,7 +16,11 @@
 /* Of a block whose one instruction crosses into the next page. */
 #define MODE_CROSSING 0x400u
 
-/* What an event is about. Where not said otherwise translated code goes on behind the site. */
+/*
+ * What an event is about. Where not said otherwise translated code goes on behind the site.
+ *
+ * Tour 6.201: What translated code asks of C
+ */
 enum site_kind {
 	SITE_LOAD,    /* r9: address; on return r10 is the addend. */
 	SITE_STORE,   /* the same for writing; special cases go on SITE_SPECIAL bytes later */
@@ -40,7 +44,11 @@ enum site_kind {
 #define SITE_WAITS   32u /* a pending x87 exception comes before even that */
 #define SITE_LAST    8u	 /* an instruction behind which the block has nothing */
 
-/* Behind each call to soft_event_stub. */
+/*
+ * Behind each call to soft_event_stub.
+ *
+ * Tour 6.202
+ */
 struct site {
 	u8 kind;
 	u8 flags;
@@ -99,6 +107,8 @@ struct mark {
  * Basic blocks, as far as one falls through to the next, are translated together: a unit. Each is a
  * block of its own, to be found, linked and dropped; what describes the unit's host code is with
  * the first of them.
+ *
+ * Tour 6.203: A block
  */
 struct block {
 	u64 gpa;  /* of its first byte */
