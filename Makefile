@@ -294,5 +294,5 @@ include packaging/packaging.mk
 clean:
 	rm -rf build
 
-# Not those that belong to the root file system of tests/examples.
--include $(shell find $(BUILD) -path build/examples -prune -o -type f -name '*.d' -print 2>/dev/null)
+# Not those that belong to the root file systems of tests/examples and tests/guide.
+-include $(shell find $(BUILD) \( -path build/examples -o -path 'build/clean-root.*' \) -prune -o -type f -name '*.d' -print 2>/dev/null)

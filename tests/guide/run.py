@@ -12,6 +12,9 @@ Does what the guide says, as it stands there, and looks whether what it shows ap
                      be fetched and installed), `minutes` (there is time)
   --timeout-scale=N  patience
   --keep             leave the folder with all that was made
+  --inside=FOLDER    play them in the root file system that is there, which tests/clean-debian
+                     has made, with the sources in /root/lguest: one after the other, in one home,
+                     as somebody would who reads the guide from its beginning
 
 Without names, all scenes that can be played here. `install` comes first in any case: it makes
 what the others begin with. Each scene has a home of its own, in which ~/lguest is this tree. A
@@ -35,6 +38,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PATIENCE = 60  # seconds, for a prompt
 WORKED = ("examples/device/balloon.c", "examples/device/plug-in.patch")
 STAGE = "install"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 PROMPTED = re.compile(r"^(guest:\S*# |root@guest:\S*# |guest login: |\(gdb\) )(.*)$")
@@ -80,6 +84,29 @@ class Network:
             holder.kill()
             holder.wait()
             holder.stdout.close()
+
+
+class System:
+    """Another root file system, in namespaces that last until close()."""
+
+    def __init__(self, folder):
+        self.holder = subprocess.Popen([os.path.join(ROOT, "tests/clean-debian"), "run", folder,
+                                        "sh", "-c", "echo; exec sleep 1d"],
+                                       stdout=subprocess.PIPE)
+        self.holder.stdout.readline()
+        pid = str(self.holder.pid)
+        while True:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+                child = file.read().split()
+            if not child:
+                break
+            pid = child[0]
+        self.inside = ["nsenter", "--target", pid, "--mount", "--pid", "--root", "--wd"]
+
+    def close(self):
+        self.holder.kill()
+        self.holder.wait()
+        self.holder.stdout.close()
 
 
 def in_path(command):
@@ -137,13 +164,12 @@ def check_shown(place, shown, said, words):
 class Play:
     """One scene, being played."""
 
-    def __init__(self, scene, home, options):
+    def __init__(self, scene, home, options, system):
         self.scene, self.home, self.scale = scene, home, options["timeout-scale"]
+        self.system = system
         self.terminals = {}
         self.said = ""
         self.network = Network() if scene.own_network else None
-        folder = os.path.join(home, "guests")
-        self.folder = folder if os.path.isdir(folder) else os.path.join(home, "lguest")
         self.environment = {
             "HOME": home, "LANG": "C.UTF-8", "XDG_RUNTIME_DIR": f"{home}/.run",
             "PATH": f"{home}/.local/bin:" + os.environ["PATH"] + ":/usr/sbin:/sbin",
@@ -152,12 +178,25 @@ class Play:
             if name in os.environ:
                 self.environment[name] = os.environ[name]
 
+    def open_terminal(self):
+        inside = self.network.inside if self.network else []
+        if self.system:
+            terminal = Terminal({"HOME": "/root", "PATH": "/root/.local/bin:" + PATH}, "/",
+                                [*inside, *self.system.inside])
+            terminal.await_prompt(PATIENCE)
+            terminal.type("cd ~/guests 2>/dev/null || cd", PATIENCE)
+            return terminal
+        folder = os.path.join(self.home, "guests")
+        if not os.path.isdir(folder):
+            folder = os.path.join(self.home, "lguest")
+        terminal = Terminal(self.environment, folder, inside)
+        terminal.await_prompt(PATIENCE)
+        return terminal
+
     def terminal(self, block):
         number = block.number("terminal", 1)
         if number not in self.terminals:
-            inside = self.network.inside if self.network else ()
-            self.terminals[number] = Terminal(self.environment, self.folder, inside)
-            self.terminals[number].await_prompt(PATIENCE)
+            self.terminals[number] = self.open_terminal()
         return self.terminals[number]
 
     def patience(self, block):
@@ -208,6 +247,8 @@ class Play:
                 time.sleep(1)
                 return
             said = terminal.type(line, self.patience(block))
+            while last and "ends" in block.words and terminal.prompt != "host":
+                said += terminal.await_prompt(self.patience(block))
             self.said += said
             check_shown(block.place, answer, said, block.words)
             self.check_status(block, terminal, line, last)
@@ -244,7 +285,9 @@ class Play:
                 raise book.Wrong(f"{block.place}: {key} is no key that we have")
             terminal.send(chr(ord(key[1]) - ord("@")))
             time.sleep(0.2)
-        self.said = terminal.await_prompt(self.patience(block))
+        self.said, terminal.prompt = "", None
+        while terminal.prompt != "host":
+            self.said += terminal.await_prompt(self.patience(block))
         self.check_status(block, terminal, block.name, True)
 
     def perform(self):
@@ -260,7 +303,8 @@ class Play:
                 try:
                     self.type_block(block)
                 except Lost as lost:
-                    seen = self.terminals[block.number("terminal", 1)].unread
+                    terminal = self.terminals.get(block.number("terminal", 1))
+                    seen = terminal.unread if terminal else ""
                     raise Failed(f"{block.place}: {lost}; what there was:\n{seen}") from None
         for number, terminal in self.terminals.items():
             if terminal.prompt not in ("host", None):
@@ -285,13 +329,13 @@ def make_home(scratch, scene, stage):
     return home
 
 
-def play(scene, scratch, options):
+def play(scene, scratch, options, system):
     """None, or what went wrong."""
     begun = time.monotonic()
     performance = None
     try:
-        home = make_home(scratch, scene, os.path.join(scratch, STAGE))
-        performance = Play(scene, home, options)
+        home = "/root" if system else make_home(scratch, scene, os.path.join(scratch, STAGE))
+        performance = Play(scene, home, options, system)
         performance.perform()
         wrong = None
     except (Failed, Lost, book.Wrong) as failed:
@@ -308,14 +352,14 @@ def play(scene, scratch, options):
 
 
 def play_all(scenes, scratch, options):
-    """How many went well, and how many did not."""
+    """How many went well, and how many did not. The first has to, or the others cannot."""
     waiting, results = list(scenes), []
-    if play(waiting.pop(0), scratch, options):
+    if play(waiting.pop(0), scratch, options, None):
         return 0, 1 + len(waiting)
 
     def worker():
         while waiting:
-            results.append(play(waiting.pop(0), scratch, options))
+            results.append(play(waiting.pop(0), scratch, options, None))
 
     workers = [threading.Thread(target=worker) for _ in range(options["jobs"])]
     for thread in workers:
@@ -324,6 +368,29 @@ def play_all(scenes, scratch, options):
         thread.join()
     failed = sum(1 for wrong in results if wrong)
     return 1 + len(results) - failed, failed
+
+
+def play_here(scenes, options):
+    made = subprocess.run(["mktemp", "-d", "/tmp/lguest-guide.XXXXXX"], check=True, text=True,
+                          stdout=subprocess.PIPE)
+    scratch = made.stdout.strip()
+    try:
+        return play_all(scenes, scratch, options)
+    finally:
+        if not options["keep"]:
+            subprocess.run(["rm", "-rf", scratch], check=False)
+
+
+def play_inside(scenes, options):
+    """In the order of the guide; what comes after something that fails is not played."""
+    system = System(options["inside"])
+    try:
+        for at, scene in enumerate(scenes):
+            if play(scene, None, options, system):
+                return at, len(scenes) - at
+    finally:
+        system.close()
+    return len(scenes), 0
 
 
 def check_book():
@@ -336,7 +403,7 @@ def check_book():
 
 
 def parse(arguments):
-    options = {"list": False, "book": False, "keep": False, "jobs": 1, "with": "",
+    options = {"list": False, "book": False, "keep": False, "jobs": 1, "with": "", "inside": "",
                "timeout-scale": 1}
     names = []
     for argument in arguments:
@@ -353,14 +420,14 @@ def parse(arguments):
 
 
 def choose(scenes, names, extras):
-    """What is to be played, the stage first; and how many are skipped, after saying why."""
+    """What is to be played; and how many are skipped, after saying why."""
     unknown = set(names) - {scene.name for scene in scenes}
     if unknown:
         sys.exit("run.py: no scene " + " ".join(sorted(unknown)) + ": --list has them")
     chosen, skipped = [], 0
     for scene in scenes:
         if scene.name == STAGE:
-            chosen.insert(0, scene)
+            chosen.append(scene)
         elif not names or scene.name in names:
             why = why_not(scene, extras)
             if why:
@@ -391,14 +458,12 @@ def main():
         print("1 passed, 0 failed, 0 skipped")
         return 0
     chosen, skipped = choose(scenes, names, extras)
-    made = subprocess.run(["mktemp", "-d", "/tmp/lguest-guide.XXXXXX"], check=True, text=True,
-                          stdout=subprocess.PIPE)
-    scratch = made.stdout.strip()
-    try:
-        passed, failed = play_all(chosen, scratch, options)
-    finally:
-        if not options["keep"]:
-            subprocess.run(["rm", "-rf", scratch], check=False)
+    if options["inside"]:
+        passed, failed = play_inside(chosen, options)
+    else:
+        # What makes the stage for the others goes first.
+        chosen.sort(key=lambda scene: scene.name != STAGE)
+        passed, failed = play_here(chosen, options)
     print(f"{passed + 1} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 
