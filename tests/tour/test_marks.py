@@ -22,6 +22,14 @@ class Failures(TreeTest):
         self.write("src/deep/b.h", LICENSE + "/*\n * Nobody reads this.\n */\n")
         self.expect(f"src/deep/b.h:2: {marks.NO_MARK}")
 
+    def test_words_that_are_no_marks(self):
+        self.write("src/a.c", opening("1.10: A", "A guided\n * tour of\n * a detour, 4.10."))
+        self.expect()
+
+    def test_file_in_another_encoding(self):
+        (self.root / "src/a.c").write_bytes(opening("1.10: A", "Gr\xfc\xdfe").encode("latin-1"))
+        self.expect("src/a.c:1: is not UTF-8")
+
     def test_file_without_a_comment(self):
         for name in ("a.c", "b.h", "c.S", "d.asl", "e.ld"):
             self.write(f"src/{name}", LICENSE + "int a;\n")
@@ -80,6 +88,7 @@ class Failures(TreeTest):
             "one.ten: A",
             "1.10, two items: A",
             "1.10, 2 pages: A",
+            "1.10, 0 items: A",
         ):
             with self.subTest(mark):
                 self.write("src/a.c", opening(mark))

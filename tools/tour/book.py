@@ -30,7 +30,7 @@ class Tour:
 
     def lines(self, path):
         """The lines of a file."""
-        return (self.root / path).read_text(encoding="utf-8").split("\n")
+        return (self.root / path).read_text(encoding="utf-8", errors="replace").split("\n")
 
     def read_chapters(self):
         """docs/tour/N-*.md, by number."""

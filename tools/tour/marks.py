@@ -27,7 +27,7 @@ NO_MARK = "in no chapter: this comment has no mark (tools/tour/marks.py says how
 
 MARK = re.compile(r"Tour (\d+)\.(\d+)(?:, (\d+) (item|line)s?)?(?:: (\S.*))?")
 # What somebody may have meant as one.
-LIKE_A_MARK = re.compile(r"\W*tour\b\W*\d|\W*Tour\b", re.IGNORECASE)
+LIKE_A_MARK = re.compile(r"\W*(?:(?i:tour)\b\W*\d|Tour\b)")
 
 
 @dataclasses.dataclass(order=True)
@@ -283,7 +283,11 @@ def read_sources(root, chapters):
     """All sections in reading order, and all that is wrong with them, in the files' order."""
     sections, troubles = [], []
     for path in source_files(root):
-        text = (pathlib.Path(root) / path).read_text(encoding="utf-8")
+        try:
+            text = (pathlib.Path(root) / path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            troubles.append(Trouble(path, 1, "is not UTF-8"))
+            continue
         found, wrong = read_file(path, text)
         troubles += wrong
         troubles += check_order(found)
