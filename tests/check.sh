@@ -449,8 +449,10 @@ check() {
 	package_tests "$1"
 
 	verdict examples-systemd tests/examples/systemd.sh
+	verdict examples-kubernetes tests/examples/kubernetes.py
 	if [ "$1" = check-long ]; then
 		verdict examples-slurm tests/examples/slurm.sh
+		verdict examples-container tests/examples/container.sh
 	fi
 
 	prepare build-fuzz $MAKE -k -j2 fuzzers-clang
