@@ -236,7 +236,7 @@ EXAMPLE := $(BUILD)/example
 $(EXAMPLE)/patched: examples/device/plug-in.patch $(wildcard src/*.[ch])
 	@rm -rf $(@D) && mkdir -p $(@D)/src
 	cp src/*.[ch] $(@D)/src
-	patch -s -p1 -d $(@D) <$<
+	patch -s -p1 -F0 -d $(@D) <$<
 	@touch $@
 
 $(BUILD)/lguest-balloon: $(EXAMPLE)/patched examples/device/balloon.c examples/device/balloon.h $(LIBRARY)

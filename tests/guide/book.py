@@ -19,8 +19,8 @@ reader does not see, and which says what the block is:
 
 `type` knows more (after a colon, with semicolons between): `terminal 2`, `status 3` (of the
 last command), `within 300` seconds, `stays` (it gives no prompt, and runs on), `ends` (the guest
-does, though there may be a prompt of its first), `repeat` (until it shows what it should). `shows`
-may say `numbers vary` or `about`, and so may `type` of its answers.
+does, though there may be a prompt of its first), `silent` (it prints nothing), `repeat` (until it
+shows what it should). `shows` may say `numbers vary` or `about`, and so may `type` of its answers.
 
 A line of dots stands for lines that are not shown; what else appears between those that
 are is of no matter. Words are what is compared: with `numbers vary` numbers may be any, with
@@ -31,7 +31,8 @@ import re
 
 MARK = re.compile(r"<!-- (scene|type|shows|quote|left|key)\b ?([^:>]*?)(?:: (.*?))? -->$")
 WORDS = {
-    "type": {"terminal", "status", "within", "stays", "ends", "repeat", "numbers", "about"},
+    "type": {"terminal", "status", "within", "stays", "ends", "silent", "repeat", "numbers",
+             "about"},
     "shows": {"numbers", "about"},
     "key": {"terminal", "within", "status"},
     "scene": {"needs", "own"},

@@ -225,6 +225,8 @@ class Play:
                 raise Failed(f"{block.place}: {terminal.prompt} has the terminal, to type: {line}")
             self.said += terminal.type(line, self.patience(block))
             self.check_status(block, terminal, line, last)
+        if "silent" in block.words and self.said.strip():
+            raise Failed(f"{block.place}: should print nothing, and does:\n{self.said}")
         if terminal.prompt == "more":
             raise Failed(f"{block.place}: the command is not complete")
 
