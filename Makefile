@@ -101,6 +101,15 @@ $(BUILD)/unit/%.o: tests/unit/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Itests/unit -c -o $@ $<
 
+$(BUILD)/unit/%.o: tests/unit/%.S
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itests/unit -c -o $@ $<
+
+# It has guests of its own, and looks at each event, with their vector registers in the host's.
+$(BUILD)/unit/test_soft_signals: $(BUILD)/unit/soft_signals.o
+$(BUILD)/unit/test_soft_signals.o: ALL_CFLAGS += -mgeneral-regs-only
+$(BUILD)/unit/test_soft_signals: ALL_LDFLAGS += -Wl,--wrap=soft_event
+
 $(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_COMMON) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
