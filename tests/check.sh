@@ -324,7 +324,8 @@ diff_part() {
 }
 
 diff_tests() {
-	diff_part diff --named --count=80000 "--compat --count=15000" "--narrow --count=5000" --garbage=1000
+	diff_part diff --named --count=80000 "--compat --count=15000" "--narrow --count=5000" \
+		"--kicked --count=6000" --garbage=1000
 	[ "$1" = check-long ] || return 0
 	diff_part diff-long --forms --garbage=100000 --count=1000000 \
 		"--compat --forms" "--compat --count=200000" "--narrow --forms=20" "--narrow --count=100000"

@@ -265,7 +265,10 @@ void native_init(bool compat);
 void native_run(const struct sequence *sequence, struct outcome *outcome);
 
 struct soft_side;
-struct soft_side *soft_side_new(unsigned without); /* WITHOUT_* */
+/* Without: WITHOUT_*. Kicked: the engine's signal comes all the time. It lives as long as the
+ * process.
+ */
+struct soft_side *soft_side_new(unsigned without, bool kicked);
 /* Warm: once more, with what the engine has kept of the last time. */
 void soft_side_run(struct soft_side *side, const struct sequence *sequence, bool warm,
 		   struct outcome *outcome);

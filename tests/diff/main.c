@@ -11,6 +11,7 @@
  *   diff --list                     the forms, a line each
  *
  * --without=LIST: as lguest's --soft-without.
+ * --kicked: the signal that calls a vCPU out of its code comes all the time.
  * --compat: 32-bit code instead of 64-bit code. --narrow: 16-bit code. Both have, some or always,
  * segments with bases and limits.
  *
@@ -52,7 +53,7 @@ struct options {
 	u64 start, count, garbage;
 	unsigned per_form, show, without;
 	const char *only;
-	bool list, single, compat, narrow, named;
+	bool list, single, compat, narrow, named, kicked;
 	struct job job;
 };
 
@@ -89,7 +90,7 @@ static void native_side(struct tester *tester, unsigned from, unsigned count)
 
 static void soft_side(struct tester *tester, unsigned from, unsigned count)
 {
-	struct soft_side *side = soft_side_new(tester->options.without);
+	struct soft_side *side = soft_side_new(tester->options.without, tester->options.kicked);
 
 	for (unsigned i = from; i < count; i++) {
 		struct slot *slot = &tester->slots[i];
@@ -504,6 +505,8 @@ static void parse(struct options *options, int argc, char **argv)
 			options->compat = true;
 		} else if (!strcmp(argument, "--narrow")) {
 			options->compat = options->narrow = true;
+		} else if (!strcmp(argument, "--kicked")) {
+			options->kicked = true;
 		} else if (!strncmp(argument, "--without=", 10)) {
 			options->without = parse_without(argument + 10);
 		} else if (!strncmp(argument, "--only=", 7)) {

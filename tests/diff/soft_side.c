@@ -18,10 +18,13 @@
 #include "host/memory.h"
 
 #include <cpuid.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #define RAM_SIZE MiB(4)
 
@@ -67,6 +70,7 @@ enum frame {
 #define VECTORS_ERROR 0x27d00u /* #DF, #TS, #NP, #SS, #GP, #PF, #AC: those push an error code */
 #define SEQUENCE_NS   3000000000ull /* it takes microseconds, but for others on this machine */
 #define GARBAGE_NS    3000000ull
+#define KICK_NS	      30000
 
 struct soft_side {
 	struct machine machine;
@@ -361,11 +365,31 @@ static u32 host_pkru(void)
 	return pkru;
 }
 
-struct soft_side *soft_side_new(unsigned without)
+/* As timers and other threads call a vCPU's thread, but all the time, and for nothing. */
+static void start_kicks(void)
+{
+	const struct itimerspec often = {.it_interval.tv_nsec = KICK_NS,
+					 .it_value.tv_nsec = KICK_NS};
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = ENGINE_SIGNAL};
+	timer_t timer;
+
+	event._sigev_un._tid = syscall(SYS_gettid);
+	/* The engine's handler comes with the first run. */
+	if (signal(ENGINE_SIGNAL, SIG_IGN) == SIG_ERR ||
+	    timer_create(CLOCK_MONOTONIC, &event, &timer) ||
+	    timer_settime(timer, 0, &often, NULL)) {
+		perror("diff: soft side: timer");
+		exit(1);
+	}
+}
+
+struct soft_side *soft_side_new(unsigned without, bool kicked)
 {
 	struct soft_side *side = side_new(false, without);
 
 	side->pkru = host_pkru();
+	if (kicked)
+		start_kicks();
 	return side;
 }
 
