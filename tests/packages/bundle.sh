@@ -18,20 +18,23 @@ temp=$(mktemp -d build/bundle.XXXXXX)
 trap 'rm -rf "$temp"' EXIT
 trap 'exit 1' INT TERM HUP
 root=$temp/root
-map=
-[ "$(id -u)" = 0 ] || map=--map-root-user
+# Who is not root is root in a namespace of its own, and then a user in the next.
+map= enter=chroot
+[ "$(id -u)" = 0 ] || {
+	map=--map-root-user
+	enter='unshare --map-user=1000 --map-group=1000 --root'
+}
 
-# in_root SCRIPT...: the words are lguest's command line in there. $mounts: what there is of /dev
-# and /proc; as: who it is run by.
+# in_root MOUNTS COMMAND...: with what it says of "dev proc".
 in_root() {
 	mounts=$1
 	shift
 	unshare $map --mount --pid --fork --kill-child sh -c '
-		root=$1 mounts=$2
-		shift 2
+		root=$1 enter=$2 mounts=$3
+		shift 3
 		case " $mounts " in *" proc "*) mount -t proc proc "$root/proc" ;; esac
 		case " $mounts " in *" dev "*) mount --rbind /dev "$root/dev" ;; esac
-		exec timeout -k 5 120 chroot "$root" "$@"' - "$root" "$mounts" "$@"
+		exec timeout -k 5 120 $enter "$root" "$@"' - "$root" "$enter" "$mounts" "$@"
 }
 
 # boots NAME MOUNTS LGUEST [OPTION...]
@@ -49,7 +52,7 @@ boots() {
 }
 
 make bundle
-archive=$(ls build/lguest-*-x86_64.tar.xz)
+archive=$(ls -t build/lguest-*-x86_64.tar.xz | head -n 1)
 mkdir -p "$root/guest"
 cp build/guest/cloud/vmlinuz build/guest/cloud/initrd.img "$root/guest/"
 tar -C "$root" -xf "$archive"

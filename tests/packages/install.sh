@@ -27,11 +27,15 @@ for file in bin/lguest share/man/man1/lguest.1 share/bash-completion/completions
 	[ -s "$to/usr/$file" ] || fail "no $file"
 done
 cmp build/lguest "$to/usr/bin/lguest"
-"$to/usr/bin/lguest" --version
+
+# Who packs a release has two places to say which.
+version=$("$to/usr/bin/lguest" --version)
+[ "$version" = "lguest $(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)" ] ||
+	fail "$version is another version than debian/changelog's"
 
 # Programs are for everybody to run, all the rest to read, and nothing to write.
 wrong=$(find "$to" -type d ! -perm 755 -o -type f ! -perm 644 ! -perm 755)
-[ -z "$wrong" ] || fail "modes: $(ls -ld $wrong)"
+[ -z "$wrong" ] || fail "modes: $wrong"
 [ "$(stat -c %a "$to/usr/bin/lguest")" = 755 ] || fail "bin/lguest is no program"
 
 # What is somebody else's stays.

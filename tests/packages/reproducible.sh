@@ -43,7 +43,7 @@ quick() {
 		compare "$object" "$long/$object"
 	done
 	make bundle
-	archive=$(ls build/lguest-*.tar.xz)
+	archive=$(ls -t build/lguest-*-x86_64.tar.xz | head -n 1)
 	cp "$archive" "$temp/"
 	(umask 077 && LC_ALL=C.UTF-8 TZ=Asia/Tokyo make bundle)
 	compare "$temp/${archive##*/}" "$archive"
