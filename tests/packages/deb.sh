@@ -10,9 +10,6 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-release=bookworm
-store=build/packages/$release.tar.gz
-
 fail() {
 	echo "deb.sh: error: $*"
 	exit 1
@@ -24,33 +21,9 @@ trap 'rm -rf --one-file-system "$temp"' EXIT
 trap 'exit 1' INT TERM HUP
 root=$temp/root
 
-make_system() {
-	[ ! -e "$store" ] || return 0
-	# From where apt has this machine's own.
-	uri=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $release" 'Component: main' \
-		'Created-By: Packages' | head -n 1)
-	mkdir -p "${store%/*}"
-	unshare --mount debootstrap --variant=minbase $release "$temp/new" "${uri:-http://deb.debian.org/debian}"
-	tar -C "$temp/new" --numeric-owner -czf "$store.new" .
-	mv "$store.new" "$store"
-	rm -rf "$temp/new"
-}
-
-# in_system COMMAND...: in the clean system, with what a container has. Its root is not the one of
-# a chroot, in which the kernel forbids the user namespaces that passt wants.
+# In the clean system, with what a container has.
 in_system() {
-	unshare --mount --pid --fork --kill-child sh -c '
-		set -e
-		cd "$1"
-		shift
-		mount --bind . .
-		cd "$PWD"
-		mount -t proc proc proc
-		mount --rbind /dev dev
-		pivot_root . mnt
-		umount -l /mnt
-		exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8 \
-			DEBIAN_FRONTEND=noninteractive "$@"' - "$root" "$@" </dev/null
+	tests/clean-debian run "$root" "$@" </dev/null
 }
 
 files() {
@@ -61,11 +34,8 @@ make deb
 deb=$(ls build/deb/lguest_*.deb)
 lintian --allow-root --fail-on error,warning --info build/deb/*.changes
 
-make_system
-mkdir "$root"
-tar -C "$root" --numeric-owner -xzf "$store"
+tests/clean-debian make "$root"
 cp "$deb" "$root/root/lguest.deb"
-cp /etc/resolv.conf "$root/etc/"
 mkdir "$root/guest"
 cp build/guest/cloud/vmlinuz build/guest/cloud/initrd.img "$root/guest/"
 in_system apt-get -q update
