@@ -41,8 +41,9 @@ static bool find(void)
 {
 	char self[PATH_MAX];
 
-	/* What the kernel was told to run: it needs no /proc. A link to us leads to us. */
-	if (!realpath((const char *)getauxval(AT_EXECFN), self))
+	/* Where there is no /proc: what the kernel was told to run. A link to us leads to us. */
+	if (!realpath("/proc/self/exe", self) &&
+	    !realpath((const char *)getauxval(AT_EXECFN), self))
 		return false;
 	*strrchr(self, '/') = '\0';
 	return join(loader, self, LOADER) && join(program, self, PROGRAM);
