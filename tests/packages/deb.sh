@@ -54,6 +54,7 @@ in_system timeout -k 5 120 setpriv --reuid=65534 --regid=65534 --clear-groups \
 cat "$temp/log"
 [ $status = 3 ] || fail "as nobody: a kernel that panics is status $status and not 3"
 [ -s "$root/usr/share/man/man1/lguest.1.gz" ] || fail "no manual"
+tests/packages/links "$root/usr/share/doc/lguest"
 
 in_system apt-get -q -y --auto-remove purge lguest
 files >"$temp/after"

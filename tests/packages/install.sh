@@ -33,6 +33,8 @@ version=$("$to/usr/bin/lguest" --version)
 [ "$version" = "lguest $(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)" ] ||
 	fail "$version is another version than debian/changelog's"
 
+tests/packages/links "$to"
+
 # Programs are for everybody to run, all the rest to read, and nothing to write.
 wrong=$(find "$to" -type d ! -perm 755 -o -type f ! -perm 644 ! -perm 755)
 [ -z "$wrong" ] || fail "modes: $wrong"
