@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The ACPI tables: how the guest learns what is on the board.
+ * The ACPI tables: see acpi.h.
  *
  * There is no firmware here, so somebody else has to leave the note on the
  * kitchen table. It reads: RSDP, which points to the XSDT, which points to the

@@ -37,7 +37,7 @@ static u64 pvpanic_read(void *opaque, u64 offset, unsigned len)
  * The register, who reads and writes it, and how it gets onto the bus. Everything that is
  * plugged into PCI has these three parts, and most have little else.
  *
- * Tour 3.271, 3 items: All of a device
+ * Tour 3.271, 3 items: All of a PCI device
  */
 static void pvpanic_write(void *opaque, u64 offset, unsigned len, u64 value)
 {

@@ -87,7 +87,7 @@ enum {
  * One line a call, and who may make it. It goes on like this for a while. It is a list of what
  * is allowed, so what a kernel of next year brings is denied already.
  *
- * Tour 7.41, 20 lines: The list
+ * Tour 7.41, 20 lines: The list of system calls
  */
 static const struct call calls[] = {
 	/* Those that are made all day come first. */

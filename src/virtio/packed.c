@@ -240,7 +240,7 @@ static u16 next_flags(const struct queue *queue)
  * What the available ring and its index were, is here one bit: the next descriptor is news, or
  * it is not.
  *
- * Tour 4.53: Taking one
+ * Tour 4.53: A chain is taken, by one bit
  */
 static int packed_pop(struct queue *queue, struct chain *chain, struct violation *violation)
 {
@@ -292,7 +292,7 @@ static u16 put_used(const struct queue *queue, unsigned position, const struct q
 /*
  * Of chains that belong together the first is marked last (virtio: Multi-buffer requests).
  *
- * Tour 4.54: Giving back
+ * Tour 4.54: A chain goes back, over another
  */
 static void packed_push(struct queue *queue, const struct queue_used *chains, unsigned count)
 {

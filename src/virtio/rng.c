@@ -94,7 +94,7 @@ static u32 fill(struct virtio_device *device, const struct chain *chain)
  * A chain that was cut short by a stop is given back with what it got: a queue that only rests
  * while the device is no bus master goes on later where it was, and its driver still waits.
  *
- * Tour 4.212, 3 items: All of a device
+ * Tour 4.212, 3 items: All of a virtio device
  */
 static unsigned rng_serve(struct virtio_device *device, unsigned index)
 {

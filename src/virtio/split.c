@@ -144,7 +144,7 @@ static int chains_waiting(const struct queue *queue, struct violation *violation
  * once; whatever the driver writes there afterwards, we have got our number. Our own index
  * moves on only when all of the chain was found to be good.
  *
- * Tour 4.43: Taking one
+ * Tour 4.43: A chain is taken
  */
 static int split_pop(struct queue *queue, struct chain *chain, struct violation *violation)
 {
@@ -189,7 +189,7 @@ static void put_used(const struct queue *queue, u16 index, const struct queue_us
  * Elements first, index last: with the one store at the end all of them are the driver's, and
  * it may read them at that very moment on another CPU.
  *
- * Tour 4.44: Giving back
+ * Tour 4.44: A chain goes back
  */
 static void split_push(struct queue *queue, const struct queue_used *chains, unsigned count)
 {

@@ -68,7 +68,7 @@ static struct form stack(const ZydisDecodedOperand *operands, enum form_kind kin
 /*
  * Integer instructions, by name. Those that pass come first, and go on for a while.
  *
- * Tour 6.111, 20 lines: The list
+ * Tour 6.111, 20 lines: The list of instructions
  */
 static struct form integer(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
 {

@@ -5,7 +5,7 @@
  * segment.c, whose other half this is, all is read and checked before anything
  * changes. Translated code calls the handlers.
  *
- * Tour 6.910: And back
+ * Tour 6.910: And back from there
  */
 #include "engine/soft/segment.h"
 
