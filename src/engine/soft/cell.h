@@ -6,10 +6,11 @@
  *   cell_stub.c  the program in it: a page of code that gives control back
  *   cell.c	  the launcher's end: starts cells, maps pages into them, lets them run
  *
- * What makes it a cell is the kernel: its thread may make two system calls and no others, one to
- * say that it stopped, which is answered by us, and one to go on. A second thread maps pages, on
- * our orders, which are on a page that neither of the two can write. So whatever the guest's code
- * does, even to the stub's own memory, it touches nothing but the pages that it was given.
+ * What makes it a cell is the kernel: its thread may make three system calls and no others, one to
+ * say that it stopped, which is answered by us, one to go on, and one to end. A second thread maps
+ * pages, on our orders, which are on a page that neither of the two can write. So whatever the
+ * guest's code does, even to the stub's own memory, it touches nothing but the pages that it was
+ * given.
  *
  * Nothing here knows what a guest is: that is bare.c.
  *

@@ -13,7 +13,7 @@
  *
  * After each piece rcx, rsi and rdi are what the guest would see, so a fault or an
  * interrupt may come between any two, and executing the instruction again goes on from there.
- * INS and OUTS are not here but in system.c. Called from translated code, as handlers.
+ * INS and OUTS are not here but in ports.c. Called from translated code, as handlers.
  *
  * Tour 6.800: Strings
  */
