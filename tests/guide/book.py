@@ -11,8 +11,8 @@ reader does not see, and which says what the block is:
   <!-- quote FILE -->         these very lines are in that file
   <!-- left: WHY -->          not tried, and why
   <!-- scene NAME: ... -->    what follows, up to the next one or the chapter's end, is played
-                              in fresh terminals. It needs WORDs (commands, root, network,
-                              minutes), and may want a network of its own:
+                              in fresh terminals. It needs WORDs (commands, or root,
+                              mirror, minutes, clean: run.py), and may want a network of its own:
                               <!-- scene routed: needs root iptables; own network -->
   <!-- key ^C: status 130 -->  no block: the key is pressed, and the guest ends
   <!-- measured -->           no block: here `make bench` has its table

@@ -38,6 +38,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PATIENCE = 60  # seconds, for a prompt
 WORKED = ("examples/device/balloon.c", "examples/device/plug-in.patch")
 STAGE = "install"
+EXTRAS = {"mirror": "--with=mirror", "minutes": "--with=minutes", "clean": "--inside=FOLDER"}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
@@ -117,16 +118,14 @@ def in_path(command):
 def why_not(scene, extras):
     """Why the scene cannot be played here, or None."""
     for need in scene.needs:
-        if need in ("mirror", "minutes"):
+        if need in EXTRAS:
             if need not in extras:
-                return f"needs --with={need}"
+                return f"needs {EXTRAS[need]}"
         elif need == "root":
             if os.geteuid():
                 return "needs root"
         elif not in_path(need):
             return f"needs {need}, which is not installed"
-    if scene.own_network and os.geteuid():
-        return "needs root, for a network of its own"
     return None
 
 
@@ -169,7 +168,8 @@ class Play:
         self.system = system
         self.terminals = {}
         self.said = ""
-        self.network = Network() if scene.own_network else None
+        # Who is not root takes the network that there is.
+        self.network = Network() if scene.own_network and not os.geteuid() else None
         self.environment = {
             "HOME": home, "LANG": "C.UTF-8", "XDG_RUNTIME_DIR": f"{home}/.run",
             "PATH": f"{home}/.local/bin:" + os.environ["PATH"] + ":/usr/sbin:/sbin",
@@ -433,8 +433,8 @@ def choose(scenes, names, extras):
         elif not names or scene.name in names:
             why = why_not(scene, extras)
             if why:
-                # Nobody asked for what --with= would bring: that is not to miss something.
-                asked = scene.name in names or "--with=" not in why
+                # Who did not ask for what an option brings does not miss it.
+                asked = scene.name in names or why.removeprefix("needs ") not in EXTRAS.values()
                 skipped += asked
                 print(f"{'SKIP' if asked else 'LEFT'} {scene.name}: {why}")
             else:
@@ -444,7 +444,7 @@ def choose(scenes, names, extras):
 
 def main():
     options, names = parse(sys.argv[1:])
-    extras = options["with"].split(",")
+    extras = options["with"].split(",") + (["clean"] if options["inside"] else [])
     try:
         check_book()
         scenes = book.scenes(ROOT)
