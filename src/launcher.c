@@ -638,13 +638,29 @@ static int lock_in(struct launcher *launcher, struct problem *why)
 	return err;
 }
 
+/* What we made of the command line that its author may not have meant. */
+static void tell_of_command_line(const struct launcher *launcher)
+{
+	const struct options *options = launcher->options;
+
+	if (launcher->console_added)
+		log_line("no console= for the kernel: %s added", DEFAULT_CONSOLE);
+	if (options->astray && options->astray == options->kernels_first)
+		log_line("%s is no option of lguest's: the kernel gets it, and all behind it",
+			 options->astray);
+	else if (options->astray)
+		log_line("%s is behind %s, where all is the kernel's: options of lguest's stand "
+			 "before it",
+			 options->astray, options->kernels_first);
+}
+
 /* Run it, through all its reboots. -errno if one of them could not be done. */
 static int run(struct launcher *launcher, struct problem *why)
 {
 	int err = power_on(launcher, why);
 
-	if (!err && launcher->console_added)
-		log_line("no console= for the kernel: %s added", DEFAULT_CONSOLE);
+	if (!err)
+		tell_of_command_line(launcher);
 	while (!err) {
 		terminal_set_raw(&launcher->terminal);
 		err = lock_in(launcher, why);

@@ -430,6 +430,20 @@ static int complete(struct options *options, struct problem *why)
  *
  * Tour 1.92: Whose argument is it?
  */
+/*
+ * The kernel gets what we do not know, and whatever is behind it. But a word that begins like an
+ * option of ours is mostly one, misspelt or late; Linux has none such before a bare "--".
+ */
+static void look_for_stray(struct options *options, char **words)
+{
+	options->kernels_first = *words;
+	for (; *words && strcmp(*words, "--"); words++)
+		if (!strncmp(*words, "--", 2)) {
+			options->astray = *words;
+			return;
+		}
+}
+
 int options_parse(struct options *options, int argc, char **argv, struct problem *why)
 {
 	bool have_memory = false;
@@ -450,6 +464,8 @@ int options_parse(struct options *options, int argc, char **argv, struct problem
 			/* "--" only says where ours end. */
 			if (!strcmp(argv[i], "--"))
 				i++;
+			else
+				look_for_stray(options, argv + i);
 			break;
 		} else if (argv[i][0] == '-' && argv[i][1] &&
 			   !(argv[i][1] >= '0' && argv[i][1] <= '9')) {

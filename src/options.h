@@ -55,6 +55,8 @@ struct options {
 	unsigned device_count; /* in the order of the command line */
 	struct device_options devices[OPTIONS_DEVICES_MAX];
 	char *command_line; /* the kernel's */
+	/* A word of it that looks as if it were for us, and the first of all; NULL: none does. */
+	const char *astray, *kernels_first;
 };
 
 /*

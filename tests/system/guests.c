@@ -180,6 +180,8 @@ static const struct test options[] = {
 		.args = {"64", GUEST("hello-linux64"), "--debug-exit", "--cpus", "2", "one",
 			 "--strict"},
 		.seen = {"command line: one --strict\n"},
+		.error_seen = {"--strict is behind one, "},
+		.error_lines = 1,
 		.status = ALL_WELL,
 	},
 	{
@@ -318,6 +320,13 @@ static const struct test endings[] = {
 		.error_seen = {"triple fault", "vCPU 0 "},
 		.error_lines = 1,
 		.status = 2,
+	},
+	{
+		.name = "option-misspelt",
+		.args = {"64", GUEST("pvpanic"), "--no-reboots", "--strict"},
+		.error_seen = {"--no-reboots is no option of lguest's", "panic"},
+		.error_lines = 2,
+		.status = 3,
 	},
 	{
 		.name = "pvpanic",

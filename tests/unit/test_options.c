@@ -80,6 +80,27 @@ static void test_kernel_arguments_with_dashes(void **state)
 	assert_string_equal(options.command_line, "--cpus=2 -- x");
 }
 
+/* A word that looks like an option, misspelt or late, and what it stands behind. */
+static void test_stray_words(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("64 vmlinux --intrd=i --no-reboot quiet"), 0);
+	assert_string_equal(options.astray, "--intrd=i");
+	assert_ptr_equal(options.astray, options.kernels_first);
+	assert_int_equal(parse("64 vmlinux quiet root=/dev/vda --no-reboot"), 0);
+	assert_string_equal(options.astray, "--no-reboot");
+	assert_string_equal(options.kernels_first, "quiet");
+	/* These were meant so: "--" is where ours end, or the kernel's. */
+	assert_int_equal(parse("64 vmlinux -- --no-reboot"), 0);
+	assert_null(options.astray);
+	assert_int_equal(parse("64 vmlinux quiet -- --shout"), 0);
+	assert_null(options.astray);
+	assert_int_equal(parse("64 vmlinux --no-reboot quiet - -x"), 0);
+	assert_null(options.astray);
+	assert_int_equal(parse("64 vmlinux --no-reboot"), 0);
+	assert_null(options.astray);
+}
+
 static void test_sizes(void **state)
 {
 	static const struct {
@@ -274,6 +295,7 @@ int main(void)
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_options_before_and_after),
 		cmocka_unit_test(test_kernel_arguments_with_dashes),
+		cmocka_unit_test(test_stray_words),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_soft_engine),
 		cmocka_unit_test(test_trace),
