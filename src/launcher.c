@@ -625,7 +625,7 @@ static void stop_vcpus(struct launcher *launcher)
 /*
  * Before the guest's first instruction, once: a reboot finds the door shut.
  *
- * Tour 2.24, 2 items: A life, and the next
+ * Tour 2.24, 2 items: From one power-on to the next
  */
 static int lock_in(struct launcher *launcher, struct problem *why)
 {

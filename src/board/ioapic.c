@@ -141,7 +141,7 @@ static void outbox_send(const struct outbox *outbox, struct engine *engine)
 /*
  * A level-triggered pin sends if it is asserted, may, and is not being handled already. Lock held.
  *
- * Tour 3.212: Levels
+ * Tour 3.212: Interrupts with levels
  */
 static void level_update(struct ioapic_pin *pin, struct outbox *outbox)
 {

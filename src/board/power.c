@@ -56,7 +56,7 @@ static u8 acpi_read_register(struct power *power, u64 number)
  * The guest's last word. If it says S5, it means off; and if somebody writes the reset value,
  * once more from the top.
  *
- * Tour 3.171: Off
+ * Tour 3.171: Switched off
  */
 static void acpi_write_register(struct power *power, u64 number, u8 value)
 {

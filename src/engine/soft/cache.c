@@ -177,7 +177,7 @@ static struct block **bucket_of(struct cache *cache, u64 gpa, u32 mode)
  * By where the code is in guest-physical memory, and in which mode it is to run. Virtual
  * addresses do not come into it.
  *
- * Tour 6.291: Finding
+ * Tour 6.291: Finding a block
  */
 struct block *cache_find(struct vcpu *vcpu, u64 gpa, u64 gpa2, u32 mode)
 {

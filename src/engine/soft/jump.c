@@ -42,7 +42,7 @@ static void note_page(struct lookup *lookup, u64 linear)
  * Code for this address, in this view, from now on without C: until something of the TLB is
  * forgotten.
  *
- * Tour 6.301: Remembering
+ * Tour 6.301: Remembering a jump
  */
 void jump_remember(struct vcpu *vcpu, u64 linear, const struct block *block)
 {

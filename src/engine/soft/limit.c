@@ -11,7 +11,7 @@
  *
  * Loading segments is segment.c's; the page tables have their say afterwards.
  *
- * Tour 6.920: Limits
+ * Tour 6.920: Limits of segments
  */
 #include "engine/soft/segment.h"
 

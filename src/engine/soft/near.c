@@ -7,7 +7,7 @@
  *
  * Handlers, called from translated code; struct stack knows about widths and limits.
  *
- * Tour 6.930: Near, on stacks that are not flat
+ * Tour 6.930: Near calls and pushes, on stacks that are not flat
  */
 #include "engine/soft/segment.h"
 

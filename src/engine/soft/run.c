@@ -597,7 +597,7 @@ static bool make_timer(struct vcpu *vcpu)
  * The thread of a vCPU. There is one soft_enter() in it: what goes in there comes out again
  * when the machine has ended.
  *
- * Tour 6.75: A life
+ * Tour 6.75: The life of a vCPU thread
  */
 void soft_vcpu_run(struct vcpu *vcpu)
 {

@@ -310,7 +310,7 @@ bool system_invd(struct vcpu *vcpu, const struct insn *insn)
  * so that is offered to others. With more vCPUs than processors, each wait would otherwise last
  * for what is left of a time slice.
  *
- * Tour 6.712: Politeness
+ * Tour 6.712: Politeness: PAUSE
  */
 bool system_pause(struct vcpu *vcpu, const struct insn *insn)
 {
