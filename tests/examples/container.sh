@@ -25,8 +25,8 @@ pod() {
 	podman $STORAGE "$@"
 }
 
-# What the Containerfile wants from a registry: the Debian that this root was made of, with the papers
-# that scripts/rootfs has taken out of it, because they go with the libraries.
+# What the Containerfile wants from a registry: the Debian that this root was made of, with the
+# papers that scripts/rootfs has taken out of it, because they go with the libraries.
 import_debian() {
 	zstd -dc /guest/rootfs/base.tar.zst | pod import - base
 	tar -C / -cf - etc/apt etc/resolv.conf | (mkdir -p /run/debian && cd /run/debian && tar -xf -)

@@ -30,10 +30,11 @@ said=$(SYSTEMD_LOG_LEVEL=info systemd-analyze verify --man=no "$temp/lguest@hell
 	"$temp/lguest.slice" 2>&1) || fail "systemd-analyze verify: $said"
 [ -z "$said" ] || fail "systemd-analyze verify: $said"
 
-systemd-analyze security --offline=true --threshold=$EXPOSED_MOST --no-pager "$temp/lguest@hello.service" ||
+systemd-analyze security --offline=true --threshold=$EXPOSED_MOST --no-pager \
+	"$temp/lguest@hello.service" ||
 	fail "more exposed than $EXPOSED_MOST"
 
 # What the unit reads from hello.conf, hello.conf has to say.
-for word in $(sed -n 's/^ExecStart=//p' "$temp/lguest@.service" | grep -o '\$[{A-Z}]*' | tr -d '${}'); do
+for word in $(grep '^ExecStart=' "$temp/lguest@.service" | grep -o '\$[{A-Z}]*' | tr -d '${}'); do
 	grep -q "^$word=" examples/systemd/hello.conf || fail "hello.conf does not say $word"
 done
