@@ -452,7 +452,6 @@ check() {
 	verdict examples-systemd tests/examples/systemd.sh
 	verdict examples-kubernetes tests/examples/kubernetes.py
 	if [ "$1" = check-long ]; then
-		verdict examples-boot tests/examples/boot.sh
 		verdict examples-slurm tests/examples/slurm.sh
 		verdict examples-container tests/examples/container.sh
 	fi
