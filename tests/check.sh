@@ -276,7 +276,8 @@ forms_have_reasons() {
 }
 
 # What was wrong once, by name; and then whatever comes to the fuzzer's mind, beginning with
-# what is known to lead somewhere. What it finds on its way is kept in the first folder.
+# what is known to lead somewhere. What it finds on its way is kept in the first folder. A crash
+# is status 77 unless it is told otherwise: verdict() takes that for what cannot be done.
 # fuzz_one NAME SECONDS FOLDER [OPTION...]
 fuzz_one() {
 	name=$1 seconds=$2 found=$3/$1
@@ -285,9 +286,11 @@ fuzz_one() {
 	mkdir -p "$found"
 	for known in tests/fuzz/regressions/"$name"/*; do
 		[ -e "$known" ] || continue
-		timeout -k 5 60 "$program" -timeout=30 -artifact_prefix="$out/" "$known" || return
+		timeout -k 5 60 "$program" -timeout=30 -error_exitcode=1 -artifact_prefix="$out/" \
+			"$known" || return 1
 	done
 	timeout -k 5 $((seconds + 120)) "$program" -max_total_time="$seconds" -timeout=30 \
+		-error_exitcode=1 \
 		-artifact_prefix="$out/$name-" "$@" "$found" tests/fuzz/corpus/"$name" &
 	echo $! >"$out/$name.pid"
 	wait $!

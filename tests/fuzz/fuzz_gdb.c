@@ -86,6 +86,9 @@ static void happen(const char *what, size_t length)
 		break;
 	case 'l':
 		gdb_session_end(&session);
+		/* By `k`: then nobody waits for vCPUs, or for another debugger. */
+		if (machine_stopped(&fake.machine))
+			break;
 		MUST(!fake.point_count);
 		MUST(!gdb_session_begin(&session));
 		break;
