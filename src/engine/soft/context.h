@@ -118,7 +118,7 @@ static inline unsigned tlb_index(const struct tlb *tlb, u64 address)
 }
 
 /* Where code is for a virtual address. Hashed by soft_jump_index(). */
-#define JUMP_ENTRIES 4096
+#define JUMP_ENTRIES 16384
 
 struct jump_cache {
 	u64 tag[JUMP_ENTRIES]; /* minus the address; TAG_NONE: free */
