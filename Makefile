@@ -110,6 +110,9 @@ $(BUILD)/unit/test_soft_signals: $(BUILD)/unit/soft_signals.o
 $(BUILD)/unit/test_soft_signals.o: ALL_CFLAGS += -mgeneral-regs-only
 $(BUILD)/unit/test_soft_signals: ALL_LDFLAGS += -Wl,--wrap=soft_event
 
+# The kernel's answers to a launcher that is signalled at an unlucky moment.
+$(BUILD)/unit/test_soft_cell: ALL_LDFLAGS += -Wl,--wrap=poll,--wrap=ioctl
+
 $(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_COMMON) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 

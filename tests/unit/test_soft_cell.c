@@ -13,11 +13,15 @@
 #include "engine/soft/cell.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -222,19 +226,38 @@ static void test_forged_stop(void **state)
 	expect_lost(f);
 }
 
-/* The same with the right one: then it says whatever the guest likes, of the guest. */
-static void test_own_stop(void **state)
+/* movl $signal, (%rsi); mov $CELL_STOP_CALL, %eax; jmp *%rbx: with the right frame. */
+static void put_own_stop(struct fixture *f, u8 signal)
 {
-	struct fixture *f = *state;
+	const u8 code[] = {
+		0xc7, 0x06, signal, 0, 0, 0, 0xb8, CELL_STOP_CALL, 0, 0, 0, 0xff, 0xe3,
+	};
 
-	put_jump(f, CELL_STOP_CALL);
+	put_code(f, code, sizeof(code));
 	regs(f)[REG_RBX] = CELL_STOP_IP - 2;
 	regs(f)[REG_RDI] = SIGILL;
 	regs(f)[REG_RSI] = f->cell->home_info;
 	regs(f)[REG_RDX] = f->cell->home;
+}
+
+/* Then it says whatever the guest likes, of the guest. */
+static void test_own_stop(void **state)
+{
+	struct fixture *f = *state;
+
+	put_own_stop(f, SIGILL);
 	run(f, CODE);
 	assert_int_equal(f->cell->signal, SIGILL);
 	run(f, CODE);
+}
+
+/* Or that it has not run at all. That is not believed for ever. */
+static void test_own_break(void **state)
+{
+	struct fixture *f = *state;
+
+	put_own_stop(f, 0);
+	expect_lost(f);
 }
 
 /* A call of the stub's from another place than its own; and a place for another call. */
@@ -271,6 +294,118 @@ static void test_deaf(void **state)
 	pthread_create(&thread, NULL, kick, f->cell);
 	expect_lost(f);
 	pthread_join(thread, NULL);
+}
+
+/*
+ * Is the launcher's thread signalled, just when it asks for the cell's stops and the cell is making
+ * one? The kernel says so in three ways; here, of each question, every other time.
+ */
+enum question { QUESTION_POLL, QUESTION_RECV, QUESTION_SEND, QUESTIONS };
+static bool signalled;
+static unsigned asked[QUESTIONS];
+
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __real_ioctl(int fd, unsigned long request, void *argument);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __wrap_ioctl(int fd, unsigned long request, void *argument);
+
+static bool refused(enum question question)
+{
+	return signalled && asked[question]++ % 2 == 0;
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+	/* The listener, and the process. */
+	if (count != 2 || !refused(QUESTION_POLL))
+		return __real_poll(fds, count, timeout);
+	fds[0].revents = POLLERR;
+	fds[1].revents = 0;
+	return 1;
+}
+
+int __wrap_ioctl(int fd, unsigned long request, void *argument)
+{
+	if ((request == SECCOMP_IOCTL_NOTIF_RECV && refused(QUESTION_RECV)) ||
+	    (request == SECCOMP_IOCTL_NOTIF_SEND && refused(QUESTION_SEND))) {
+		errno = EINTR;
+		return -1;
+	}
+	return __real_ioctl(fd, request, argument);
+}
+
+static void test_launcher_signalled(void **state)
+{
+	static const u8 code[] = {0x0f, 0x0b};
+	struct fixture *f = *state;
+
+	put_code(f, code, sizeof(code));
+	prepare(f, CODE);
+	signalled = true;
+	for (int i = 0; i < 3 && cell_works(f->cell); i++)
+		cell_run(f->cell, 0, 0);
+	signalled = false;
+	assert_true(cell_works(f->cell));
+	assert_int_equal(f->cell->signal, SIGILL);
+	for (unsigned i = 0; i < QUESTIONS; i++)
+		assert_true(asked[i] >= 6);
+}
+
+static char state_of_process(pid_t pid)
+{
+	char path[64], line[512], *end;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	assert_non_null(fgets(line, sizeof(line), file));
+	fclose(file);
+	end = strrchr(line, ')');
+	assert_non_null(end);
+	return end[2];
+}
+
+static void halt(struct fixture *f)
+{
+	kill(f->cell->pid, SIGSTOP);
+	while (state_of_process(f->cell->pid) != 'T')
+		usleep(1000);
+}
+
+static void *continue_later(void *cell)
+{
+	usleep(20000);
+	kill(((struct cell *)cell)->pid, SIGCONT);
+	return NULL;
+}
+
+/* What halts all processes breaks off the stop that the kernel holds. Nothing comes of that. */
+static void test_halted(void **state)
+{
+	/* syscall; ud2 */
+	static const u8 code[] = {0x0f, 0x05, 0x0f, 0x0b};
+	struct fixture *f = *state;
+	pthread_t thread;
+
+	put_code(f, code, sizeof(code));
+	for (int i = 0; i < 3; i++) {
+		run(f, CODE);
+		assert_int_equal(f->cell->signal, SIGSYS);
+		/* The answer comes while it is halted... */
+		halt(f);
+		pthread_create(&thread, NULL, continue_later, f->cell);
+		run(f, CODE + 2);
+		pthread_join(thread, NULL);
+		assert_int_equal(f->cell->signal, SIGILL);
+		assert_true(regs(f)[REG_RIP] == CODE + 2);
+		/* ... and when it goes on already. */
+		halt(f);
+		kill(f->cell->pid, SIGCONT);
+		run(f, CODE);
+		assert_int_equal(f->cell->signal, SIGSYS);
+		assert_true(regs(f)[REG_RIP] == CODE + 2);
+	}
 }
 
 /* An order that cannot be carried out takes those behind it along; the next ones are well. */
@@ -346,8 +481,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_early_kick, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_forged_stop, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_own_stop, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_own_break, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_gate, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_deaf, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_launcher_signalled, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_halted, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_map_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_a_container, set_up, tear_down),
 	};

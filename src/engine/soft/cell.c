@@ -228,17 +228,52 @@ static bool await(struct cell *cell)
 			memset(&stop, 0, sizeof(stop));
 			if (!ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_RECV, &stop))
 				return look_at(cell, &stop);
-		} else if (found > 0 || (!found && is_deaf(cell, &since))) {
+		} else if (found > 0 && (fds[1].revents || fds[0].revents & ~POLLERR)) {
+			return false;
+		} else if (!found && is_deaf(cell, &since)) {
 			return false;
 		}
+		/*
+		 * POLLERR says nothing of the cell: a signal came to us just when the cell held the
+		 * kernel's lock on its stops.
+		 */
 	}
 }
 
-static bool go_on(struct cell *cell)
+/* If there is no such stop any more, the next one tells. */
+static void answer(const struct cell *cell)
 {
 	struct seccomp_notif_resp answer = {.id = cell->stop};
 
-	return !ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	/* As with POLLERR: the signal was for us. */
+	while (ioctl(cell->listener, SECCOMP_IOCTL_NOTIF_SEND, &answer) && errno == EINTR)
+		;
+}
+
+/* More in a row the guest has made up. */
+#define BROKEN_OFF_MAX 16
+
+/*
+ * It goes on, until its next stop. False: as of await().
+ *
+ * What halts all processes, to stop them for a while (SIGSTOP), to freeze them, or because the host
+ * goes to sleep, breaks off a stop that is held. The same instruction makes it once more, as a new
+ * one: with the frame that we have prepared, whether our answer came too late or got lost. No
+ * signal has the number 0, so who finds that in the frame where we put it has not run since.
+ *
+ * Tour 6.1033
+ */
+static bool go_on(struct cell *cell)
+{
+	for (unsigned i = 0; i < BROKEN_OFF_MAX; i++) {
+		cell->info->si_signo = 0;
+		answer(cell);
+		if (!await(cell))
+			return false;
+		if (cell->info->si_signo)
+			return true;
+	}
+	return false;
 }
 
 /* ------------------------------------------------------------------ orders */
@@ -344,7 +379,7 @@ bool cell_run(struct cell *cell, u64 fs, u64 gs)
 	control_of(cell)->gs = gs;
 	if (cell->lost)
 		return false;
-	if (!go_on(cell) || !await(cell)) {
+	if (!go_on(cell)) {
 		end(cell);
 		return false;
 	}
@@ -398,7 +433,7 @@ static bool find_home(struct cell *cell)
 	control_of(cell)->frame = first;
 	cell->context->uc_mcontext.gregs[REG_RIP] = 0;
 	cell->context->uc_mcontext.gregs[REG_RSP] = 0;
-	if (!go_on(cell) || !await(cell))
+	if (!go_on(cell))
 		return false;
 	cell->home = (u8 *)cell->context - cell->shared + CELL_CONTROL;
 	cell->home_info = (u8 *)cell->info - cell->shared + CELL_CONTROL;
