@@ -98,11 +98,15 @@ static void account(struct vcpu *vcpu, u64 ns)
 
 /* ------------------------------------------------------------------ pages */
 
+static bool is_stubs(u64 address)
+{
+	return address >= CELL_BASE && address < CELL_END;
+}
+
 /* Nothing is mapped there: the stub is, or the last page of all, which the host gives nobody. */
 static bool is_outside(u64 address)
 {
-	return address < CELL_USER_BEGIN || address >= CELL_USER_END ||
-	       (address >= CELL_BASE && address < CELL_END);
+	return address < CELL_USER_BEGIN || address >= CELL_USER_END || is_stubs(address);
 }
 
 static unsigned slot_of(u64 window)
@@ -245,13 +249,13 @@ static void map_around(struct vcpu *vcpu, u64 address)
 	map_run(vcpu, &run);
 }
 
-/* Has the guest anything where the stub is? */
+/* Has the guest anything where the stub is, be it that it has not used it of late? */
 static bool is_in_the_way(const struct vcpu *vcpu)
 {
-	struct mapping mapping;
+	u64 gpa;
 
 	for (u64 page = CELL_BASE; page < CELL_END; page += PAGE_SIZE)
-		if (paging_look(vcpu, page, &mapping))
+		if (paging_peek(vcpu, page, &gpa))
 			return true;
 	return false;
 }
@@ -483,6 +487,15 @@ enum bare_result bare_run(struct vcpu *vcpu)
 		return BARE_ALONE;
 	}
 	if (!is_possible(vcpu)) {
+		give_up(vcpu);
+		return BARE_NOT;
+	}
+	/*
+	 * A guest's program has its first page only when it is used. There the stub is, so this may
+	 * be how we hear of it: of the stub in a cell of an lguest that is in the guest, say.
+	 */
+	if (is_stubs(vcpu->ctx.rip)) {
+		bare->stale = true;
 		give_up(vcpu);
 		return BARE_NOT;
 	}
