@@ -21,6 +21,8 @@
 
 #define TIMES 10000
 
+#define WAITING 0x50 /* a vector that nobody takes */
+
 /*
  * Code below that is copied to where it can be changed without disturbing anyone: from `name` to
  * `name`_end. It calls nobody and uses rax, rcx, rdx, rsi, rdi and r8 to r11.
@@ -390,6 +392,31 @@ static void receive(struct virtio *console, u8 *at, u32 count)
 	serialize();
 }
 
+/* What is behind the jump is fallen into, jumped to from here, and called from elsewhere. */
+CODE(two_ways, "test %edi, %edi; jz 1f; nop\n 1: mov $1, %eax; ret");
+#define WAY (two_ways_end - two_ways - 6)
+
+/*
+ * Code is changed, and called again, while an interrupt waits that may not be taken: nobody who
+ * looks at both may come round to the same place again and again.
+ */
+static void check_waiting(void)
+{
+	u64 code = PLACE(AREA, two_ways), way = code + (u64)WAY;
+
+	for (unsigned i = 0; i < 4; i++) {
+		check_equal(call(code, i % 2), 1, "by the way");
+		check_equal(call(way, 0), 1, "at once");
+	}
+	lapic_write(LAPIC_SPURIOUS, LAPIC_ENABLED | VECTOR_SPURIOUS);
+	lapic_write(LAPIC_ICR, ICR_SELF | WAITING);
+	for (u32 i = 2; i < 6; i++) {
+		*(volatile u32 *)(way + 1) = i;
+		check_equal(call(way, 0), i, "changed, while an interrupt waits");
+		check_equal(call(code, 1), i, "and by the way");
+	}
+}
+
 static void check_device(void)
 {
 	static struct virtio console;
@@ -428,4 +455,5 @@ void guest_main(const struct boot *boot)
 	check_chain(AREA + PAGE - 8ull * LINKS / 2);
 	if (boot_option(boot, "input", value, sizeof(value)))
 		check_device();
+	check_waiting();
 }

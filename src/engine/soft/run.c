@@ -343,6 +343,12 @@ static const void *serve_link(struct vcpu *vcpu, const struct site *site)
 
 	vcpu->ctx.rip = vcpu_rip(vcpu, linear);
 	vcpu->insn_rip = vcpu->ctx.rip;
+	/*
+	 * A block of a unit that was dropped is a link to what is there now, and a jump cache may
+	 * still lead to it: next_code() would, and while an interrupt waits that may not be taken,
+	 * nothing else would ever be done here.
+	 */
+	jump_forget(vcpu, linear);
 	if (atomic_load(&vcpu->ctx.poll) || vcpu->interrupt_waiting || vcpu->shadow)
 		return next_code(vcpu);
 	block = find_block(vcpu, linear, vcpu->mode);
