@@ -263,6 +263,26 @@ static const char *missing_asset(const struct run *run)
 	return NULL;
 }
 
+/* The folder on the way to a guest or kernel that others may not look into, or NULL. */
+static const char *closed_folder(const struct run *run)
+{
+	for (unsigned i = 0; run->arguments[i]; i++) {
+		const char *path = strstr(run->arguments[i], run->settings->assets);
+		char *folder;
+		struct stat info;
+
+		if (!i || !path)
+			continue;
+		folder = suite_text("%s", path);
+		for (char *end; (end = strrchr(folder, '/')) && end != folder;) {
+			*end = '\0';
+			if (!stat(folder, &info) && !(info.st_mode & S_IXOTH))
+				return folder;
+		}
+	}
+	return NULL;
+}
+
 /* By descriptor: this user need not be able to reach the program by name. */
 static void become_nobody(struct run *run, int program)
 {
@@ -548,6 +568,9 @@ static bool connect_run(struct run *run, struct verdict *verdict)
 			verdict->outcome = SKIPPED;
 		return run_fail(run, "there is no %s", missing);
 	}
+	if (run->test->flags & AS_NOBODY && getuid() == 0 && closed_folder(run))
+		return skip(run, verdict,
+			    suite_text("nobody may not look into %s", closed_folder(run)));
 	if (!wires_connect(&run->wires, run->test, &what))
 		return run_fail(run, "%s: %s", what, strerror(errno));
 	return true;
