@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/soft/cell.h"
+#include "host/landlock.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -24,6 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -274,12 +276,10 @@ static void test_gate(void **state)
 	expect_lost(f);
 }
 
-/* One that makes itself deaf by a signal's return: it is not waited for, and leaves nothing. */
-static void test_deaf(void **state)
+/* When it goes on it makes itself deaf, by a signal's return, and stays in a loop. */
+static void put_deaf(struct fixture *f)
 {
-	struct fixture *f = *state;
 	ucontext_t *frame = (ucontext_t *)(f->ram + PAGE_SIZE);
-	pthread_t thread;
 
 	put_jump(f, 15);
 	f->ram[PAGE_SIZE / 2] = 0xeb;
@@ -291,6 +291,15 @@ static void test_deaf(void **state)
 	memset(&frame->uc_sigmask, 0xff, 8);
 	regs(f)[REG_RBX] = CELL_RETURN_IP - 2;
 	regs(f)[REG_RSP] = DATA;
+}
+
+/* It is not waited for, and leaves nothing. */
+static void test_deaf(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t thread;
+
+	put_deaf(f);
 	pthread_create(&thread, NULL, kick, f->cell);
 	expect_lost(f);
 	pthread_join(thread, NULL);
@@ -470,6 +479,56 @@ static void test_in_a_container(void **state)
 	assert_int_equal(status, 0);
 }
 
+/*
+ * The launcher of a deaf one. Where Landlock confines signals, the kernel's at a parent's death
+ * does not reach it.
+ */
+static void __attribute__((noreturn)) be_launcher(struct fixture *f, int to)
+{
+	struct problem why;
+	int rules;
+
+	f->cell = cell_new(f->fd, FRAME_VECTORS, &why);
+	rules = landlock_rules(LANDLOCK_NO_NETWORK, NULL, -1);
+	if (!f->cell || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    (rules >= 0 && landlock_enter(rules)))
+		_exit(1);
+	put_deaf(f);
+	prepare(f, CODE);
+	if (write(to, &f->cell->pid, sizeof(f->cell->pid)) > 0)
+		cell_run(f->cell, 0, 0);
+	_exit(2);
+}
+
+/* Its launcher is gone, it hears no signal, and it makes no call: it ends all the same. */
+static void test_orphan(void **state)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	struct timespec used = {0};
+	struct pollfd end = {.events = POLLIN};
+	clockid_t clock;
+	pid_t launcher, cell;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	launcher = fork();
+	if (!launcher)
+		be_launcher(*state, ends[1]);
+	assert_int_equal(read(ends[0], &cell, sizeof(cell)), sizeof(cell));
+	end.fd = pidfd_open(cell, 0);
+	assert_true(end.fd >= 0);
+	assert_int_equal(clock_getcpuclockid(cell, &clock), 0);
+	/* In its loop. */
+	while (!clock_gettime(clock, &used) && !used.tv_sec && used.tv_nsec < 50000000)
+		nanosleep(&pause, NULL);
+	kill(launcher, SIGKILL);
+	waitpid(launcher, NULL, 0);
+	assert_int_equal(poll(&end, 1, 30000), 1);
+	close(end.fd);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -488,6 +547,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_halted, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_map_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_a_container, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_orphan, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #define CELL_STUB
 #include "engine/soft/cell.h"
 
+#include <asm/errno.h>
 #include <asm/prctl.h>
 #include <asm/sigcontext.h>
 #include <asm/unistd.h>
@@ -195,9 +196,10 @@ static long lock_guest_in(void)
  */
 static const struct sock_filter mapper_filter[] = {
 	LOAD(arch),
-	IF(AUDIT_ARCH_X86_64, 0, 9),
+	IF(AUDIT_ARCH_X86_64, 0, 10),
 	LOAD(nr),
-	IF(__NR_futex, 6, 0),
+	IF(__NR_futex, 7, 0),
+	IF(__NR_restart_syscall, 6, 0), /* of a wait that was halted */
 	IF(__NR_getppid, 5, 0),
 	IF(__NR_mmap, 4, 0),
 	IF(__NR_munmap, 3, 0),
@@ -249,9 +251,15 @@ static void start_mapper(void)
 		"lea %c[go](%%r12), %%rdi\n\t"
 		"mov %[wait], %%esi\n\t"
 		"mov %%r14d, %%edx\n\t"
-		"xor %%r10d, %%r10d\n\t"
+		"lea mapper_patience(%%rip), %%r10\n\t"
 		"syscall\n\t"
-		"jmp 1b\n"
+		"cmp %[timeout], %%rax\n\t"
+		"jne 1b\n\t"
+		"mov %[getppid], %%eax\n\t"
+		"syscall\n\t"
+		"cmp %c[parent](%%r12), %%eax\n\t"
+		"je 1b\n\t"
+		"jmp 8f\n"
 		"2:\tmov %c[count](%%r12), %%ebp\n\t"
 		"lea %c[order](%%r12), %%r15\n"
 		"3:\tsub $1, %%ebp\n\t"
@@ -281,10 +289,11 @@ static void start_mapper(void)
 		"syscall\n"
 		"9:"
 		: "=a"(result)
-		: "a"(__NR_clone), "D"(SHARES_ALL), "S"(0), "d"(0), "r"(unused4),
-		  "r"(unused5), [seccomp] "i"(__NR_seccomp),
-		  [set_filter] "i"(SECCOMP_SET_MODE_FILTER), [orders] "i"(CELL_CONTROL),
-		  [answers] "i"(CELL_STATE), [go] "i"(offsetof(struct cell_control, go)),
+		: "a"(__NR_clone), "D"(SHARES_ALL), "S"(0), "d"(0), "r"(unused4), "r"(unused5),
+		  [seccomp] "i"(__NR_seccomp), [set_filter] "i"(SECCOMP_SET_MODE_FILTER),
+		  [orders] "i"(CELL_CONTROL), [answers] "i"(CELL_STATE),
+		  [go] "i"(offsetof(struct cell_control, go)), [timeout] "i"(-ETIMEDOUT),
+		  [getppid] "i"(__NR_getppid), [parent] "i"(offsetof(struct cell_control, parent)),
 		  [count] "i"(offsetof(struct cell_control, count)),
 		  [order] "i"(offsetof(struct cell_control, order)),
 		  [size] "i"(sizeof(struct cell_order)),
