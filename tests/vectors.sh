@@ -20,10 +20,10 @@ objects=$(ls "$build"/engine/soft/*.o "$build/engine/topology.o")
 #   form_decoder, form_of    translate() calls them, and has saved the vectors
 #   vcpu_kick, cell_kick, system_pause  syscall() is five moves and no more
 #   page_tells_of_host, page_edges_tell, tells_at, leads_to,
-#   cell_prepare, cell_run, give_orders, post_orders, await
+#   cell_prepare, cell_run, go_on, answer, give_orders, post_orders, await
 #                            bare_run() has saved them before it comes to these
 exempt='form_decoder form_of vcpu_kick cell_kick system_pause page_tells_of_host page_edges_tell tells_at leads_to
-	cell_prepare cell_run give_orders post_orders await'
+	cell_prepare cell_run go_on answer give_orders post_orders await'
 # put_...() are parts of translate(), which calls them behind vectors_save().
 # Sections, and what is called when all is lost.
 harmless='^([.]|_GLOBAL_OFFSET_TABLE_$|__asan_|__ubsan_|__stack_chk_fail$)'
