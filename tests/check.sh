@@ -22,13 +22,18 @@ begin() {
 	date +%s >"$out/$1.begun"
 }
 
+# What has failed, of a part; or how it ended, if nothing in it looks like that.
+what_failed() {
+	grep -E '^(not ok|FAIL|#? ?[^ ]+\.c:[0-9]+: error|.*Sanitizer: |.*runtime error:|.* error: )' \
+		"$out/$1.log" | grep -v '# SKIP' | head -n 30 | grep . || tail -n 5 "$out/$1.log"
+}
+
 # end PART PASSED FAILED SKIPPED
 end() {
 	echo "$2 $3 $4" >"$out/$1.count"
 	echo "$1: $2 passed, $3 failed, $4 skipped ($(($(date +%s) - $(cat "$out/$1.begun"))) s)"
 	[ "$3" = 0 ] && return
-	grep -E '^(not ok|FAIL|#? ?[^ ]+\.c:[0-9]+: error|.*Sanitizer: |.*runtime error:|.* error: )' \
-		"$out/$1.log" | grep -v '# SKIP' | head -n 30 | sed 's/^/    /'
+	what_failed "$1" | sed 's/^/    /'
 	echo "    all of it: $out/$1.log"
 }
 
@@ -67,7 +72,6 @@ prepare() {
 		rm "$out/$part.count"
 	else
 		end "$part" 0 1 0
-		tail -n 5 "$out/$part.log" | sed 's/^/    /'
 		return 1
 	fi
 }
@@ -393,7 +397,15 @@ count_diff() {
 		}'
 }
 
+# What has failed is said again: of a long run, only the end may be kept.
 total() {
+	for count in "$out"/*.count; do
+		read -r _ failed _ <"$count"
+		[ "$failed" = 0 ] && continue
+		part=$(basename "$count" .count)
+		echo "failed: $part ($failed)"
+		what_failed "$part" 2>&1 | head -n 8 | cut -c 1-200 | sed 's/^/    /'
+	done
 	set -- $(cat "$out"/*.count | add_up)
 	echo "$1 passed, $2 failed, $3 skipped"
 	[ "$1" != 0 ] && [ "$2" = 0 ]
