@@ -113,6 +113,9 @@ $(BUILD)/unit/test_soft_signals: ALL_LDFLAGS += -Wl,--wrap=soft_event
 # The kernel's answers to a launcher that is signalled at an unlucky moment.
 $(BUILD)/unit/test_soft_cell: ALL_LDFLAGS += -Wl,--wrap=poll,--wrap=ioctl
 
+# What it takes for the time, and how long it sleeps.
+$(BUILD)/unit/test_net: ALL_LDFLAGS += -Wl,--wrap=clock_gettime,--wrap=ppoll
+
 $(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_COMMON) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 

@@ -19,12 +19,15 @@
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RECEIVE	 0
@@ -1147,56 +1150,176 @@ static void test_wire_is_cut_while_stuck(void **state)
 /* Notifications */
 
 /*
- * DEV-5: a driver that sends small packets as fast as it can: fewer than one notification for every
- * eight. And when it has stopped, it is asked to notify again.
+ * What the queue's thread believes: between two looks at the clock, this time passes; and while it
+ * pauses, it sleeps until we say so, or it has to stop.
+ */
+static struct {
+	_Atomic u64 pace;   /* ns; 0: leave it alone */
+	_Atomic long pause; /* ns: as long as it wanted to */
+	_Atomic bool overslept;
+	sem_t asleep;
+	int wake; /* an eventfd */
+} dream;
+
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		 const sigset_t *mask);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+	static __thread u64 ns;
+
+	if (!dream.pace)
+		return __real_clock_gettime(clock, now);
+	ns += dream.pace;
+	*now = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+	return 0;
+}
+
+/* Only pauses are made of it: of one descriptor, which says that it is time to stop. */
+int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		 const sigset_t *mask)
+{
+	struct pollfd both[] = {{.fd = -1}, {.fd = dream.wake, .events = POLLIN}};
+	u64 wakes;
+
+	(void)mask;
+	if (count)
+		both[0] = fds[0];
+	dream.pause = timeout->tv_nsec;
+	sem_post(&dream.asleep);
+	if (poll(both, ARRAY_SIZE(both), 20000) <= 0)
+		dream.overslept = true;
+	if (!both[1].revents)
+		return 1;
+	return read(dream.wake, &wakes, sizeof(wakes)) < 0;
+}
+
+static int setup_dream(void **state)
+{
+	dream.wake = eventfd(0, EFD_SEMAPHORE);
+	sem_init(&dream.asleep, 0, 0);
+	return dream.wake < 0 ? -1 : setup(state);
+}
+
+static int teardown_dream(void **state)
+{
+	int status = teardown(state);
+
+	assert_false(dream.overslept);
+	dream.pace = 0;
+	sem_destroy(&dream.asleep);
+	close(dream.wake);
+	return status;
+}
+
+/* One after the other, and each only when the last has been sent. How many notifications. */
+static unsigned send_until_asleep(struct fixture *f, unsigned max)
+{
+	const struct frame frame = make_frame(0);
+	unsigned kicks = 0;
+	struct frame out;
+	u16 head;
+
+	for (unsigned i = 0; i < max && sem_trywait(&dream.asleep); i++) {
+		add_frame(f, &frame, 60);
+		if (fake_driver_publish(driver(f, TRANSMIT))) {
+			kicks++;
+			notify(&f->guest, TRANSMIT);
+		}
+		await_used(&f->guest, TRANSMIT, &head);
+		await_frame(f, &out);
+	}
+	return kicks;
+}
+
+/* While it sleeps. Then it wakes, and finds them. */
+static void send_unasked(struct fixture *f, unsigned frames)
+{
+	const struct frame frame = make_frame(0);
+	struct frame out;
+	u64 wake = 1;
+	u16 head;
+
+	for (unsigned i = 0; i < frames; i++) {
+		add_frame(f, &frame, 60);
+		assert_false(fake_driver_publish(driver(f, TRANSMIT)));
+	}
+	assert_true(wire_is_silent(f));
+	assert_int_equal(write(dream.wake, &wake, sizeof(wake)), sizeof(wake));
+	for (unsigned i = 0; i < frames; i++) {
+		await_used(&f->guest, TRANSMIT, &head);
+		await_frame(f, &out);
+	}
+}
+
+static void await_sleep(void)
+{
+	AWAIT(!sem_trywait(&dream.asleep));
+}
+
+static const u64 rings[] = {0, EVENT_IDX, PACKED, EVENT_IDX | PACKED};
+
+/*
+ * DEV-5: a driver that sends small packets one soon after the other is no longer asked to notify,
+ * as long as several come in each pause; and then it is asked again. Had that been of use, it takes
+ * fewer of them the next time.
  */
 static void test_few_notifications(void **state)
 {
-	enum { PACKETS = 20000 };
-	static const u64 rings[] = {0, EVENT_IDX, PACKED, EVENT_IDX | PACKED};
-	const struct frame frame = make_frame(0);
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rings); i++) {
-		unsigned sent = 0, out_there = 0, kicks = 0;
-		struct fake_buffer buffer;
-		struct frame out;
-		u32 written;
-		u16 head;
+		unsigned kicks[2];
 
 		bring_up(&f->guest, STAGE_LIVE, FEATURE_VERSION_1 | rings[i]);
-		buffer = fake_readable(driver(f, TRANSMIT), &frame, HEADER + 60);
-		while (sent < PACKETS) {
-			while (fake_driver_take(driver(f, TRANSMIT), &head, &written))
-				;
-			if (fake_driver_add(driver(f, TRANSMIT), &buffer, 1) >= 0) {
-				sent++;
-				if (fake_driver_publish(driver(f, TRANSMIT))) {
-					kicks++;
-					notify(&f->guest, TRANSMIT);
-				}
-			}
-			for (; !wire_is_silent(f); out_there++)
-				await_frame(f, &out);
-		}
-		print_message("%u notifications for %u packets\n", kicks, sent);
-		assert_true(kicks * 8 < sent);
+		dream.pace = 10000;
+		kicks[0] = send_until_asleep(f, 1000);
+		/* Time for four packets. */
+		assert_int_equal(dream.pause, 40000);
+		send_unasked(f, 10);
+		await_sleep();
+		send_unasked(f, 2);
+		await_sleep();
+		send_unasked(f, 1);
 
-		while (out_there < sent) {
-			await_frame(f, &out);
-			out_there++;
-		}
-		while (fake_driver_take(driver(f, TRANSMIT), &head, &written))
-			;
-		/* It could be that it never asks again: then this would never end. */
+		kicks[1] = send_until_asleep(f, 1000);
+		print_message("%u notifications, then %u\n", kicks[0], kicks[1]);
+		assert_in_range(kicks[1], 2, kicks[0] - 1);
+		send_unasked(f, 0);
 		assert_transmits(f, 1);
+		/* A pause is no reason to stop later. */
+		send_until_asleep(f, 1000);
 	}
+}
+
+/* It waits for each answer, or has nothing to do: it would only lose time. */
+static void test_pauses_in_vain(void **state)
+{
+	struct fixture *f = *state;
+	unsigned kicks, before = 0;
+
+	bring_up(&f->guest, STAGE_LIVE, FEATURE_VERSION_1);
+	dream.pace = 10000;
+	for (unsigned i = 0; i < 4; i++) {
+		kicks = send_until_asleep(f, 1000);
+		print_message("%u notifications\n", kicks);
+		assert_true(kicks > before);
+		before = kicks;
+		send_unasked(f, 1);
+	}
+	dream.pace = 2000000;
+	dream.pause = 0;
+	send_until_asleep(f, 10 * kicks);
+	assert_int_equal(dream.pause, 0);
 }
 
 #define TEST(name)	     cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_PLAIN(name)     cmocka_unit_test_setup_teardown(name, setup_plain, teardown)
 #define TEST_EXCEEDING(name) cmocka_unit_test_setup_teardown(name, setup_exceeding, teardown)
 #define TEST_STRICT(name)    cmocka_unit_test_setup_teardown(name, setup_strict, teardown)
+#define TEST_DREAM(name)     cmocka_unit_test_setup_teardown(name, setup_dream, teardown_dream)
 
 int main(void)
 {
@@ -1233,7 +1356,8 @@ int main(void)
 		TEST(test_child_ends),
 		TEST(test_wire_is_cut),
 		TEST(test_wire_is_cut_while_stuck),
-		TEST(test_few_notifications),
+		TEST_DREAM(test_few_notifications),
+		TEST_DREAM(test_pauses_in_vain),
 	};
 
 	/* A wire that is cut is an error of writev(). */
