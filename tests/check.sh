@@ -105,7 +105,7 @@ unit() {
 	shift 2
 	begin "$part"
 	for name; do
-		CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 5 120 "$folder/unit/$name" \
+		CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 5 300 "$folder/unit/$name" \
 			>"$out/one.log" 2>&1 </dev/null
 		status=$?
 		count_tap $status <"$out/one.log" >>"$out/$part.counts"
