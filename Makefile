@@ -130,6 +130,17 @@ unit-programs: $(UNIT)
 # Freestanding guests, each a kernel of a page or two.
 -include tests/guests/guests.mk
 
+# Programs for users of a stock kernel in a guest, to be had there as a disk: whole sectors, so.
+USERS := $(patsubst tests/users/%.c,$(BUILD)/users/%,$(wildcard tests/users/*.c))
+
+$(BUILD)/users/%: tests/users/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -Isrc -static -pthread -o $@.elf $<
+	cp $@.elf $@
+	truncate -s %512 $@
+
+guests: $(USERS)
+
 # System tests: one program, which knows lguest only by its command line.
 SYSTEST := $(patsubst tests/system/%.c,$(BUILD)/system/%.o,$(wildcard tests/system/*.c))
 

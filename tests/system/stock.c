@@ -81,6 +81,12 @@ static void add_infos(struct suite *suite)
 #define GENERIC                                                                                    \
 	"--initrd={assets}/guest/generic/initrd.img", MEMORY, "{assets}/guest/generic/vmlinuz"
 
+/* A program of ours (tests/users), which is a disk to the guest. */
+#define RIGHTS "--soft-without=doubt", "--block={files}/rights,ro"
+#define RUN_RIGHTS                                                                                 \
+	STEPS(PROMPT, TYPE("cat /dev/vda >/tmp/rights; chmod +x /tmp/rights; /tmp/rights\r"),      \
+	      EXPECT("rights: all is well\n"), PROMPT, TYPE("poweroff -f\r"))
+
 static const struct test boots[] = {
 	{
 		/*
@@ -215,6 +221,25 @@ static const struct test boots[] = {
 			       EXPECT("\nvirtio_rng.0\n"), PROMPT,
 			       TYPE("dd if=/dev/hwrng bs=4096 count=4 | wc -c\r"),
 			       EXPECT("\n16384\n"), PROMPT, TYPE("poweroff -f\r")),
+		.unseen = {"Kernel panic"},
+	},
+	{
+		/* User code that runs as it is, whether that pays or not. */
+		.name = "cloud-rights",
+		.only = "soft",
+		.patience = FOR_STOCK,
+		.args = {RIGHTS, CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.copy = "users/rights",
+		.steps = RUN_RIGHTS,
+		.unseen = {"Kernel panic"},
+	},
+	{
+		.name = "cloud-rights-2",
+		.only = "soft",
+		.patience = FOR_STOCK,
+		.args = {RIGHTS, "--cpus=2", CLOUD, "console=ttyS0", "quiet", "panic=-1"},
+		.copy = "users/rights",
+		.steps = RUN_RIGHTS,
 		.unseen = {"Kernel panic"},
 	},
 	{

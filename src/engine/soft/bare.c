@@ -249,7 +249,11 @@ static void map_around(struct vcpu *vcpu, u64 address)
 	map_run(vcpu, &run);
 }
 
-/* Has the guest anything where the stub is, be it that it has not used it of late? */
+/*
+ * Has the guest anything where the stub is, be it that it has not used it of late? What it has not
+ * used at all nobody knows of: a program that has its memory there, and uses it first in the cell,
+ * comes upon the stub's.
+ */
 static bool is_in_the_way(const struct vcpu *vcpu)
 {
 	u64 gpa;
@@ -266,14 +270,13 @@ static bool prepare_pages(struct vcpu *vcpu)
 	struct bare *bare = &vcpu->bare;
 	const struct address_space *space = vcpu->current_space;
 
-	if (bare->stale || bare->space != space || bare->version != space->lookup.version) {
-		forget_all(vcpu);
-		if (is_in_the_way(vcpu)) {
-			bare->stale = true;
-			give_up(vcpu);
-			return false;
-		}
+	if (is_in_the_way(vcpu)) {
+		bare->stale = true;
+		give_up(vcpu);
+		return false;
 	}
+	if (bare->stale || bare->space != space || bare->version != space->lookup.version)
+		forget_all(vcpu);
 	bare->space = space;
 	bare->version = space->lookup.version;
 	if (bare->fault)
