@@ -399,7 +399,7 @@ static void test_pcid_write_rights(void **state)
 		vcpu->cpl = 0;
 		vcpu_update_mode(vcpu);
 	}
-	mmu_forget_writable(vcpu, f->ram + DATA);
+	mmu_forget_writable(vcpu, DATA);
 	for (unsigned pcid = 0; pcid < 3; pcid++) {
 		set_pcid(f, pcid);
 		assert_true(user_knows(f, DATA));

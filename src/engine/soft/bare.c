@@ -123,6 +123,8 @@ static void forget_all(struct vcpu *vcpu)
 	bare->orders += 2;
 	for (unsigned i = 0; i < BARE_WINDOWS; i++)
 		bare->windows[i].window = bare->windows[i].mapped = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(bare->given); i++)
+		bare->given[i] = 0;
 	bare->stale = bare->large = false;
 }
 
@@ -143,6 +145,25 @@ void bare_forget_page(struct vcpu *vcpu, u64 address)
 	if (bare->windows[slot_of(window)].window == window)
 		bare->windows[slot_of(window)].mapped &=
 			~(1ull << address / PAGE_SIZE % BARE_WINDOW);
+}
+
+static u64 *given_word(struct bare *bare, u64 gpa)
+{
+	return &bare->given[gpa / PAGE_SIZE % (1u << BARE_GIVEN_BITS) / 64];
+}
+
+static u64 given_bit(u64 gpa)
+{
+	return 1ull << gpa / PAGE_SIZE % 64;
+}
+
+/*
+ * At which addresses the guest has that page is not known, so all of them go; but most pages that
+ * get code, or lose it, have no such rights in the cell.
+ */
+void bare_forget_rights(struct vcpu *vcpu, u64 gpa)
+{
+	vcpu->bare.stale |= !!(*given_word(&vcpu->bare, gpa) & given_bit(gpa));
 }
 
 /* The page of RAM that the guest has at that address; NULL: none. */
@@ -242,6 +263,8 @@ static void map_around(struct vcpu *vcpu, u64 address)
 		protection = protection_of(vcpu, page, &mapping);
 		if (!protection)
 			continue;
+		if (protection & (PROT_WRITE | PROT_EXEC))
+			*given_word(bare, mapping.gpa) |= given_bit(mapping.gpa);
 		bare->large |= !!(mapping.flags & TLB_LARGE);
 		add_to_run(vcpu, &run, page, mapping.gpa, protection);
 		known->mapped |= 1ull << i;

@@ -15,6 +15,8 @@ struct address_space;
 /* Pages are mapped by windows of so many. What is remembered is a hint. */
 #define BARE_WINDOW  64
 #define BARE_WINDOWS 1024
+/* And pages of RAM by so many of their number's bits. */
+#define BARE_GIVEN_BITS 18
 
 /* Whether an address space's user code is worth it. */
 struct bare_case {
@@ -39,6 +41,7 @@ struct bare {
 		u64 window; /* its number */
 		u64 mapped; /* a bit for each page */
 	} windows[BARE_WINDOWS];
+	u64 given[(1u << BARE_GIVEN_BITS) / 64]; /* RAM that may be written or executed there */
 };
 
 #endif

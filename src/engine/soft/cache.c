@@ -248,7 +248,7 @@ void cache_protect(struct vcpu *vcpu, u64 gpa)
 
 static void release_page(struct vcpu *vcpu, struct code_page *page)
 {
-	vcpu->bare.stale |= page->bare >= BARE_CODE_DEPENDS;
+	bare_forget_rights(vcpu, page->gpa);
 	atomic_store(page_slot(vcpu, page->gpa), NULL);
 	page_has_no_code(vcpu, page->gpa);
 	page->free_next = vcpu->cache->free_pages;
@@ -488,7 +488,7 @@ static bool invalidate_in_page(struct vcpu *vcpu, u64 page_gpa, u64 from, u64 to
 		}
 	}
 	/* Bytes may come that must not run bare. */
-	vcpu->bare.stale |= page->bare >= BARE_CODE_DEPENDS;
+	bare_forget_rights(vcpu, page->gpa);
 	page->bare = BARE_CODE_UNKNOWN;
 	/* The page may be gone by now: only one that is still there has chunks. */
 	if (!last && page_of(vcpu, page_gpa) == page) {

@@ -620,6 +620,8 @@ void bare_sample(struct vcpu *vcpu);
 enum bare_result { BARE_RAN, BARE_ALONE, BARE_NOT } bare_run(struct vcpu *vcpu);
 /* What an address space has there is not so any more. */
 void bare_forget_page(struct vcpu *vcpu, u64 address);
+/* That page of RAM may not be written any more, or not be executed as it is. */
+void bare_forget_rights(struct vcpu *vcpu, u64 gpa);
 
 /*
  * telltale.c: has this page code that must not run there? Is CPUID such? Where its first or last

@@ -142,14 +142,13 @@ void page_has_code_now(struct vcpu *vcpu, u64 gpa)
 {
 	struct soft *soft = vcpu->soft;
 	_Atomic u64 *word = page_word(soft, gpa);
-	const u8 *host = ram_at(soft, align_down(gpa, PAGE_SIZE));
 	u64 writers = (u32)atomic_fetch_or(word, coder_bit(vcpu));
 	bool rested = false;
 
 	if (!writers)
 		return;
 	if (writers & writer_bit(vcpu))
-		mmu_forget_writable(vcpu, host);
+		mmu_forget_writable(vcpu, gpa);
 	for (unsigned i = 0; i < soft->vcpus_added; i++) {
 		struct vcpu *other = soft->vcpus[i];
 
@@ -159,7 +158,7 @@ void page_has_code_now(struct vcpu *vcpu, u64 gpa)
 			vcpu_rest(vcpu);
 		rested = true;
 		vcpu_hold(vcpu, other);
-		mmu_forget_writable(other, host);
+		mmu_forget_writable(other, gpa);
 		vcpu_release(vcpu, other);
 		vcpu->stats.rights_revoked++;
 	}

@@ -395,9 +395,11 @@ static void forget_writable(struct tlb *tlb, const u8 *host_page)
 }
 
 /* The page has code now: every write to it must come to C. */
-void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page)
+void mmu_forget_writable(struct vcpu *vcpu, u64 gpa)
 {
-	vcpu->bare.stale = true;
+	const u8 *host_page = ram_at(vcpu->soft, align_down(gpa, PAGE_SIZE));
+
+	bare_forget_rights(vcpu, gpa);
 	for (unsigned view = 0; view < KERNEL_VIEWS; view++)
 		forget_writable(&vcpu->ctx.kernel[view].tlb, host_page);
 	for (unsigned i = 0; i < SPACES; i++)

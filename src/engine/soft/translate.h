@@ -224,7 +224,7 @@ const void *mmu_load(struct vcpu *vcpu,
 		     const struct site *site); /* NULL: a fault, recorded, or: alone (watch.h) */
 const void *mmu_store(struct vcpu *vcpu, const struct site *site); /* the same */
 bool mmu_commit(struct vcpu *vcpu);				   /* true: code was overwritten */
-void mmu_forget_writable(struct vcpu *vcpu, const u8 *host_page);
+void mmu_forget_writable(struct vcpu *vcpu, u64 gpa);
 
 /*
  * check.c: what the checking build asks before an access. False: it is outside the guest, and the
