@@ -61,14 +61,15 @@ static bool is_possible(const struct vcpu *vcpu)
 /*
  * What is done here takes the translator longer, by half of it at least; but a stop costs, and so
  * does each order to the mapper. Who has lost more than he gained is left to the translator for
- * some ticks of his clock, and for longer the next time.
+ * some ticks of his clock, and for longer the next time. The longer, the more he may lose before he
+ * gains: a program whose pages are many loses until they are there.
  */
 #define STOP_NS	    12000
 #define ORDER_NS    2000
 #define SIGNAL_NS   4000 /* of the cell's time: the kernel's, not the guest's */
 #define START_NS    2000000
-#define RETRY_NS    300000
-#define RICH_NS	    3000000
+#define RETRY_NS    150000 /* for each tick: of 4 ms, mostly */
+#define RICH_NS	    20000000
 #define LONG_NS	    2000000
 #define BACKOFF_MAX 64
 
@@ -481,7 +482,7 @@ void bare_sample(struct vcpu *vcpu)
 	    ++bare->ticks < bare->backoff)
 		return;
 	bare->wanted = true;
-	bare->balance = bare->backoff == 1 ? START_NS : RETRY_NS;
+	bare->balance = bare->backoff == 1 ? START_NS : RETRY_NS * bare->backoff;
 	/* From now on each way to the user's code leads through bare_run(). */
 	jump_cache_flush(vcpu->ctx.user);
 }
