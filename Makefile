@@ -135,8 +135,7 @@ USERS := $(patsubst tests/users/%.c,$(BUILD)/users/%,$(wildcard tests/users/*.c)
 
 $(BUILD)/users/%: tests/users/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -Isrc -static -pthread -o $@.elf $<
-	cp $@.elf $@
+	$(CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -Isrc -static -pthread -o $@ $<
 	truncate -s %512 $@
 
 guests: $(USERS)

@@ -47,6 +47,12 @@ static u8 *map(void *where, size_t length, int protection, int flags, int fd)
 	return at == MAP_FAILED ? NULL : at;
 }
 
+/* A page that nobody else has. */
+static u8 *new_page(int protection)
+{
+	return map(NULL, PAGE_SIZE, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
 /* What a piece of code says of where it runs: behind it there may be one that nobody reaches. */
 enum kind {
 	PLAIN,	 /* mov $value, %eax; ret */
@@ -125,7 +131,7 @@ static bool runs_what_was_written(enum kind kind)
 /* Code that was run as it is, for some time, and is then one that asks; and back. */
 static bool tells_no_tales(void)
 {
-	u8 *new = map(NULL, PAGE_SIZE, PROT_ALL, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	u8 *new = new_page(PROT_ALL);
 	bool fine = new;
 	u32 truth;
 
@@ -149,7 +155,7 @@ static bool tells_no_tales(void)
 
 static bool takes_turns(enum kind kind)
 {
-	u8 *code = map(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	u8 *code = new_page(PROT_READ | PROT_WRITE);
 	bool fine = code;
 
 	for (u32 i = 0; fine && i < 100; i++) {
@@ -162,7 +168,7 @@ static bool takes_turns(enum kind kind)
 
 static bool changes_itself(enum kind kind)
 {
-	u8 *code = map(NULL, PAGE_SIZE, PROT_ALL, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	u8 *code = new_page(PROT_ALL);
 	bool fine = code;
 
 	for (u32 i = 0; fine && i < TIMES; i++) {
@@ -176,7 +182,7 @@ static bool changes_itself(enum kind kind)
 /* A child changes its own copy, and nobody else's. */
 static bool is_its_own(enum kind kind)
 {
-	u8 *code = map(NULL, PAGE_SIZE, PROT_ALL, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	u8 *code = new_page(PROT_ALL);
 	bool fine = code;
 	int status = -1;
 	pid_t child;
